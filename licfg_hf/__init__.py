@@ -1,0 +1,36 @@
+"""Lipschitz regularizers, GAN losses and generators for Hugging Face Accelerate and diffusers."""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+try:
+    __version__ = version("licfg_hf")
+except PackageNotFoundError:  # a source tree that was not installed
+    __version__ = "0+unknown"
+
+# Public name -> module. Imported on first use, so that taking a loss does not import diffusers.
+_HOME = {
+    "AdversarialLoss": "losses",
+    "get_loss": "losses",
+    "EpsCenteredGradientPenalty": "penalties",
+    "GradientPenalty": "penalties",
+    "r1_penalty": "penalties",
+    "r2_penalty": "penalties",
+    "DDGANDiscriminator": "models",
+    "DDGANGenerator": "models",
+    "DDGANScheduler": "schedulers",
+    "DDGANPipeline": "pipelines",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,1 @@
+"""Converters for checkpoints of other code bases: one file per format."""

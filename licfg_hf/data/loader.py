@@ -1,0 +1,131 @@
+"""Which images each step sees: a function of (seed, step, rank) alone, so that a resumed run sees the same ones."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import InputError
+from .sources import ImageSet, TensorImages, worker_count
+
+
+@dataclass(frozen=True)
+class StepImages:
+    """One rank's images for one training step; images are uint8 (batch, channels, height, width), labels int64.
+
+    Attributes:
+        discriminator: per discriminator update (images, labels or None).
+        generator: the same for the generator update.
+    """
+
+    discriminator: list[tuple[torch.Tensor, torch.Tensor | None]]
+    generator: tuple[torch.Tensor, torch.Tensor | None]
+
+
+class StepLoader:
+    """Hands out the images of each step: fresh ones for every discriminator update, the last of them to the generator.
+
+    The images form one endless stream of shuffled epochs, of which a step takes
+    max(discriminator_steps * batch_size, generator_batch_size) and each rank a share; no image repeats before the
+    epoch is over.
+
+    Args:
+        images: the data set.
+        batch_size: images per discriminator update, over all ranks.
+        generator_batch_size: images per generator update, over all ranks.
+        discriminator_steps: discriminator updates per step.
+        seed: decides the shuffling.
+        rank: this process.
+        world_size: number of processes; divides both batch sizes.
+        device: where the images are wanted.
+
+    Raises:
+        InputError: the data set has fewer images than a batch.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        batch_size: int,
+        generator_batch_size: int,
+        discriminator_steps: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        device: torch.device,
+    ):
+        largest = max(batch_size, generator_batch_size)
+        if len(images) < largest:
+            raise InputError(f"the data set has {len(images)} images, fewer than a batch of {largest}")
+        self.images = images.to(device) if isinstance(images, TensorImages) else images
+        self.batch_size, self.generator_batch_size = batch_size, generator_batch_size
+        self.discriminator_steps = discriminator_steps
+        self.seed, self.rank, self.world_size, self.device = seed, rank, world_size, device
+        self._permutation = lru_cache(maxsize=2)(self._shuffle)
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+
+    def indices(self, step: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """This rank's image indices: one tensor per discriminator update, and the generator's."""
+        count = max(self.discriminator_steps * self.batch_size, self.generator_batch_size)
+        positions = np.arange(step * count, (step + 1) * count)
+        epochs, offsets = np.divmod(positions, len(self.images))
+        stream = np.empty(count, dtype=np.int64)
+        for epoch in np.unique(epochs):
+            stream[epochs == epoch] = self._permutation(int(epoch))[offsets[epochs == epoch]]
+        stream = torch.from_numpy(stream)
+        updates = stream[: self.discriminator_steps * self.batch_size].view(self.discriminator_steps, -1)
+        shares = [update.view(self.world_size, -1)[self.rank] for update in updates]
+        return shares, stream[-self.generator_batch_size :].view(self.world_size, -1)[self.rank]
+
+    def load(self, step: int) -> StepImages:
+        """The images of one step, on the CPU or wherever the data set is held; each is decoded once."""
+        shares, generator_share = self.indices(step)
+        unique, inverse = torch.cat([*shares, generator_share]).unique(return_inverse=True)
+        seed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
+        pixels = self.images.fetch(unique, seed)
+        labels = None if self.images.labels is None else self.images.labels.to(pixels.device)[unique.to(pixels.device)]
+        parts = inverse.to(pixels.device).split([len(share) for share in [*shares, generator_share]])
+        batches = [(pixels[part], None if labels is None else labels[part]) for part in parts]
+        return StepImages(discriminator=batches[:-1], generator=batches[-1])
+
+    def steps(self, first: int, last: int) -> Iterator[StepImages]:
+        """The images of steps ``first`` .. ``last - 1``; decoded ahead by worker processes unless held in memory."""
+        if self.images.in_memory:
+            for step in range(first, last):
+                yield self.load(step)
+            return
+        workers = DataLoader(
+            _Steps(self, first, last),
+            batch_size=None,
+            num_workers=worker_count(),
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=False,
+        )
+        for loaded in workers:
+            yield _to_device(loaded, self.device)
+
+
+class _Steps(Dataset):
+    """Steps as items, for the worker processes of ``DataLoader``."""
+
+    def __init__(self, loader: StepLoader, first: int, last: int):
+        self.loader, self.first, self.last = loader, first, last
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __getitem__(self, item: int) -> StepImages:
+        return self.loader.load(self.first + item)
+
+
+def _to_device(step: StepImages, device: torch.device) -> StepImages:
+    def move(batch: tuple[torch.Tensor, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        images, labels = batch
+        return images.to(device, non_blocking=True), None if labels is None else labels.to(device, non_blocking=True)
+
+    return StepImages([move(batch) for batch in step.discriminator], move(step.generator))

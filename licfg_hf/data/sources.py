@@ -1,0 +1,294 @@
+"""Opens an image data set by name: a Hub id, a local folder of images or parquet files, or the embedded digits."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+import datasets
+import huggingface_hub.errors
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ..errors import InputError
+from .decoding import Crop, decode, fit, to_array
+
+EMBEDDED = ("digits",)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The images to train on.
+
+    Args:
+        data: ``digits`` (embedded, nothing is downloaded), a local folder of images or of parquet files, or a data
+            set id on the Hub such as ``uoft-cs/cifar10``.
+        split: part of the data set.
+        image_size: height and width in pixels that images are brought to; None keeps theirs, which must be equal.
+        crop: how an image that is not square fits: ``center`` or ``random`` square of the shorter side, or ``none``,
+            which squeezes it.
+        image_column: column with the images; None takes the only image column.
+        label_column: column with the integer labels; None takes the only class-label column, if there is one.
+        image_channels: 1 (greyscale) or 3 (RGB); None takes what the first images have.
+        in_memory_limit: data sets of at most this many GiB as uint8 are held in memory, on the accelerator where there
+            is one; larger ones are decoded by worker processes as they are needed.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    data: str = "digits"
+    split: str = "train"
+    image_size: int | None = None
+    crop: Crop = "center"
+    image_column: str | None = None
+    label_column: str | None = None
+    image_channels: int | None = None
+    in_memory_limit: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise InputError("data is empty: name a data set, for example --data digits")
+        if self.image_size is not None and self.image_size < 1:
+            raise InputError(f"image_size is at least 1 pixel, not {self.image_size}")
+        if self.image_channels not in (None, 1, 3):
+            raise InputError(f"image_channels is 1 or 3, not {self.image_channels}")
+        if self.crop not in ("center", "random", "none"):
+            raise InputError(f"crop is center, random or none, not {self.crop!r}")
+
+
+class ImageSet(Protocol):
+    """Images that can be fetched by index.
+
+    Attributes:
+        shape: (channels, height, width) of every image.
+        fingerprint: identifies the content and how it was prepared.
+        labels: (n,) int64, or None.
+        in_memory: whether ``fetch`` is a mere indexing.
+    """
+
+    shape: tuple[int, int, int]
+    fingerprint: str
+    labels: torch.Tensor | None
+    in_memory: bool
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, indices: torch.Tensor, seed: int) -> torch.Tensor:
+        """uint8 images (batch, channels, height, width); ``seed`` decides random crops."""
+        ...
+
+
+class TensorImages:
+    """Images held as one uint8 tensor (n, channels, height, width), on any device.
+
+    Raises:
+        InputError: the tensor is not of that type and shape, or labels do not fit it.
+    """
+
+    in_memory = True
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor | None = None, fingerprint: str | None = None):
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise InputError(
+                f"images are a uint8 tensor (n, 1 or 3, height, width), not {images.dtype} {tuple(images.shape)}"
+            )
+        if labels is not None and labels.shape != (len(images),):
+            raise InputError(f"labels are one integer per image, not {tuple(labels.shape)} for {len(images)} images")
+        self.images = images
+        self.labels = labels
+        self.shape = tuple(images.shape[1:])
+        self.fingerprint = fingerprint or hashlib.sha256(images.cpu().numpy()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> "TensorImages":
+        """The same images on another device."""
+        labels = self.labels.to(device) if self.labels is not None else None
+        return TensorImages(self.images.to(device), labels, self.fingerprint)
+
+    def fetch(self, indices: torch.Tensor, seed: int) -> torch.Tensor:
+        return self.images[indices.to(self.images.device)]
+
+
+class StoredImages:
+    """Images decoded one by one from a ``datasets.Dataset`` each time they are fetched."""
+
+    in_memory = False
+
+    def __init__(self, rows: datasets.Dataset, column: str, config: DataConfig, channels: int):
+        self.rows, self.column, self.config, self.channels = rows, column, config, channels
+        self.labels: torch.Tensor | None = None
+        key = f"{rows._fingerprint} {config.image_size} {config.crop} {channels}"
+        self.fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
+        self.shape = self.load(0, seed=0).shape
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def load(self, index: int, seed: int) -> np.ndarray:
+        """One image, uint8 (channels, height, width).
+
+        Raises:
+            InputError: it cannot be read, or its size is not that of the first image and no size was asked for.
+        """
+        stored = self.rows[index][self.column]
+        path = stored.get("path") if isinstance(stored, dict) else None
+        where = f"image {path or index} of {self.config.data}"
+        rng = np.random.default_rng((seed, index)) if self.config.crop == "random" else None
+        image = fit(decode(stored, where), self.config.image_size, self.config.crop, rng)
+        array = to_array(image, self.channels, where)
+        if array.shape != getattr(self, "shape", array.shape):
+            raise InputError(
+                f"{where} has {image.width}x{image.height} pixels, the first one "
+                f"{self.shape[2]}x{self.shape[1]}: pass --image_size to bring all to one size"
+            )
+        return array
+
+    def fetch(self, indices: torch.Tensor, seed: int) -> torch.Tensor:
+        return torch.from_numpy(np.stack([self.load(index, seed) for index in indices.tolist()]))
+
+
+def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
+    """Opens the data set that ``config`` names.
+
+    Args:
+        progress: show a bar while images are decoded.
+
+    Returns:
+        ``TensorImages`` where the images fit into ``in_memory_limit``, ``StoredImages`` otherwise or with random crops.
+
+    Raises:
+        InputError: no such data set, split or column; the Hub cannot be reached; images that cannot be read or
+            that differ in size while no ``image_size`` is given. The message says what to do.
+    """
+    rows = _digits() if config.data in EMBEDDED else _load_rows(config)
+    column = _image_column(rows, config)
+    rows = rows.cast_column(column, datasets.Image(decode=False))
+    labels = _labels(rows, config)
+    if len(rows) == 0:
+        raise InputError(f"{config.data} has no images in split {config.split!r}")
+    channels = config.image_channels or _guess_channels(rows, column, config)
+    stored = StoredImages(rows, column, config, channels)
+    stored.labels = labels
+    if (
+        config.crop == "random"
+        and config.image_size
+        or len(stored) * np.prod(stored.shape) > config.in_memory_limit * 2**30
+    ):
+        return stored
+    hide = not progress or len(stored) < 5000
+    images = np.stack(
+        [stored.load(i, seed=0) for i in tqdm(range(len(stored)), f"decoding {config.data}", disable=hide)]
+    )
+    return TensorImages(torch.from_numpy(images), labels, stored.fingerprint)
+
+
+def _digits() -> datasets.Dataset:
+    """1,797 handwritten digits of 8x8 pixels with 17 grey levels.
+
+    Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository (1998),
+    doi:10.24432/C50P49, licensed CC BY 4.0; the copy that scikit-learn ships.
+    """
+    with np.load(files("licfg_hf.data") / "digits.npz") as stored:
+        pixels = np.round(stored["images"] * (255 / 16)).astype(np.uint8)
+        labels = stored["labels"].astype(np.int64)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})
+    return datasets.Dataset.from_dict({"image": list(pixels), "label": labels}, features=features)
+
+
+def _load_rows(config: DataConfig) -> datasets.Dataset:
+    name = config.data
+    path = Path(name).expanduser()
+    is_local = path.exists() or name.startswith((".", "/", "~", "\\")) or name.count("/") > 1
+    if is_local and not path.is_dir():
+        raise InputError(
+            f"no folder {name}: name an existing folder, a Hub data set such as uoft-cs/cifar10, or digits"
+        )
+    try:
+        return datasets.load_dataset(str(path) if is_local else name, split=config.split)
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise InputError(f"no data set {name} on the Hub, or it is private: {_first_line(error)}") from error
+    except (ConnectionError, huggingface_hub.errors.OfflineModeIsEnabled) as error:
+        raise InputError(
+            f"the Hub cannot be reached for {name}, and it is not in the cache; offline, pass --data digits or a local "
+            f"folder of images or parquet files ({_first_line(error)})"
+        ) from error
+    except FileNotFoundError as error:
+        raise InputError(f"no images or parquet files in {name}: {_first_line(error)}") from error
+    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
+        cause = error.__cause__ or error
+        raise InputError(f"cannot open {name}, split {config.split!r}: {_first_line(cause)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _image_column(rows: datasets.Dataset, config: DataConfig) -> str:
+    candidates = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    if config.image_column is not None:
+        if config.image_column not in candidates:
+            raise InputError(
+                f"{config.data} has no image column {config.image_column!r}; its columns are "
+                f"{', '.join(rows.features)}, with images in: {', '.join(candidates) or 'none'}"
+            )
+        return config.image_column
+    if len(candidates) != 1:
+        raise InputError(
+            f"{config.data} has {len(candidates) or 'no'} image columns among {', '.join(rows.features)}"
+            + (": choose one with --image_column" if candidates else "")
+        )
+    return candidates[0]
+
+
+def _labels(rows: datasets.Dataset, config: DataConfig) -> torch.Tensor | None:
+    candidates = [name for name, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)]
+    column = config.label_column
+    if column is None:
+        column = candidates[0] if len(candidates) == 1 else None
+    elif column not in rows.features:
+        raise InputError(f"{config.data} has no column {column!r}; its columns are {', '.join(rows.features)}")
+    if column is None:
+        return None
+    values = np.asarray(rows[column])
+    if not np.issubdtype(values.dtype, np.integer):
+        raise InputError(f"column {column!r} of {config.data} does not hold integer labels")
+    return torch.from_numpy(values.astype(np.int64))
+
+
+def _guess_channels(rows: datasets.Dataset, column: str, config: DataConfig) -> int:
+    """3 unless the first images are all greyscale; a colour image that comes later is an error, never greyed."""
+    for index in range(min(64, len(rows))):
+        if decode(rows[index][column], f"image {index} of {config.data}").mode != "L":
+            return 3
+    return 1
+
+
+def worker_count() -> int:
+    """Decoding processes for data sets that are not held in memory: the cores this process may use, at most 8."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def as_image_set(images: Any) -> ImageSet:
+    """What users hand to the trainer as an ``ImageSet``: one already, a uint8 tensor, or a ``datasets.Dataset``.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if isinstance(images, torch.Tensor):
+        return TensorImages(images)
+    if isinstance(images, datasets.Dataset):
+        config = DataConfig(data="the given data set")
+        column = _image_column(images, config)
+        rows = images.cast_column(column, datasets.Image(decode=False))
+        return StoredImages(rows, column, config, _guess_channels(rows, column, config))
+    if not hasattr(images, "fetch"):
+        raise InputError(
+            f"images are an ImageSet (see open_images), a uint8 tensor or a datasets.Dataset, not {type(images).__name__}"
+        )
+    return images

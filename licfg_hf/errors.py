@@ -1,0 +1,21 @@
+"""Errors that a user can mend; the command line prints them as one line."""
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message says what and what to do instead."""
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss term or a weight became NaN or infinite; the message names it, the step and the last good checkpoint."""
+
+
+class TrainingInterrupted(RuntimeError):
+    """A signal stopped the training after a checkpoint was written.
+
+    Attributes:
+        exit_code: 128 + signal number, as shells report it.
+    """
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code

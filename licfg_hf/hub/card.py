@@ -1,0 +1,55 @@
+"""The model card: what was trained, on what, with which settings, and what was measured."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+
+
+def _flat(value: Any) -> Any:
+    """Plain lists, dicts, numbers and strings, for YAML."""
+    if isinstance(value, dict):
+        return {key: _flat(item) for key, item in value.items()}
+    return [_flat(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def write_card(
+    folder: Path, facts: dict[str, Any], images: Any, loss: Any, penalties: list[Any], details: dict[str, Any]
+) -> None:
+    """Writes ``folder/README.md``, the card of a finished run.
+
+    Args:
+        folder: the pipeline folder.
+        facts: content of training.json: settings, identity, versions, device, results.
+        images: the image set.
+        loss: the adversarial loss.
+        penalties: the penalties, each of which prints the coefficient that it applies.
+        details: ``title``, ``summary``, ``method``, ``citation``, ``pipeline`` (class name), ``data_license``,
+            ``notes`` (list of sentences) where the caller has them.
+    """
+    title = details.get("title", "GAN trained with licfg_hf")
+    metadata = ModelCardData(
+        library_name="licfg_hf",
+        license="apache-2.0",
+        pipeline_tag="unconditional-image-generation",
+        tags=["gan", "licfg", *details.get("tags", [])],
+        model_name=title,
+    )
+    template = files("licfg_hf.hub") / "templates" / "model_card.md"
+    card = ModelCard.from_template(
+        metadata,
+        template_str=template.read_text(encoding="utf-8"),
+        title=title,
+        loss=loss,
+        penalties=penalties,
+        images=images,
+        settings=yaml.safe_dump(_flat(facts["settings"]), sort_keys=False, allow_unicode=True).strip(),
+        facts=facts,
+        pipeline=details.get("pipeline"),
+        details=details,
+    )
+    partial = folder / ".README.partial"
+    card.save(partial)
+    partial.replace(folder / "README.md")

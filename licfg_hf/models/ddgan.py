@@ -1,0 +1,373 @@
+"""The networks of denoising diffusion GANs (Xiao, Kreis, Vahdat, ICLR 2022).
+
+``DDGANGenerator`` is an NCSN++ U-Net whose group normalizations are modulated by a latent; it predicts the clean
+image from a noisy one. ``DDGANDiscriminator`` judges a pair (x_t, x_{t+1}).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from .layers import (
+    FIRDownsample,
+    FIRDownsampleConv,
+    FIRUpsample,
+    MinibatchStdDev,
+    PixelNorm,
+    batched_timestep,
+    timestep_embedding,
+    variance_scaling_,
+)
+from .outputs import DiscriminatorOutput, GeneratorOutput
+
+
+def _initialize(layer: nn.Module, scale: float = 1.0, mode: str = "fan_avg") -> nn.Module:
+    variance_scaling_(layer.weight, scale, mode)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _conv(in_channels: int, out_channels: int, kernel_size: int = 3, scale: float = 1.0, bias: bool = True):
+    layer = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+    return _initialize(layer, scale)
+
+
+def _dense(in_features: int, out_features: int, mode: str = "fan_avg") -> nn.Linear:
+    return _initialize(nn.Linear(in_features, out_features), mode=mode)
+
+
+def _group_norm(channels: int, affine: bool) -> nn.GroupNorm:
+    return nn.GroupNorm(min(channels // 4, 32), channels, eps=1e-6, affine=affine)
+
+
+class AdaptiveGroupNorm(nn.Module):
+    """Group normalization whose scale and shift are linear in the latent embedding."""
+
+    def __init__(self, channels: int, embedding_dim: int):
+        super().__init__()
+        self.norm = _group_norm(channels, affine=False)
+        self.style = _dense(embedding_dim, 2 * channels, mode="fan_out")
+        with torch.no_grad():
+            self.style.bias[:channels] = 1.0  # scale starts around 1, shift around 0
+
+    def forward(self, sample: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        scale, shift = self.style(embedding)[:, :, None, None].chunk(2, dim=1)
+        return scale * self.norm(sample) + shift
+
+
+class ResidualBlock(nn.Module):
+    """BigGAN-type residual block: the latent modulates both norms, the timestep is a bias after the first conv."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        time_dim: int,
+        latent_dim: int,
+        dropout: float = 0.0,
+        resample: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.norm1 = AdaptiveGroupNorm(in_channels, latent_dim)
+        self.conv1 = _conv(in_channels, out_channels)
+        self.time_projection = _dense(time_dim, out_channels)
+        self.norm2 = AdaptiveGroupNorm(out_channels, latent_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = _conv(out_channels, out_channels, scale=0.0)
+        self.resample = resample
+        needs_shortcut = in_channels != out_channels or resample is not None
+        self.shortcut = _conv(in_channels, out_channels, kernel_size=1) if needs_shortcut else None
+
+    def forward(self, sample: torch.Tensor, time: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        hidden = F.silu(self.norm1(sample, latent))
+        if self.resample is not None:
+            hidden, sample = self.resample(hidden), self.resample(sample)
+        hidden = self.conv1(hidden) + self.time_projection(F.silu(time))[:, :, None, None]
+        hidden = self.conv2(self.dropout(F.silu(self.norm2(hidden, latent))))
+        if self.shortcut is not None:
+            sample = self.shortcut(sample)
+        return (sample + hidden) / math.sqrt(2)
+
+
+class SelfAttention(nn.Module):
+    """Single-head self-attention over all positions, by plain matrix products so that it differentiates twice."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = _group_norm(channels, affine=True)
+        self.to_q, self.to_k, self.to_v = (_dense(channels, channels) for _ in range(3))
+        self.to_out = _initialize(nn.Linear(channels, channels), scale=0.0)
+
+    def forward(self, sample: torch.Tensor) -> torch.Tensor:
+        tokens = self.norm(sample).flatten(2).transpose(1, 2)
+        scores = self.to_q(tokens) @ self.to_k(tokens).transpose(1, 2) / math.sqrt(sample.shape[1])
+        hidden = self.to_out(scores.softmax(dim=-1) @ self.to_v(tokens))
+        return (sample + hidden.transpose(1, 2).reshape(sample.shape)) / math.sqrt(2)
+
+
+class DownLevel(nn.Module):
+    """One resolution of the encoder; all but the last end in a downsampling and the input pyramid's contribution."""
+
+    def __init__(self, resnets: list[nn.Module], attentions: list[nn.Module], downsampler=None, pyramid=None):
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        self.attentions = nn.ModuleList(attentions)
+        self.downsampler = downsampler
+        self.pyramid = pyramid
+
+
+class UpLevel(nn.Module):
+    """One resolution of the decoder: residual blocks on skip connections, attention, upsampling."""
+
+    def __init__(self, resnets: list[nn.Module], attention: nn.Module | None, upsampler: nn.Module | None):
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        self.attention = attention
+        self.upsampler = upsampler
+
+
+class DDGANGenerator(ModelMixin, ConfigMixin):
+    """Predicts the clean image from a noisy one, a timestep and a latent; NCSN++ with latent-modulated AdaGN.
+
+    The defaults build the published CIFAR-10 network (48,432,515 parameters). Architecture: Xiao, Kreis, Vahdat,
+    "Tackling the Generative Learning Trilemma with Denoising Diffusion GANs", ICLR 2022; NCSN++: Song et al., ICLR 2021.
+
+    Args:
+        sample_size: height and width of the images in pixels; the number of resolutions is that of
+            ``channel_multipliers``, each half of the one before.
+        in_channels: colour channels of the images.
+        base_channels: channels at the highest resolution.
+        channel_multipliers: channels at each resolution, in units of ``base_channels``.
+        layers_per_block: residual blocks per resolution in the encoder (the decoder has one more).
+        attention_resolutions: resolutions, in pixels, with self-attention.
+        latent_dim: length of the latent vector.
+        latent_embedding_dim: width of the network that maps the latent.
+        latent_layers: hidden layers of the network that maps the latent.
+        dropout: dropout probability inside the residual blocks, in [0, 1).
+
+    Raises:
+        ValueError: ``sample_size`` cannot be halved once per resolution step.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["ResidualBlock", "SelfAttention"]
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 32,
+        in_channels: int = 3,
+        base_channels: int = 128,
+        channel_multipliers: tuple[int, ...] = (1, 2, 2, 2),
+        layers_per_block: int = 2,
+        attention_resolutions: tuple[int, ...] = (16,),
+        latent_dim: int = 100,
+        latent_embedding_dim: int = 256,
+        latent_layers: int = 4,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        if sample_size % 2 ** (len(channel_multipliers) - 1):
+            raise ValueError(
+                f"sample_size {sample_size} cannot be halved {len(channel_multipliers) - 1} times, "
+                f"as {len(channel_multipliers)} channel_multipliers ask"
+            )
+        self.gradient_checkpointing = False
+        time_dim = 4 * base_channels
+        self.time_mlp = nn.Sequential(_dense(base_channels, time_dim), nn.SiLU(), _dense(time_dim, time_dim))
+        widths = [latent_dim] + [latent_embedding_dim] * (latent_layers + 1)
+        mapping = [[_dense(i, o, mode="fan_out"), nn.SiLU()] for i, o in zip(widths, widths[1:], strict=False)]
+        self.latent_mapping = nn.Sequential(PixelNorm(), *[layer for pair in mapping for layer in pair])
+
+        def resnet(channels_in: int, channels_out: int, resample: nn.Module | None = None) -> ResidualBlock:
+            return ResidualBlock(channels_in, channels_out, time_dim, latent_embedding_dim, dropout, resample)
+
+        self.conv_in = _conv(in_channels, base_channels)
+        channels, skips, pyramid_channels = base_channels, [base_channels], in_channels
+        resolution = sample_size
+        self.down_levels = nn.ModuleList()
+        last = len(channel_multipliers) - 1
+        for level, multiplier in enumerate(channel_multipliers):
+            width = base_channels * multiplier
+            resnets = [resnet(channels if i == 0 else width, width) for i in range(layers_per_block)]
+            has_attention = resolution in attention_resolutions
+            attentions = [SelfAttention(width) for _ in resnets] if has_attention else []
+            channels = width
+            skips += [channels] * layers_per_block
+            if level == last:
+                self.down_levels.append(DownLevel(resnets, attentions))
+                break
+            pyramid = FIRDownsampleConv(pyramid_channels, channels)
+            _initialize(pyramid.conv)
+            self.down_levels.append(
+                DownLevel(resnets, attentions, resnet(channels, channels, FIRDownsample()), pyramid)
+            )
+            pyramid_channels = channels
+            skips.append(channels)
+            resolution //= 2
+
+        self.mid_resnet1 = resnet(channels, channels)
+        self.mid_attention = SelfAttention(channels)
+        self.mid_resnet2 = resnet(channels, channels)
+
+        self.up_levels = nn.ModuleList()
+        for level, multiplier in reversed(list(enumerate(channel_multipliers))):
+            width = base_channels * multiplier
+            resnets = []
+            for _ in range(layers_per_block + 1):
+                resnets.append(resnet(channels + skips.pop(), width))
+                channels = width
+            attention = SelfAttention(channels) if resolution in attention_resolutions else None
+            upsampler = resnet(channels, channels, FIRUpsample()) if level else None
+            self.up_levels.append(UpLevel(resnets, attention, upsampler))
+            resolution *= 2
+
+        self.norm_out = _group_norm(channels, affine=True)
+        self.conv_out = _conv(channels, in_channels, scale=0.0)
+
+    def _run(self, block: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            return self._gradient_checkpointing_func(block, *inputs)
+        return block(*inputs)
+
+    def _encode(self, sample: torch.Tensor, time: torch.Tensor, latent: torch.Tensor) -> list[torch.Tensor]:
+        skips, pyramid = [self.conv_in(sample)], sample
+        for level in self.down_levels:
+            for index, resnet in enumerate(level.resnets):
+                hidden = self._run(resnet, skips[-1], time, latent)
+                if len(level.attentions):
+                    hidden = self._run(level.attentions[index], hidden)
+                skips.append(hidden)
+            if level.downsampler is not None:
+                hidden = self._run(level.downsampler, skips[-1], time, latent)
+                pyramid = (level.pyramid(pyramid) + hidden) / math.sqrt(2)
+                skips.append(pyramid)
+        return skips
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | int,
+        latents: torch.Tensor,
+        return_dict: bool = True,
+    ) -> GeneratorOutput | tuple[torch.Tensor]:
+        """x_{t+1}, t and z -> prediction of x_0.
+
+        Args:
+            sample: x_{t+1}, (batch, channels, height, width).
+            timestep: t, from 0; an int, a 0-d or a (batch,) tensor.
+            latents: z ~ N(0, I), (batch, latent_dim).
+
+        Returns:
+            ``GeneratorOutput`` or ``(sample,)``: images (batch, channels, height, width) in [-1, 1].
+        """
+        time = timestep_embedding(batched_timestep(timestep, sample), self.config.base_channels)
+        time = self.time_mlp(time.to(sample.dtype))
+        latent = self.latent_mapping(latents)
+        skips = self._encode(sample, time, latent)
+        hidden = self._run(self.mid_resnet1, skips[-1], time, latent)
+        hidden = self._run(self.mid_attention, hidden)
+        hidden = self._run(self.mid_resnet2, hidden, time, latent)
+        for level in self.up_levels:
+            for resnet in level.resnets:
+                hidden = self._run(resnet, torch.cat([hidden, skips.pop()], dim=1), time, latent)
+            if level.attention is not None:
+                hidden = self._run(level.attention, hidden)
+            if level.upsampler is not None:
+                hidden = self._run(level.upsampler, hidden, time, latent)
+        images = torch.tanh(self.conv_out(F.silu(self.norm_out(hidden))))
+        return GeneratorOutput(sample=images) if return_dict else (images,)
+
+
+class DownBlock(nn.Module):
+    """Residual block of the discriminator; the timestep is a bias after the first convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, time_dim: int, downsample: bool):
+        super().__init__()
+        self.conv1 = _conv(in_channels, out_channels)
+        self.time_projection = _dense(time_dim, out_channels, mode="fan_out")
+        self.conv2 = _conv(out_channels, out_channels, scale=0.0)
+        self.shortcut = _conv(in_channels, out_channels, kernel_size=1, bias=False)
+        self.downsample = FIRDownsample() if downsample else None
+
+    def forward(self, sample: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        hidden = self.conv1(F.leaky_relu(sample, 0.2)) + self.time_projection(time)[:, :, None, None]
+        hidden = F.leaky_relu(hidden, 0.2)
+        if self.downsample is not None:
+            hidden, sample = self.downsample(hidden), self.downsample(sample)
+        return (self.conv2(hidden) + self.shortcut(sample)) / math.sqrt(2)
+
+
+class DDGANDiscriminator(ModelMixin, ConfigMixin):
+    """Judges whether x_t belongs to x_{t+1} and t; larger logits mean more real.
+
+    The defaults build the published CIFAR-10 network (12,741,633 parameters); ``variant="large"`` is the one for
+    256-pixel images (27,737,217). The minibatch-stddev layer couples the samples of a batch (see ``MinibatchStdDev``).
+
+    Args:
+        in_channels: colour channels of one image (the network sees twice as many).
+        base_channels: width unit; the widest layers have 8 times as many channels.
+        time_embedding_dim: length of the timestep embedding.
+        variant: ``small`` halves the resolution three times, ``large`` six times.
+
+    Raises:
+        ValueError: unknown ``variant``.
+    """
+
+    # Per variant: output channels in units of base_channels and whether the block halves the resolution.
+    BLOCKS = {
+        "small": ((2, False), (4, True), (8, True), (8, True)),
+        "large": ((4, True), (8, True), (8, True), (8, True), (8, True), (8, True)),
+    }
+
+    @register_to_config
+    def __init__(
+        self, in_channels: int = 3, base_channels: int = 64, time_embedding_dim: int = 256, variant: str = "small"
+    ):
+        super().__init__()
+        if variant not in self.BLOCKS:
+            raise ValueError(f"variant is one of {', '.join(self.BLOCKS)}, not {variant!r}")
+        width = time_embedding_dim
+        self.time_mlp = nn.Sequential(
+            _dense(width, width, mode="fan_out"), nn.LeakyReLU(0.2), _dense(width, width, mode="fan_out")
+        )
+        channels = 2 * base_channels
+        self.conv_in = _conv(2 * in_channels, channels, kernel_size=1)
+        self.blocks = nn.ModuleList()
+        for multiplier, downsample in self.BLOCKS[variant]:
+            self.blocks.append(DownBlock(channels, multiplier * base_channels, width, downsample))
+            channels = multiplier * base_channels
+        self.stddev = MinibatchStdDev()
+        self.conv_out = _conv(channels + 1, channels, scale=0.0 if variant == "small" else 1.0)
+        self.linear_out = _dense(channels, 1, mode="fan_out")
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | int,
+        next_sample: torch.Tensor,
+        return_dict: bool = True,
+    ) -> DiscriminatorOutput | tuple[torch.Tensor]:
+        """(x_t, t, x_{t+1}) -> logits (batch, 1).
+
+        Args:
+            sample: x_t, real or generated, (batch, channels, height, width).
+            timestep: t, from 0; an int, a 0-d or a (batch,) tensor.
+            next_sample: x_{t+1}, the noisier image that both real and generated x_t share.
+        """
+        time = timestep_embedding(batched_timestep(timestep, sample), self.config.time_embedding_dim)
+        time = F.leaky_relu(self.time_mlp(time.to(sample.dtype)), 0.2)
+        hidden = self.conv_in(torch.cat([sample, next_sample], dim=1))
+        for block in self.blocks:
+            hidden = block(hidden, time)
+        hidden = F.leaky_relu(self.conv_out(self.stddev(hidden)), 0.2)
+        # The head stays in full precision under autocast: its values go straight into the loss.
+        with torch.autocast(hidden.device.type, enabled=False):
+            pooled = hidden.to(self.linear_out.weight.dtype).sum(dim=(2, 3))
+            logits = self.linear_out(pooled)
+        return DiscriminatorOutput(logits=logits) if return_dict else (logits,)

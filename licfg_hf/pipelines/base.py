@@ -1,0 +1,63 @@
+"""What the library's pipelines share."""
+
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+from huggingface_hub import snapshot_download
+from PIL import Image
+
+# Everything a pipeline is made of; checkpoints of a training run and code files are never fetched.
+_PIPELINE_FILES = ["*.json", "*.safetensors", "README.md"]
+_NOT_PIPELINE_FILES = ["checkpoints/*", "samples/*"]
+
+
+class HubPipeline(DiffusionPipeline):
+    """A pipeline whose networks are classes of this package, loadable from a folder and from a Hub repository."""
+
+    @classmethod
+    def download(cls, pretrained_model_name: str, **kwargs) -> str:
+        """Fetches a repository into the cache and returns its folder.
+
+        diffusers' own ``download`` refuses repositories whose components are not diffusers or transformers classes.
+        """
+        wanted = ("revision", "token", "cache_dir", "local_files_only", "force_download", "proxies")
+        options = {name: kwargs[name] for name in wanted if kwargs.get(name) is not None}
+        options.pop("proxies", None)
+        return snapshot_download(
+            pretrained_model_name, allow_patterns=_PIPELINE_FILES, ignore_patterns=_NOT_PIPELINE_FILES, **options
+        )
+
+
+def images_to_pil(images: torch.Tensor) -> list[Image.Image]:
+    """Images (batch, 1 or 3, height, width) in [-1, 1] as 8-bit PIL images; values outside are clipped."""
+    pixels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    arrays = pixels.permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array) for array in arrays]
+
+
+def image_grid(images: torch.Tensor, columns: int, smallest: int = 32) -> Image.Image:
+    """A grid, row by row, of images (batch, 1 or 3, height, width) in [-1, 1], one pixel apart.
+
+    Images of fewer than ``smallest`` pixels are enlarged by a whole factor, without smoothing.
+    """
+    factor = max(1, -(-smallest // images.shape[-1]))
+    pictures = images_to_pil(images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3))
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // columns)
+    grid = Image.new(
+        pictures[0].mode,
+        (columns * (width + 1) - 1, rows * (height + 1) - 1),
+        color=128 if pictures[0].mode == "L" else (128, 128, 128),
+    )
+    for index, picture in enumerate(pictures):
+        grid.paste(picture, ((index % columns) * (width + 1), (index // columns) * (height + 1)))
+    return grid
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Writes a PNG beside its final name and renames it, so that nobody sees half a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    image.save(partial, format="PNG")
+    partial.replace(path)

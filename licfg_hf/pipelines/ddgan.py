@@ -1,0 +1,124 @@
+"""Sampling of denoising diffusion GANs."""
+
+from collections.abc import Callable
+
+import torch
+from diffusers import ImagePipelineOutput, ModelMixin
+from diffusers.utils.torch_utils import randn_tensor
+
+from ..schedulers import DDGANScheduler
+from .base import HubPipeline, images_to_pil
+
+Denoiser = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+
+
+@torch.no_grad()
+def sample_ddgan(
+    denoise: Denoiser,
+    scheduler: DDGANScheduler,
+    noise: torch.Tensor,
+    latent_dim: int | None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
+    chunk_size: int = 256,
+    progress: Callable = iter,
+) -> torch.Tensor:
+    """Denoises x_T step by step.
+
+    The randomness of a step is drawn for the whole batch before the network sees it chunk by chunk, so the pictures do
+    not depend on ``chunk_size``.
+
+    Args:
+        denoise: (x_{t+1}, t, z or None) -> prediction of x_0.
+        scheduler: the diffusion.
+        noise: x_T, (batch, channels, height, width).
+        latent_dim: length of z; ``None`` for networks without a latent.
+        generator: random generator, or one per image.
+        chunk_size: images per pass through the network.
+        progress: wraps the sequence of timesteps, e.g. in a progress bar.
+
+    Returns:
+        x_0, (batch, channels, height, width).
+    """
+    sample = noise
+    for timestep in progress(list(scheduler.timesteps)):
+        latents = [None] * len(sample.split(chunk_size))
+        if latent_dim is not None:
+            shape = (len(sample), latent_dim)
+            drawn = randn_tensor(shape, generator=generator, device=sample.device, dtype=sample.dtype)
+            latents = drawn.split(chunk_size)
+        chunks = zip(sample.split(chunk_size), latents, strict=True)
+        originals = torch.cat([denoise(chunk, timestep, latent) for chunk, latent in chunks])
+        sample = scheduler.step(originals, timestep, sample, generator=generator).prev_sample
+    return sample
+
+
+class DDGANPipeline(HubPipeline):
+    """Unconditional images from a denoising diffusion GAN, in as many network passes as it has timesteps.
+
+    Args:
+        unet: the generator: ``DDGANGenerator``, or a model without a latent such as diffusers' ``UNet2DModel``.
+        scheduler: the diffusion it was trained with.
+    """
+
+    model_cpu_offload_seq = "unet"
+
+    def __init__(self, unet: ModelMixin, scheduler: DDGANScheduler):
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batch_size: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        chunk_size: int = 256,
+    ) -> ImagePipelineOutput | tuple:
+        """Draws images.
+
+        Args:
+            batch_size: how many.
+            generator: makes the pictures reproducible; one generator, or one per image.
+            output_type: ``pil`` (list of 8-bit images), ``np`` (array (batch, height, width, channels)) or ``pt``
+                (tensor (batch, channels, height, width)); arrays and tensors are in [0, 1], as in diffusers.
+            return_dict: False returns ``(images,)``.
+            chunk_size: images per pass through the network; lower it where memory is short, the pictures stay.
+
+        Raises:
+            ValueError: ``batch_size`` or ``chunk_size`` is below 1, ``output_type`` is unknown, or the number of
+                generators is not ``batch_size``.
+        """
+        if batch_size < 1 or chunk_size < 1:
+            raise ValueError(f"batch_size and chunk_size are at least 1, not {batch_size} and {chunk_size}")
+        if output_type not in ("pil", "np", "pt"):
+            raise ValueError(f"output_type is pil, np or pt, not {output_type!r}")
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise ValueError(f"{len(generator)} generators do not fit a batch of {batch_size}")
+        config = self.unet.config
+        size = config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        shape = (batch_size, config.in_channels, height, width)
+        device = self._execution_device
+        noise = randn_tensor(shape, generator=generator, device=device, dtype=self.unet.dtype)
+        self.scheduler.set_timesteps(device=device)
+        images = sample_ddgan(
+            self._denoise,
+            self.scheduler,
+            noise,
+            latent_dim=config.get("latent_dim"),
+            generator=generator,
+            chunk_size=chunk_size,
+            progress=self.progress_bar,
+        )
+        self.maybe_free_model_hooks()
+        if output_type == "pil":
+            images = images_to_pil(images)
+        else:
+            images = ((images + 1) / 2).clamp(0, 1)
+            images = images if output_type == "pt" else images.permute(0, 2, 3, 1).float().cpu().numpy()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _denoise(self, sample: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor | None) -> torch.Tensor:
+        inputs = (sample, timestep) if latents is None else (sample, timestep, latents)
+        return self.unet(*inputs).sample

@@ -1,0 +1,68 @@
+"""The loss and the penalty of a recipe, chosen by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import InputError
+from ..losses import AdversarialLoss, get_loss
+from ..penalties import EpsCenteredGradientPenalty, GradientPenalty
+from ..training import LazyPenalty
+
+PenaltyName = Literal["eps_centered", "zero_centered", "one_centered", "r1", "r2", "none"]
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The adversarial loss and the gradient penalty of the discriminator.
+
+    Args:
+        loss: name of the adversarial loss, see licfg_hf.get_loss.
+        penalty: ``eps_centered`` (Li-CFG), ``zero_centered`` and ``one_centered`` on interpolates, ``r1`` on real
+            points, ``r2`` on fake points, or ``none``.
+        penalty_weight: coefficient of the mean squared distance of the input gradient from the centre, as applied
+            (R1's gamma / 2).
+        penalty_scale: squared norm of the centre of eps_centered, in [0, 1] in the published code.
+        penalty_direction: direction of that centre: ``ones``, or the controls ``minus_ones`` and ``random``.
+        penalty_points: where eps_centered, zero_centered and one_centered are taken: ``interpolate``, ``real``,
+            ``fake`` or ``real_and_fake``.
+        penalty_interval: discriminator updates from one penalty to the next.
+        penalty_multiply_by_interval: multiply a lazy penalty by its interval, as StyleGAN2 does and DDGAN does not.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    loss: str = "non_saturating"
+    penalty: PenaltyName = "eps_centered"
+    penalty_weight: float = 0.01
+    penalty_scale: float = 0.1
+    penalty_direction: Literal["ones", "minus_ones", "random"] = "ones"
+    penalty_points: Literal["interpolate", "real", "fake", "real_and_fake"] = "interpolate"
+    penalty_interval: int = 1
+    penalty_multiply_by_interval: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            self.build()
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    def build(self) -> tuple[AdversarialLoss, list[LazyPenalty]]:
+        """The loss and the penalties, of which there are one or none."""
+        weight, points = self.penalty_weight, self.penalty_points
+        makers: dict[str, Callable[[], GradientPenalty]] = {
+            "eps_centered": lambda: EpsCenteredGradientPenalty(
+                weight, points=points, scale=self.penalty_scale, direction=self.penalty_direction
+            ),
+            "zero_centered": lambda: GradientPenalty(weight, points=points),
+            "one_centered": lambda: GradientPenalty(weight, center=1.0, points=points),
+            "r1": lambda: GradientPenalty(weight, points="real"),
+            "r2": lambda: GradientPenalty(weight, points="fake"),
+        }
+        loss = get_loss(self.loss)
+        if self.penalty == "none":
+            return loss, []
+        if self.penalty not in makers:
+            raise ValueError(f"penalty is one of {', '.join(makers)}, none, not {self.penalty!r}")
+        return loss, [LazyPenalty(makers[self.penalty](), self.penalty_interval, self.penalty_multiply_by_interval)]

@@ -1,0 +1,167 @@
+"""From command-line arguments to a finished run: what every recipe shares."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
+from torch import nn
+
+from ..data import DataConfig, ImageSet, open_images
+from ..errors import InputError, TrainingDiverged, TrainingInterrupted
+from ..training import Trainer, TrainingConfig
+from .objective import ObjectiveConfig
+
+_CONFIGS = (TrainingConfig, DataConfig, ObjectiveConfig)
+# The images decide these, so they are no options of the networks.
+_FROM_IMAGES = {"sample_size", "in_channels"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training set-up with presets.
+
+    Attributes:
+        name: as in ``licfg-hf train NAME``.
+        title: one line for ``--help`` and the model card.
+        components: option prefix -> class whose arguments become options, such as ``generator``.
+        build: (images, component arguments) -> generator, discriminator, task.
+        presets: name -> option values, dotted for nested ones; the first is the default.
+        card: further variables of the model card's template.
+    """
+
+    name: str
+    title: str
+    components: Mapping[str, type]
+    build: Callable[[ImageSet, dict[str, dict[str, Any]]], tuple[nn.Module, nn.Module, Any]]
+    presets: Mapping[str, Mapping[str, Any]]
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def parser(self, preset: str) -> ArgumentParser:
+        """The command-line parser with the values of a preset as defaults.
+
+        Raises:
+            InputError: there is no such preset.
+        """
+        if preset not in self.presets:
+            raise InputError(f"{self.name} has no preset {preset!r}; there are: {', '.join(self.presets)}")
+        parser = ArgumentParser(
+            prog=f"licfg-hf train {self.name}", description=self.title, exit_on_error=False, default_env=False
+        )
+        parser.add_argument(
+            "--config", action=ActionConfigFile, help="YAML file of options; later options override it"
+        )
+        parser.add_argument(
+            "--preset",
+            default=preset,
+            choices=list(self.presets),
+            help=f"set of defaults; those shown here are of {preset!r}",
+        )
+        for config in _CONFIGS:
+            parser.add_class_arguments(config)
+        for prefix, component in self.components.items():
+            parser.add_class_arguments(component, prefix, skip=_FROM_IMAGES)
+        parser.set_defaults({"output_dir": f"output/{self.name}-{preset}", **self.presets[preset]})
+        return parser
+
+    def _preset_in(self, arguments: list[str]) -> str:
+        """The preset that the arguments or their YAML file name; it must be known before the rest can be read."""
+        scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        scout.add_argument("--preset")
+        scout.add_argument("--config", action="append", default=[])
+        known, _ = scout.parse_known_args(arguments)
+        if known.preset is not None:
+            return known.preset
+        for path in reversed(known.config):
+            try:
+                content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+                raise InputError(f"cannot read --config {path}: {str(error).splitlines()[0]}") from error
+            if isinstance(content, dict) and "preset" in content:
+                return str(content["preset"])
+        return next(iter(self.presets))
+
+    def parse(self, arguments: list[str]) -> tuple[ArgumentParser, Namespace]:
+        """Reads the arguments.
+
+        Raises:
+            InputError: an option is unknown or its value is wrong.
+        """
+        parser = self.parser(self._preset_in(arguments))
+        try:
+            return parser, parser.parse_args(arguments)
+        except (ArgumentError, argparse.ArgumentError) as error:
+            message = " ".join(str(error).split())
+            raise InputError(f"{message} (see --help)") from error
+
+    def trainer(self, options: Namespace) -> Trainer:
+        """The trainer that parsed options describe.
+
+        Raises:
+            InputError: they do not fit together, the data or the output folder.
+        """
+        training, data, objective = (_config(config, options) for config in _CONFIGS)
+        images = open_images(data, progress=_is_main_process())
+        torch.manual_seed(training.seed)
+        arguments = {prefix: dict(options[prefix]) for prefix in self.components}
+        try:
+            generator, discriminator, task = self.build(images, arguments)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        loss, penalties = objective.build()
+        settings = {"recipe": self.name, **options.as_dict()}
+        settings.pop("config", None)
+        card = {"data": data.data, **self.card}
+        if data.data == "digits":
+            card["data_license"] = (
+                "CC BY 4.0; Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine "
+                "Learning Repository, 1998, doi:10.24432/C50P49"
+            )
+        return Trainer(training, generator, discriminator, images, task, loss, penalties, settings, card)
+
+
+def _config(config: type, options: Namespace) -> Any:
+    names = config.__dataclass_fields__
+    values = {name: options[name] for name in names}
+    nested = {name: value for name, value in values.items() if isinstance(value, Namespace)}
+    for name, value in nested.items():
+        values[name] = names[name].type(**value.as_dict())
+    return config(**values)
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def run(recipe: Recipe, arguments: list[str] | None = None) -> None:
+    """Parses, trains and exports; every failure a user can mend ends in one line on stderr.
+
+    Exit codes: 2 for a wrong option or input, 1 for a run that diverged, 128 + signal for an interrupted one.
+    """
+    try:
+        parser, options = recipe.parse(sys.argv[1:] if arguments is None else arguments)
+        trainer = recipe.trainer(options)
+        if _is_main_process():
+            text = parser.dump(options, skip_none=False)
+            (trainer.folder / "config.yaml").write_text(text, encoding="utf-8")
+        trainer.train()
+    except InputError as error:
+        _exit(f"error: {error}", 2)
+    except TrainingDiverged as error:
+        _exit(f"error: training diverged: {error}", 1)
+    except TrainingInterrupted as error:
+        _exit(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _exit("stopped before training began", 130)
+
+
+def _exit(line: str, code: int) -> None:
+    if _is_main_process():
+        print(line, file=sys.stderr, flush=True)
+    sys.exit(code)

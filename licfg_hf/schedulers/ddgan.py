@@ -1,0 +1,162 @@
+"""The few-step diffusion of denoising diffusion GANs, with batched timesteps and pair sampling."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import ConfigMixin, SchedulerMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+
+@dataclass
+class DDGANSchedulerOutput(BaseOutput):
+    """Attributes:
+    prev_sample: x_t, drawn from q(x_t | x_0, x_{t+1}).
+    pred_original_sample: the x_0 it was drawn with.
+    """
+
+    prev_sample: torch.Tensor
+    pred_original_sample: torch.Tensor | None = None
+
+
+class DDGANScheduler(SchedulerMixin, ConfigMixin):
+    """Forward pairs and posterior of a diffusion with few, large steps (Xiao, Kreis, Vahdat, ICLR 2022, section 3).
+
+    Timesteps count the denoising steps: t = 0 .. T-1, and step t leads from x_{t+1} to x_t, where x_0 is clean. It
+    samples like ``DDPMScheduler(num_train_timesteps=T, trained_betas=scheduler.betas, prediction_type="sample",
+    clip_sample=False)``; what that one lacks are timesteps per sample and pairs, which training needs.
+
+    Args:
+        num_train_timesteps: T, the number of denoising steps.
+        beta_min: lower end of the continuous noise rate (dimensionless).
+        beta_max: upper end of it.
+        schedule: ``vp`` (variance-preserving, linear rate) or ``geometric`` (variance beta_min -> beta_max, geometric).
+
+    Raises:
+        ValueError: a parameter is outside its range.
+    """
+
+    order = 1
+
+    @register_to_config
+    def __init__(
+        self, num_train_timesteps: int = 4, beta_min: float = 0.1, beta_max: float = 20.0, schedule: str = "vp"
+    ):
+        if num_train_timesteps < 1:
+            raise ValueError(f"num_train_timesteps is at least 1, not {num_train_timesteps}")
+        if not 0 < beta_min < beta_max:
+            raise ValueError(f"the schedule needs 0 < beta_min < beta_max, not {beta_min} and {beta_max}")
+        time = torch.linspace(1e-3, 1.0, num_train_timesteps + 1, dtype=torch.float64)
+        if schedule == "vp":
+            variance = -torch.expm1(-0.5 * time**2 * (beta_max - beta_min) - time * beta_min)
+        elif schedule == "geometric":
+            if beta_max >= 1:
+                raise ValueError(f"a geometric schedule of variances needs beta_max < 1, not {beta_max}")
+            variance = beta_min * (beta_max / beta_min) ** time
+        else:
+            raise ValueError(f"schedule is vp or geometric, not {schedule!r}")
+        # Each beta is a ratio of cumulative products, so the product starts at 1 whatever the variance at t = 1e-3.
+        betas = 1 - (1 - variance[1:]) / (1 - variance[:-1])
+        self.betas = betas.float()
+        self.alphas = 1.0 - self.betas
+        self.alphas_cumprod = torch.cumprod(self.alphas, dim=0)
+        self.init_noise_sigma = 1.0
+        self.set_timesteps()
+
+    def __len__(self) -> int:
+        return self.config.num_train_timesteps
+
+    def set_timesteps(self, num_inference_steps: int | None = None, device: torch.device | str | None = None) -> None:
+        """Sets ``timesteps`` to T-1 .. 0.
+
+        Raises:
+            ValueError: ``num_inference_steps`` is not T; these networks denoise only in the steps they learned.
+        """
+        steps = self.config.num_train_timesteps
+        if num_inference_steps not in (None, steps):
+            raise ValueError(f"a DDGAN samples in the {steps} steps it was trained with, not {num_inference_steps}")
+        self.num_inference_steps = steps
+        self.timesteps = torch.arange(steps - 1, -1, -1, device=device)
+
+    def scale_model_input(self, sample: torch.Tensor, timestep: torch.Tensor | int | None = None) -> torch.Tensor:
+        """Returns ``sample`` unchanged; for interchange with other schedulers."""
+        return sample
+
+    @staticmethod
+    def _at(table: torch.Tensor, timestep: torch.Tensor | int, sample: torch.Tensor) -> torch.Tensor:
+        """Values of ``table`` at a scalar or (batch,) timestep, shaped to broadcast over ``sample``."""
+        timestep = torch.as_tensor(timestep, dtype=torch.int64, device=sample.device)
+        values = table.to(device=sample.device)[timestep].to(sample.dtype)
+        return values.reshape(-1, *[1] * (sample.ndim - 1))
+
+    def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise, as in ``DDPMScheduler``; in DDGAN's count this is x_{t+1}."""
+        kept = self._at(self.alphas_cumprod, timesteps, original_samples)
+        return kept.sqrt() * original_samples + (1 - kept).sqrt() * noise
+
+    def sample_pair(
+        self,
+        original_samples: torch.Tensor,
+        timesteps: torch.Tensor | int,
+        generator: torch.Generator | None = None,
+        noise: torch.Tensor | None = None,
+        next_noise: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draws neighbours (x_t, x_{t+1}) of the forward process; x_0 itself is returned as x_t at t = 0.
+
+        Args:
+            original_samples: x_0, (batch, channels, height, width).
+            timesteps: t, an int, a 0-d or a (batch,) tensor.
+            generator: random generator for the noises that are not given (that of x_{t+1} is drawn first).
+            noise: standard normal noise that makes x_t from x_0; shaped as x_0.
+            next_noise: standard normal noise that makes x_{t+1} from x_t; shaped as x_0.
+        """
+        x0 = original_samples
+        if next_noise is None:
+            next_noise = randn_tensor(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
+        if noise is None:
+            noise = randn_tensor(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
+        previous = torch.cat([torch.ones(1), self.alphas_cumprod[:-1]])  # abar of x_t: 1 at t = 0
+        kept = self._at(previous, timesteps, x0)
+        sample = kept.sqrt() * x0 + (1 - kept).sqrt() * noise
+        alpha = self._at(self.alphas, timesteps, x0)
+        return sample, alpha.sqrt() * sample + (1 - alpha).sqrt() * next_noise
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: torch.Tensor | int,
+        sample: torch.Tensor,
+        generator: torch.Generator | None = None,
+        variance_noise: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> DDGANSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
+        """Draws x_t from the posterior q(x_t | x_0, x_{t+1}).
+
+        Differentiable in ``model_output``. The noise counts only where t > 0; a scalar t = 0 draws none.
+
+        Args:
+            model_output: the prediction of x_0, (batch, channels, height, width).
+            timestep: t, an int, a 0-d or a (batch,) tensor.
+            sample: x_{t+1}, shaped as ``model_output``.
+            generator: random generator for the noise.
+            variance_noise: the standard normal noise itself; shaped as ``model_output``.
+            return_dict: False returns ``(prev_sample, pred_original_sample)``.
+        """
+        abar = self.alphas_cumprod
+        previous = torch.cat([torch.ones(1), abar[:-1]])
+        original_weight = self._at(previous.sqrt() * self.betas / (1 - abar), timestep, sample)
+        sample_weight = self._at(self.alphas.sqrt() * (1 - previous) / (1 - abar), timestep, sample)
+        prev_sample = original_weight * model_output + sample_weight * sample
+        timestep = torch.as_tensor(timestep)
+        if timestep.ndim or timestep > 0:
+            if variance_noise is None:
+                variance_noise = randn_tensor(
+                    sample.shape, generator=generator, device=sample.device, dtype=sample.dtype
+                )
+            deviation = self._at((self.betas * (1 - previous) / (1 - abar)).sqrt(), timestep, sample)
+            prev_sample = prev_sample + deviation * variance_noise  # the deviation is 0 at t = 0
+        if not return_dict:
+            return prev_sample, model_output
+        return DDGANSchedulerOutput(prev_sample=prev_sample, pred_original_sample=model_output)

@@ -1,0 +1,146 @@
+"""Checkpoints that a killed process, a full disk or a changed config cannot spoil."""
+
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ..errors import InputError, TrainingDiverged
+
+STATE_FILE, DESCRIPTION_FILE = "state.pt", "training.json"
+_PARTIAL = ".writing-"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON beside its final name, to disk, and renames it."""
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        _to_disk(file)
+    partial.replace(path)
+
+
+def _to_disk(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints ``step-N`` in ``folder``, oldest first."""
+    found = [path for path in folder.glob("step-*") if path.name[5:].isdigit() and (path / DESCRIPTION_FILE).is_file()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
+
+
+def require_finite(state: Any, name: str = "state") -> None:
+    """Checks every floating-point tensor in nested dictionaries and lists.
+
+    Raises:
+        TrainingDiverged: one holds NaN or infinity; the message names it.
+    """
+    if isinstance(state, torch.Tensor):
+        if state.is_floating_point() and not torch.isfinite(state).all():
+            raise TrainingDiverged(f"{name} is not finite")
+        return
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, (list, tuple)) else ()
+    for key, value in items:
+        require_finite(value, f"{name}.{key}")
+
+
+def save_checkpoint(
+    folder: Path, step: int, state: dict[str, Any], description: dict[str, Any], keep: int | None
+) -> Path:
+    """Writes ``folder/step-N`` under another name, flushes it to disk and renames it; then prunes the oldest.
+
+    Args:
+        state: tensors, numbers, strings and nested dictionaries and lists of them.
+        description: JSON content that goes beside it.
+        keep: how many of the newest checkpoints stay; ``None`` keeps all.
+
+    Raises:
+        OSError: the disk is full or not writable; earlier checkpoints are untouched and nothing partial stays.
+        TrainingDiverged: a tensor of ``state`` is not finite; nothing is written.
+    """
+    require_finite(state, "weights")
+    final, partial = folder / f"step-{step}", folder / f"{_PARTIAL}step-{step}"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        with open(partial / STATE_FILE, "wb") as file:
+            torch.save(state, file)
+            _to_disk(file)
+            size = file.tell()
+        write_json(partial / DESCRIPTION_FILE, {"step": step, "bytes": size, **description})
+        _sync_folder(partial)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        _sync_folder(folder)
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        # torch reports a failed write as RuntimeError
+        raise error if isinstance(error, OSError) else OSError(str(error).split("\n")[0]) from error
+    if keep is not None:
+        for old in checkpoints(folder)[:-keep]:
+            shutil.rmtree(old)
+    return final
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what a killed process left half-written."""
+    for path in folder.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(path)
+
+
+def load_description(folder: Path) -> dict[str, Any]:
+    """The JSON beside a checkpoint.
+
+    Raises:
+        InputError: the folder is not a complete checkpoint.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        size = (folder / STATE_FILE).stat().st_size
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{folder} is not a complete checkpoint: {error}") from error
+    if size != description.get("bytes"):
+        raise InputError(
+            f"{folder / STATE_FILE} has {size} bytes instead of {description.get('bytes')}: it is damaged"
+        )
+    return description
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """The tensors of a checkpoint, on the CPU; nothing in the file is executed.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{folder / STATE_FILE} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def save_network(network: nn.Module, folder: Path) -> None:
+    """Writes a network to a folder: the diffusers way where it has one, else its weights as ``model.safetensors``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if hasattr(network, "save_pretrained"):
+        network.save_pretrained(folder)
+    else:
+        state = {name: value.detach().clone().contiguous() for name, value in network.state_dict().items()}
+        save_file(state, folder / "model.safetensors")

@@ -1,0 +1,181 @@
+"""The settings of a training run: frozen dataclasses, checked when they are built."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from ..errors import InputError
+
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+TRACKERS = ("jsonl", "tensorboard", "trackio")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """One network's optimizer and its learning-rate schedule.
+
+    Args:
+        name: ``adam``, ``adamw``, ``rmsprop`` or ``sgd``.
+        learning_rate: at the first step; never rescaled with the batch size.
+        arguments: further arguments of the torch.optim class, such as ``{betas: [0.5, 0.9]}``.
+        schedule: ``constant``, ``linear`` or ``cosine`` from learning_rate to final_learning_rate over max_steps.
+        final_learning_rate: at the last step; unused by ``constant``.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    name: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
+    learning_rate: float = 2e-4
+    arguments: dict[str, Any] = field(default_factory=dict)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    final_learning_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.name in OPTIMIZERS, f"optimizer name is one of {', '.join(OPTIMIZERS)}, not {self.name!r}")
+        rates = (self.learning_rate, self.final_learning_rate)
+        _require(
+            all(math.isfinite(rate) and rate >= 0 for rate in rates),
+            f"learning rates are finite and >= 0, not {rates}",
+        )
+        _require(
+            self.schedule in ("constant", "linear", "cosine"),
+            f"schedule is constant, linear or cosine, not {self.schedule!r}",
+        )
+
+    def learning_rate_at(self, step: int, max_steps: int) -> float:
+        """Learning rate of a step, counted from 0, of ``max_steps``."""
+        progress = step / max_steps
+        share = {"constant": 1.0, "linear": 1.0 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * share[self.schedule]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The training loop: everything but the networks, the images, the loss and the penalties.
+
+    A step is one generator update together with the discriminator updates that precede it. Batch sizes are those of
+    one optimizer step over all processes and micro-batches; each is divided by processes x accumulation.
+
+    Args:
+        output_dir: folder for everything the run writes; the finished pipeline lies in it, the checkpoints in
+            checkpoints/step-N.
+        max_steps: length of the run in steps, and the horizon of the learning-rate schedules.
+        batch_size: images per discriminator update, over all processes and micro-batches.
+        generator_batch_size: images per generator update, likewise; None means batch_size.
+        discriminator_steps: discriminator updates per generator update.
+        gradient_accumulation_steps: micro-batches that one update is split into.
+        horizontal_flip: mirror each image with probability 1/2, anew every time it is drawn.
+        seed: decides initialization, order of images and noise.
+        mixed_precision: ``no`` (float32, TF32 on accelerators) or ``bf16`` (autocast; losses, penalties and the
+            discriminator's head stay in float32).
+        generator_optimizer: optimizer of the generator.
+        discriminator_optimizer: optimizer of the discriminator.
+        ema_decay: decay per step of the averaged generator, constant; None exports the trained weights themselves.
+        ema_start: step before which the average just copies the generator.
+        init_from: folder or Hub repository whose generator and discriminator the run starts from, with new
+            optimizers; weights that do not fit are listed.
+        resume: ``auto`` goes on from the newest complete checkpoint in output_dir, or starts; ``never`` wants an empty
+            folder; or the folder of one checkpoint.
+        checkpoint_every: steps between checkpoints; one is also written at the end and on SIGTERM or Ctrl-C.
+        keep_checkpoints: how many of the newest checkpoints stay; None keeps all.
+        sample_every: steps between grids of samples in samples/; None draws none.
+        sample_count: images in such a grid.
+        log_every: steps between lines in the logs, which hold the mean over these steps.
+        trackers: where numbers go: ``jsonl`` (metrics.jsonl in output_dir), ``tensorboard``, ``trackio``.
+        evaluate_samples: at the end, pixel-space precision and recall (k = 3) of that many samples against as many
+            training images, for the card; None measures nothing.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    output_dir: str = "output"
+    max_steps: int = 1000
+    batch_size: int = 64
+    generator_batch_size: int | None = None
+    discriminator_steps: int = 1
+    gradient_accumulation_steps: int = 1
+    horizontal_flip: bool = False
+    seed: int = 0
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    generator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ema_decay: float | None = 0.999
+    ema_start: int = 0
+    init_from: str | None = None
+    resume: str = "auto"
+    checkpoint_every: int = 1000
+    keep_checkpoints: int | None = 2
+    sample_every: int | None = 1000
+    sample_count: int = 64
+    log_every: int = 10
+    trackers: tuple[Literal["jsonl", "tensorboard", "trackio"], ...] = ("jsonl",)
+    evaluate_samples: int | None = None
+
+    # What a resumed run may change: its length, what it writes and how often.
+    RESUMABLE = (
+        "output_dir",
+        "max_steps",
+        "init_from",
+        "resume",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "sample_every",
+        "sample_count",
+        "log_every",
+        "trackers",
+        "evaluate_samples",
+    )
+
+    def __post_init__(self) -> None:
+        counts = (
+            "max_steps", "batch_size", "generator_batch_size", "discriminator_steps", "gradient_accumulation_steps",
+            "checkpoint_every", "keep_checkpoints", "sample_every", "sample_count", "log_every", "evaluate_samples",
+        )  # fmt: skip
+        for name in counts:
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"{name} is at least 1, not {value}")
+        _require(self.seed >= 0, f"seed is at least 0, not {self.seed}")
+        _require(self.ema_start >= 0, f"ema_start is at least 0, not {self.ema_start}")
+        _require(
+            self.ema_decay is None or 0 <= self.ema_decay < 1, f"ema_decay is in [0, 1), or None, not {self.ema_decay}"
+        )
+        _require(
+            self.mixed_precision != "fp16",
+            "fp16 is not supported: input gradients underflow to zero in it and a gradient penalty would silently "
+            "vanish; use --mixed_precision bf16 or no",
+        )
+        _require(
+            self.mixed_precision in ("no", "bf16"), f"mixed_precision is no or bf16, not {self.mixed_precision!r}"
+        )
+        unknown = set(self.trackers) - set(TRACKERS)
+        _require(not unknown, f"trackers are among {', '.join(TRACKERS)}, not {', '.join(sorted(unknown))}")
+
+    @property
+    def effective_generator_batch_size(self) -> int:
+        """Images per generator update."""
+        return self.generator_batch_size or self.batch_size
+
+    def micro_batch_size(self, batch_size: int, processes: int) -> int:
+        """Images of ``batch_size`` per process and micro-batch.
+
+        Raises:
+            InputError: it does not divide.
+        """
+        parts = processes * self.gradient_accumulation_steps
+        _require(
+            batch_size % parts == 0,
+            f"a batch of {batch_size} cannot be divided by {processes} processes x {self.gradient_accumulation_steps} "
+            f"micro-batches = {parts}",
+        )
+        return batch_size // parts
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a resumed run must share."""
+        return {name: value for name, value in asdict(self).items() if name not in self.RESUMABLE}

@@ -1,0 +1,141 @@
+"""One discriminator update and one generator update, as functions of the networks and a micro-batch."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from ..losses import AdversarialLoss
+from .tasks import Draw
+
+Terms = dict[str, torch.Tensor]
+
+
+class Task(Protocol):
+    """How real and generated points come from a batch of images; see ``tasks``."""
+
+    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Draw: ...
+
+    def generate(self, generator: nn.Module, draw: Draw) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class LazyPenalty:
+    """A penalty that is due at every ``interval``-th discriminator update, counted from 0.
+
+    Args:
+        penalty: called as ``penalty(discriminator, real, fake, real_logits=, fake_logits=, rng=, **conditioning)``.
+        interval: discriminator updates from one call to the next.
+        multiply_by_interval: multiply the penalty by the interval, as StyleGAN2 does; DDGAN does not.
+        name: how the term is called in logs.
+
+    Raises:
+        ValueError: the interval is below 1.
+    """
+
+    penalty: Callable[..., torch.Tensor]
+    interval: int = 1
+    multiply_by_interval: bool = False
+    name: str = "penalty"
+
+    def __post_init__(self) -> None:
+        if self.interval < 1:
+            raise ValueError(f"a penalty's interval is at least 1 update, not {self.interval}")
+
+    @property
+    def shareable(self) -> tuple[str, ...]:
+        """Batches whose forward pass the penalty shares if they require grad."""
+        return getattr(self.penalty, "shareable", ())
+
+    def due(self, update: int) -> bool:
+        """Whether it is to be called at this discriminator update."""
+        return update % self.interval == 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        value = self.penalty(*args, **kwargs)
+        return value * self.interval if self.multiply_by_interval else value
+
+
+def discriminator_terms(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    task: Task,
+    loss: AdversarialLoss,
+    penalties: Sequence[LazyPenalty],
+    draw: Draw,
+    rng: torch.Generator,
+) -> Terms:
+    """The named terms of the discriminator's loss on one micro-batch; their sum is to be back-propagated at once.
+
+    Args:
+        penalties: those that are due.
+        rng: random generator for the penalties' points.
+    """
+    with torch.no_grad():
+        fake = task.generate(generator, draw)
+    shared = {name for penalty in penalties for name in penalty.shareable}
+    real = draw.real.detach().requires_grad_("real" in shared)
+    fake = fake.detach().requires_grad_("fake" in shared)
+    real_logits = discriminator(real, **draw.conditioning)
+    fake_logits = discriminator(fake, **draw.conditioning)
+    terms = {"discriminator_loss": loss.discriminator(real_logits, fake_logits)}
+    for penalty in penalties:
+        terms[penalty.name] = penalty(
+            discriminator, real, fake, real_logits=real_logits, fake_logits=fake_logits, rng=rng, **draw.conditioning
+        )
+    return terms
+
+
+def generator_terms(
+    generator: nn.Module, discriminator: nn.Module, task: Task, loss: AdversarialLoss, draw: Draw
+) -> Terms:
+    """The named terms of the generator's loss on one micro-batch."""
+    fake = task.generate(generator, draw)
+    return {"generator_loss": loss.generator(discriminator(fake, **draw.conditioning))}
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Keeps gradients out of a network's parameters, but lets them through to its input."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def optimize(
+    accelerator: Accelerator,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    micro_batches: Sequence[Callable[[], Terms]],
+) -> Terms:
+    """One optimizer step on the mean loss of the micro-batches, gradients averaged over the processes once.
+
+    All micro-batches of one network come before any of the other's, so the result is that of the undivided batch.
+
+    Args:
+        network: the prepared network whose gradients are synchronized.
+        micro_batches: each computes the terms of one micro-batch.
+
+    Returns:
+        The terms, averaged over the micro-batches, detached.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    collected: list[Mapping[str, torch.Tensor]] = []
+    for index, compute in enumerate(micro_batches):
+        is_last = index == len(micro_batches) - 1
+        with nullcontext() if is_last else accelerator.no_sync(network):
+            terms = compute()
+            # One backward for the sum: under DDP a penalty's own backward would silently not be averaged.
+            accelerator.backward(sum(terms.values()) / len(micro_batches))
+        collected.append({name: value.detach() for name, value in terms.items()})
+    optimizer.step()
+    return {name: torch.stack([terms[name] for terms in collected]).mean() for name in collected[0]}

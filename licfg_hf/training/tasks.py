@@ -1,0 +1,120 @@
+"""What a training step plays: how real points, generated points and their conditioning come from a batch of images.
+
+The steps and the trainer know only the three methods of a task, so a plain GAN and a denoising diffusion GAN are
+trained by the same code.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..pipelines.ddgan import DDGANPipeline, sample_ddgan
+from ..schedulers import DDGANScheduler
+from .checkpoint import save_network
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One micro-batch with all its randomness, so that a step is a function of it.
+
+    Attributes:
+        real: what the discriminator sees as real, (batch, channels, height, width).
+        conditioning: further keyword arguments of the discriminator, batch first.
+        noise: what the generator starts from; its keys are the task's own.
+    """
+
+    real: torch.Tensor
+    conditioning: dict[str, torch.Tensor] = field(default_factory=dict)
+    noise: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def _image(output: Any) -> torch.Tensor:
+    return getattr(output, "sample", output)
+
+
+@dataclass(frozen=True)
+class GANTask:
+    """A plain GAN: ``generator(latents)`` makes images, ``discriminator(images)`` judges them.
+
+    Args:
+        latent_dim: length of the latent vector, drawn from N(0, I).
+    """
+
+    latent_dim: int
+
+    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Draw:
+        """A micro-batch from images (batch, channels, height, width) in [-1, 1]."""
+        latents = torch.randn(len(images), self.latent_dim, generator=rng, device=images.device)
+        return Draw(real=images, noise={"latents": latents})
+
+    def generate(self, generator: nn.Module, draw: Draw) -> torch.Tensor:
+        """The fake counterpart of ``draw.real``."""
+        return _image(generator(draw.noise["latents"]))
+
+    def sample(
+        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
+    ) -> torch.Tensor:
+        """Finished images (count, channels, height, width) in [-1, 1]."""
+        return _image(generator(torch.randn(count, self.latent_dim, generator=rng, device=rng.device)))
+
+    def export(self, generator: nn.Module, folder: Path) -> None:
+        """Writes the generator to ``folder/model``."""
+        save_network(generator, folder / "model")
+
+
+@dataclass(frozen=True)
+class DDGANTask:
+    """A denoising diffusion GAN: the generator predicts x_0, the posterior makes x_t, pairs (x_t, x_{t+1}) are judged.
+
+    Calls are ``generator(x_{t+1}, t, z)`` and ``discriminator(x_t, timestep=t, next_sample=x_{t+1})``.
+
+    Args:
+        scheduler: the diffusion.
+        latent_dim: length of z; ``None`` for generators without one, such as diffusers' ``UNet2DModel``.
+    """
+
+    scheduler: DDGANScheduler
+    latent_dim: int | None
+
+    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Draw:
+        """A micro-batch from images x_0 (batch, channels, height, width) in [-1, 1]."""
+        steps = self.scheduler.config.num_train_timesteps
+        timestep = torch.randint(steps, (len(images),), generator=rng, device=images.device)
+        sample, next_sample = self.scheduler.sample_pair(images, timestep, generator=rng)
+        noise = {"posterior": torch.randn(images.shape, generator=rng, device=images.device)}
+        if self.latent_dim is not None:
+            noise["latents"] = torch.randn(len(images), self.latent_dim, generator=rng, device=images.device)
+        return Draw(sample, {"timestep": timestep, "next_sample": next_sample}, noise)
+
+    def generate(self, generator: nn.Module, draw: Draw) -> torch.Tensor:
+        """The fake counterpart of ``draw.real``: x_t from the posterior, given the generator's x_0."""
+        timestep, next_sample = draw.conditioning["timestep"], draw.conditioning["next_sample"]
+        original = self._denoise(generator, next_sample, timestep, draw.noise.get("latents"))
+        noise = draw.noise["posterior"]
+        return self.scheduler.step(original, timestep, next_sample, variance_noise=noise).prev_sample
+
+    def _denoise(
+        self, generator: nn.Module, sample: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor | None
+    ) -> torch.Tensor:
+        inputs = (sample, timestep) if latents is None else (sample, timestep, latents)
+        return _image(generator(*inputs))
+
+    def sample(
+        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
+    ) -> torch.Tensor:
+        """Finished images (count, channels, height, width) in [-1, 1]."""
+        noise = torch.randn(count, *shape, generator=rng, device=rng.device)
+        return sample_ddgan(
+            lambda *inputs: self._denoise(generator, *inputs), self.scheduler, noise, self.latent_dim, rng
+        )
+
+    def export(self, generator: nn.Module, folder: Path) -> None:
+        """Writes a ``DDGANPipeline`` folder, or the bare weights of a generator that diffusers cannot save."""
+        if hasattr(generator, "save_pretrained"):
+            DDGANPipeline(unet=generator, scheduler=self.scheduler).save_pretrained(folder)
+        else:
+            save_network(generator, folder / "unet")
+            self.scheduler.save_pretrained(folder / "scheduler")

@@ -1,0 +1,65 @@
+"""Trackers for the numbers of a run: accelerate's own, and lines of JSON in a file."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from accelerate.tracking import GeneralTracker, on_main_process
+
+from ..errors import InputError
+
+# Tracker -> the module it needs; jsonl needs none.
+_MODULES = {"tensorboard": "tensorboard", "trackio": "trackio"}
+
+
+class JSONLTracker(GeneralTracker):
+    """Appends one JSON object per call to ``metrics.jsonl``.
+
+    Args:
+        folder: where the file lies.
+        first_step: lines of this step and later, left by a run that was killed after its last checkpoint, are dropped.
+    """
+
+    name = "jsonl"
+    requires_logging_directory = False
+
+    def __init__(self, folder: Path, first_step: int):
+        super().__init__()
+        self.path = folder / "metrics.jsonl"
+        self.first_step = first_step
+
+    @on_main_process
+    def start(self) -> None:
+        """Opens the file, called by accelerate once the processes are known."""
+        kept = []
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
+                if line.endswith("\n") and json.loads(line)["step"] <= self.first_step:
+                    kept.append(line)
+        self.path.write_text("".join(kept), encoding="utf-8")
+
+    @property
+    def tracker(self) -> Path:
+        return self.path
+
+    @on_main_process
+    def store_init_configuration(self, values: dict[str, Any]) -> None:
+        """The configuration stands in training.json."""
+
+    @on_main_process
+    def log(self, values: dict[str, float], step: int | None = None, **kwargs: Any) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def make_trackers(names: tuple[str, ...], folder: Path, first_step: int) -> list[str | GeneralTracker]:
+    """What ``Accelerator(log_with=...)`` takes.
+
+    Raises:
+        InputError: the package of a tracker is not installed.
+    """
+    for name in names:
+        if name in _MODULES and importlib.util.find_spec(_MODULES[name]) is None:
+            raise InputError(f"tracker {name} needs a package that is not installed: pip install 'licfg_hf[tracking]'")
+    return [JSONLTracker(folder, first_step) if name == "jsonl" else name for name in names]

@@ -1,0 +1,87 @@
+"""Starts a run from a published generator and discriminator: a pipeline folder or a repository on the Hub."""
+
+from pathlib import Path
+
+import huggingface_hub.errors
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ..errors import InputError
+
+# Folder -> where a pipeline keeps the generator (by pipeline) and the discriminator.
+_GENERATOR_FOLDERS = ("unet", "model")
+_DISCRIMINATOR_FOLDER = "discriminator"
+
+
+def locate(name: str) -> Path:
+    """The local folder of a pipeline folder or Hub repository.
+
+    Raises:
+        InputError: neither exists, or the Hub cannot be reached.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"no folder {name}")
+    try:
+        return Path(
+            snapshot_download(name, allow_patterns=["*.json", "*.safetensors"], ignore_patterns="checkpoints/*")
+        )
+    except huggingface_hub.errors.HFValidationError as error:
+        raise InputError(f"{name} is neither a folder nor a repository name: {error}") from error
+    except huggingface_hub.errors.RepositoryNotFoundError as error:
+        raise InputError(f"no folder {name} and no such repository on the Hub, or it is private") from error
+    except (
+        huggingface_hub.errors.HfHubHTTPError,
+        huggingface_hub.errors.LocalEntryNotFoundError,
+        huggingface_hub.errors.OfflineModeIsEnabled,
+        OSError,
+    ) as error:
+        raise InputError(f"{name} is not in the cache and the Hub cannot be reached; pass a local folder") from error
+
+
+def _load_fitting(network: nn.Module, folder: Path) -> list[str]:
+    """Copies the weights of ``folder`` whose names and shapes fit; returns a line for each that does not."""
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise InputError(f"no safetensors file in {folder}")
+    stored = {}
+    for path in found:
+        try:
+            stored |= load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} is not a whole safetensors file: {error}") from error
+    own = network.state_dict()
+    fitting = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise InputError(f"none of the {len(stored)} tensors in {folder} fits {type(network).__name__}")
+    network.load_state_dict(fitting, strict=False)
+    misfits = [f"{name} (there {tuple(stored[name].shape)}, here {tuple(own[name].shape)})"
+               for name in stored if name in own and name not in fitting]  # fmt: skip
+    misfits += [f"{name} (not in this network)" for name in stored if name not in own]
+    return misfits + [f"{name} (not in the file)" for name in own if name not in stored]
+
+
+def warm_start(name: str, generator: nn.Module, discriminator: nn.Module) -> list[str]:
+    """Loads what fits from a published model into the two networks.
+
+    Args:
+        name: pipeline folder or repository on the Hub.
+
+    Returns:
+        One line for each weight that did not fit, and one where the discriminator is missing.
+
+    Raises:
+        InputError: there is no such model, its files are damaged, or nothing fits.
+    """
+    folder = locate(name)
+    subfolders = [folder / sub for sub in _GENERATOR_FOLDERS if (folder / sub).is_dir()]
+    if not subfolders:
+        raise InputError(f"{name} has no generator: none of the folders {', '.join(_GENERATOR_FOLDERS)} is in it")
+    lines = [f"generator: {line}" for line in _load_fitting(generator, subfolders[0])]
+    if not (folder / _DISCRIMINATOR_FOLDER).is_dir():
+        return [*lines, "discriminator: not published there, it starts afresh"]
+    return lines + [f"discriminator: {line}" for line in _load_fitting(discriminator, folder / _DISCRIMINATOR_FOLDER)]
