@@ -162,7 +162,7 @@ class GradientPenalty:
 
 @lru_cache(maxsize=8)
 def _random_direction(dim: int, seed: int) -> torch.Tensor:
-    direction = torch.randn(dim, generator=torch.Generator().manual_seed(seed))
+    direction = torch.randn(dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return direction * (math.sqrt(dim) / torch.linalg.vector_norm(direction))
 
 

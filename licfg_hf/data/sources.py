@@ -160,7 +160,8 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
         progress: show a bar while images are decoded.
 
     Returns:
-        ``TensorImages`` where the images fit into ``in_memory_limit``, ``StoredImages`` otherwise or with random crops.
+        ``TensorImages`` where the images fit into ``in_memory_limit``; ``StoredImages`` otherwise and with random
+        crops.
 
     Raises:
         InputError: no such data set, split or column; the Hub cannot be reached; images that cannot be read or
@@ -175,11 +176,8 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
     channels = config.image_channels or _guess_channels(rows, column, config)
     stored = StoredImages(rows, column, config, channels)
     stored.labels = labels
-    if (
-        config.crop == "random"
-        and config.image_size
-        or len(stored) * np.prod(stored.shape) > config.in_memory_limit * 2**30
-    ):
+    redrawn = config.crop == "random" and config.image_size is not None
+    if redrawn or len(stored) * np.prod(stored.shape) > config.in_memory_limit * 2**30:
         return stored
     hide = not progress or len(stored) < 5000
     images = np.stack(
@@ -206,17 +204,15 @@ def _load_rows(config: DataConfig) -> datasets.Dataset:
     path = Path(name).expanduser()
     is_local = path.exists() or name.startswith((".", "/", "~", "\\")) or name.count("/") > 1
     if is_local and not path.is_dir():
-        raise InputError(
-            f"no folder {name}: name an existing folder, a Hub data set such as uoft-cs/cifar10, or digits"
-        )
+        raise InputError(f"no folder {name}; name another, a Hub data set such as uoft-cs/cifar10, or digits")
     try:
         return datasets.load_dataset(str(path) if is_local else name, split=config.split)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise InputError(f"no data set {name} on the Hub, or it is private: {_first_line(error)}") from error
     except (ConnectionError, huggingface_hub.errors.OfflineModeIsEnabled) as error:
         raise InputError(
-            f"the Hub cannot be reached for {name}, and it is not in the cache; offline, pass --data digits or a local "
-            f"folder of images or parquet files ({_first_line(error)})"
+            f"the Hub cannot be reached for {name}, and it is not in the cache; offline, pass --data digits or a "
+            f"local folder of images or parquet files ({_first_line(error)})"
         ) from error
     except FileNotFoundError as error:
         raise InputError(f"no images or parquet files in {name}: {_first_line(error)}") from error
@@ -289,6 +285,7 @@ def as_image_set(images: Any) -> ImageSet:
         return StoredImages(rows, column, config, _guess_channels(rows, column, config))
     if not hasattr(images, "fetch"):
         raise InputError(
-            f"images are an ImageSet (see open_images), a uint8 tensor or a datasets.Dataset, not {type(images).__name__}"
+            "images are an ImageSet (see open_images), a uint8 tensor or a datasets.Dataset, "
+            f"not {type(images).__name__}"
         )
     return images

@@ -13,8 +13,8 @@ def _neighbour_radius(features: torch.Tensor, k: int) -> torch.Tensor:
 def precision_recall(real: torch.Tensor, fake: torch.Tensor, k: int = 3) -> tuple[float, float]:
     """Improved precision and recall (Kynkäänniemi et al., NeurIPS 2019).
 
-    A set's manifold is the union of balls around its vectors, each reaching to the k-th nearest neighbour. Precision is
-    the share of fakes inside the real manifold, recall the share of reals inside the fake one.
+    A set's manifold is the union of balls around its vectors, each reaching to the k-th nearest neighbour. Precision
+    is the share of fakes inside the real manifold, recall that of reals inside the fake one.
 
     Args:
         real: feature vectors (n, d), float32 or wider.

@@ -15,15 +15,12 @@ def _flat(value: Any) -> Any:
     return [_flat(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def write_card(
-    folder: Path, facts: dict[str, Any], images: Any, loss: Any, penalties: list[Any], details: dict[str, Any]
-) -> None:
+def write_card(folder: Path, facts: dict[str, Any], loss: Any, penalties: list[Any], details: dict[str, Any]) -> None:
     """Writes ``folder/README.md``, the card of a finished run.
 
     Args:
         folder: the pipeline folder.
         facts: content of training.json: settings, identity, versions, device, results.
-        images: the image set.
         loss: the adversarial loss.
         penalties: the penalties, each of which prints the coefficient that it applies.
         details: ``title``, ``summary``, ``method``, ``citation``, ``pipeline`` (class name), ``data_license``,
@@ -44,7 +41,6 @@ def write_card(
         title=title,
         loss=loss,
         penalties=penalties,
-        images=images,
         settings=yaml.safe_dump(_flat(facts["settings"]), sort_keys=False, allow_unicode=True).strip(),
         facts=facts,
         pipeline=details.get("pipeline"),

@@ -5,6 +5,8 @@ image from a noisy one. ``DDGANDiscriminator`` judges a pair (x_t, x_{t+1}).
 """
 
 import math
+from itertools import pairwise
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -135,7 +137,7 @@ class DDGANGenerator(ModelMixin, ConfigMixin):
     """Predicts the clean image from a noisy one, a timestep and a latent; NCSN++ with latent-modulated AdaGN.
 
     The defaults build the published CIFAR-10 network (48,432,515 parameters). Architecture: Xiao, Kreis, Vahdat,
-    "Tackling the Generative Learning Trilemma with Denoising Diffusion GANs", ICLR 2022; NCSN++: Song et al., ICLR 2021.
+    "Tackling the Generative Learning Trilemma with Denoising Diffusion GANs", ICLR 2022; NCSN++: Song et al., 2021.
 
     Args:
         sample_size: height and width of the images in pixels; the number of resolutions is that of
@@ -155,7 +157,7 @@ class DDGANGenerator(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _no_split_modules = ["ResidualBlock", "SelfAttention"]
+    _no_split_modules: ClassVar = ["ResidualBlock", "SelfAttention"]
 
     @register_to_config
     def __init__(
@@ -181,7 +183,7 @@ class DDGANGenerator(ModelMixin, ConfigMixin):
         time_dim = 4 * base_channels
         self.time_mlp = nn.Sequential(_dense(base_channels, time_dim), nn.SiLU(), _dense(time_dim, time_dim))
         widths = [latent_dim] + [latent_embedding_dim] * (latent_layers + 1)
-        mapping = [[_dense(i, o, mode="fan_out"), nn.SiLU()] for i, o in zip(widths, widths[1:], strict=False)]
+        mapping = [[_dense(i, o, mode="fan_out"), nn.SiLU()] for i, o in pairwise(widths)]
         self.latent_mapping = nn.Sequential(PixelNorm(), *[layer for pair in mapping for layer in pair])
 
         def resnet(channels_in: int, channels_out: int, resample: nn.Module | None = None) -> ResidualBlock:
@@ -320,7 +322,7 @@ class DDGANDiscriminator(ModelMixin, ConfigMixin):
     """
 
     # Per variant: output channels in units of base_channels and whether the block halves the resolution.
-    BLOCKS = {
+    BLOCKS: ClassVar = {
         "small": ((2, False), (4, True), (8, True), (8, True)),
         "large": ((4, True), (8, True), (8, True), (8, True), (8, True), (8, True)),
     }

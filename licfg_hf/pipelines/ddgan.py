@@ -6,6 +6,7 @@ import torch
 from diffusers import ImagePipelineOutput, ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 
+from ..models import DDGANGenerator  # also lets from_pretrained find it: diffusers only looks at imported modules
 from ..schedulers import DDGANScheduler
 from .base import HubPipeline, images_to_pil
 
@@ -62,7 +63,7 @@ class DDGANPipeline(HubPipeline):
 
     model_cpu_offload_seq = "unet"
 
-    def __init__(self, unet: ModelMixin, scheduler: DDGANScheduler):
+    def __init__(self, unet: DDGANGenerator | ModelMixin, scheduler: DDGANScheduler):
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
 

@@ -31,7 +31,8 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
         num_train_timesteps: T, the number of denoising steps.
         beta_min: lower end of the continuous noise rate (dimensionless).
         beta_max: upper end of it.
-        schedule: ``vp`` (variance-preserving, linear rate) or ``geometric`` (variance beta_min -> beta_max, geometric).
+        schedule: ``vp`` (variance-preserving, linear rate) or ``geometric`` (variance from beta_min
+            to beta_max, both below 1).
 
     Raises:
         ValueError: a parameter is outside its range.

@@ -1,6 +1,6 @@
 """One discriminator update and one generator update, as functions of the networks and a micro-batch."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -115,7 +115,8 @@ def optimize(
     accelerator: Accelerator,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    micro_batches: Sequence[Callable[[], Terms]],
+    terms_of: Callable[..., Terms],
+    micro_batches: Sequence[tuple],
 ) -> Terms:
     """One optimizer step on the mean loss of the micro-batches, gradients averaged over the processes once.
 
@@ -123,17 +124,18 @@ def optimize(
 
     Args:
         network: the prepared network whose gradients are synchronized.
-        micro_batches: each computes the terms of one micro-batch.
+        terms_of: the terms of one micro-batch, given its parts as arguments.
+        micro_batches: the parts.
 
     Returns:
         The terms, averaged over the micro-batches, detached.
     """
     optimizer.zero_grad(set_to_none=True)
-    collected: list[Mapping[str, torch.Tensor]] = []
-    for index, compute in enumerate(micro_batches):
+    collected: list[Terms] = []
+    for index, micro_batch in enumerate(micro_batches):
         is_last = index == len(micro_batches) - 1
         with nullcontext() if is_last else accelerator.no_sync(network):
-            terms = compute()
+            terms = terms_of(*micro_batch)
             # One backward for the sum: under DDP a penalty's own backward would silently not be averaged.
             accelerator.backward(sum(terms.values()) / len(micro_batches))
         collected.append({name: value.detach() for name, value in terms.items()})

@@ -18,26 +18,14 @@ class JSONLTracker(GeneralTracker):
 
     Args:
         folder: where the file lies.
-        first_step: lines of this step and later, left by a run that was killed after its last checkpoint, are dropped.
     """
 
     name = "jsonl"
     requires_logging_directory = False
 
-    def __init__(self, folder: Path, first_step: int):
+    def __init__(self, folder: Path):
         super().__init__()
         self.path = folder / "metrics.jsonl"
-        self.first_step = first_step
-
-    @on_main_process
-    def start(self) -> None:
-        """Opens the file, called by accelerate once the processes are known."""
-        kept = []
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n") and json.loads(line)["step"] <= self.first_step:
-                    kept.append(line)
-        self.path.write_text("".join(kept), encoding="utf-8")
 
     @property
     def tracker(self) -> Path:
@@ -53,7 +41,16 @@ class JSONLTracker(GeneralTracker):
             file.write(json.dumps({"step": step, **values}) + "\n")
 
 
-def make_trackers(names: tuple[str, ...], folder: Path, first_step: int) -> list[str | GeneralTracker]:
+def drop_lines_after(path: Path, step: int) -> None:
+    """Drops what a run that was killed had logged after the checkpoint of ``step``."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
+
+
+def make_trackers(names: tuple[str, ...], folder: Path) -> list[str | GeneralTracker]:
     """What ``Accelerator(log_with=...)`` takes.
 
     Raises:
@@ -62,4 +59,4 @@ def make_trackers(names: tuple[str, ...], folder: Path, first_step: int) -> list
     for name in names:
         if name in _MODULES and importlib.util.find_spec(_MODULES[name]) is None:
             raise InputError(f"tracker {name} needs a package that is not installed: pip install 'licfg_hf[tracking]'")
-    return [JSONLTracker(folder, first_step) if name == "jsonl" else name for name in names]
+    return [JSONLTracker(folder) if name == "jsonl" else name for name in names]

@@ -1,0 +1,62 @@
+"""The loss terms of recent steps: averaged over processes, watched for NaN, and turned into means for the logs."""
+
+import math
+
+import torch
+from accelerate import Accelerator
+
+from ..errors import TrainingDiverged
+from .steps import Terms
+
+
+class TermLog:
+    """Collects loss terms on the device and reads them in one transfer.
+
+    Args:
+        accelerator: averages over the processes.
+    """
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self._pending: list[tuple[int, Terms]] = []
+        self._read: list[dict[str, float]] = []
+
+    def add(self, step: int, terms: Terms) -> None:
+        """Keeps the terms of a step without reading them."""
+        self._pending.append((step, terms))
+
+    def read(self, stop_signal: int) -> int:
+        """Reads the pending terms; every process must call it at the same step.
+
+        Args:
+            stop_signal: the signal that this process received, or 0.
+
+        Returns:
+            The largest signal that any process received, or 0.
+
+        Raises:
+            TrainingDiverged: a term is NaN or infinite on some process; the message names term and step.
+        """
+        names = sorted({name for _, terms in self._pending for name in terms})
+        absent = torch.zeros((), device=self.accelerator.device)
+        rows = [torch.stack([terms.get(name, absent).float() for name in names]) for _, terms in self._pending]
+        signal_row = torch.full_like(rows[0], stop_signal)
+        table = torch.stack([*rows, signal_row])
+        gathered = self.accelerator.gather(table[None]).cpu()
+        for (step, terms), values in zip(self._pending, gathered.mean(dim=0).tolist(), strict=False):
+            numbers = {name: value for name, value in zip(names, values, strict=True) if name in terms}
+            for name, value in numbers.items():
+                if not math.isfinite(value):
+                    raise TrainingDiverged(f"{name} is {value} at step {step}")
+            self._read.append(numbers)
+        self._pending.clear()
+        return int(gathered[:, -1].max())
+
+    def means(self) -> dict[str, float]:
+        """The mean of each term since the last call, over the steps in which it occurred."""
+        sums: dict[str, list[float]] = {}
+        for numbers in self._read:
+            for name, value in numbers.items():
+                sums.setdefault(name, []).append(value)
+        self._read.clear()
+        return {name: sum(values) / len(values) for name, values in sorted(sums.items())}

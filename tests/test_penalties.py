@@ -1,0 +1,240 @@
+import math
+
+import pytest
+import torch
+from goldens import load, needs_goldens
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from licfg_hf import EpsCenteredGradientPenalty, GradientPenalty, r1_penalty, r2_penalty
+from licfg_hf.penalties import interpolate
+
+SHAPE = (3, 4, 4)
+DIM = math.prod(SHAPE)
+
+
+def smooth_critic(dtype: torch.dtype = torch.float64) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(80, 1)).to(dtype)
+
+
+def batches(rng: torch.Generator, dtype: torch.dtype = torch.float64, count: int = 4):
+    return [torch.randn(count, *SHAPE, generator=rng, dtype=dtype) for _ in range(2)]
+
+
+class LinearCritic(nn.Module):
+    """D(x) = <w, x>: its input gradient is w everywhere."""
+
+    def __init__(self, weight: torch.Tensor):
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1) @ self.weight
+
+
+@pytest.mark.parametrize("points", ["interpolate", "real", "fake", "real_and_fake"])
+@pytest.mark.parametrize("reduction", ["mean", "max"])
+def test_linear_critic_costs_what_its_weight_says(points, reduction, rng):
+    real, fake = batches(rng)
+    critic = LinearCritic(torch.randn(DIM, generator=rng, dtype=torch.float64))
+    norm = critic.weight.norm().item()
+    for center in (0.0, 1.0, 3.0):
+        penalty = GradientPenalty(2.5, center=center, points=points, reduction=reduction)
+        assert penalty(critic, real, fake, rng=rng).item() == pytest.approx(2.5 * (norm - center) ** 2)
+
+
+@pytest.mark.parametrize("direction", ["ones", "minus_ones", "random"])
+@settings(max_examples=20, deadline=None)
+@given(scale=st.floats(0, 10), seed=st.integers(0, 2**31))
+def test_eps_centred_is_zero_centred_plus_a_linear_reward(direction, scale, seed):
+    """R_eps = R_0 - 2 eps E<g, u> + scale (methods 1.2), for every direction u of norm sqrt(d)."""
+    rng = torch.Generator().manual_seed(seed)
+    real, fake = batches(rng)
+    critic, a = smooth_critic(), torch.rand(4, 1, 1, 1, generator=rng, dtype=torch.float64)
+    penalty = EpsCenteredGradientPenalty(1.0, scale=scale, direction=direction)
+    points = interpolate(real, fake, a).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(points).sum(), points)
+    center = -torch.autograd.functional.jacobian(
+        lambda g: penalty.squared_distance(g[None]).sum(), torch.zeros(DIM, dtype=torch.float64)
+    )  # d/dg ||g - eps u||^2 at 0 is -2 eps u
+    assert (center / 2).square().sum().item() == pytest.approx(scale, abs=1e-9)
+    reward = (gradient.flatten(1) @ center).mean()
+    zero_centred = GradientPenalty(1.0)(critic, real, fake, interpolation=a)
+    torch.testing.assert_close(penalty(critic, real, fake, interpolation=a), zero_centred - reward + scale)
+
+
+def test_eps_centred_with_ones_rewards_brightening(rng):
+    real, fake = batches(rng)
+    brightening = LinearCritic(torch.full((DIM,), math.sqrt(0.1 / DIM), dtype=torch.float64))
+    assert EpsCenteredGradientPenalty(1.0, scale=0.1)(brightening, real, fake).item() == pytest.approx(0, abs=1e-12)
+    minus = EpsCenteredGradientPenalty(1.0, scale=0.1, direction="minus_ones")
+    assert minus(brightening, real, fake).item() == pytest.approx(0.4)  # ||2 eps 1||^2 = 4 scale
+
+
+def test_random_direction_is_one_fixed_vector():
+    first = EpsCenteredGradientPenalty(1.0, direction="random").squared_distance(torch.zeros(1, 7))
+    again = EpsCenteredGradientPenalty(1.0, direction="random").squared_distance(torch.zeros(1, 7))
+    gradient = torch.arange(7.0)[None]
+    other = EpsCenteredGradientPenalty(1.0, direction="random", direction_seed=1)
+    assert torch.equal(first, again)
+    same = EpsCenteredGradientPenalty(1.0, direction="random").squared_distance(gradient)
+    assert not torch.equal(other.squared_distance(gradient), same)
+
+
+PENALTIES = [
+    GradientPenalty(0.7),
+    GradientPenalty(0.7, center=1.0),
+    GradientPenalty(0.7, points="real_and_fake"),
+    EpsCenteredGradientPenalty(0.7, scale=0.5),
+    r1_penalty(0.3),
+    r2_penalty(0.3),
+]
+
+
+@pytest.mark.parametrize("penalty", PENALTIES, ids=repr)
+def test_parameter_gradient_agrees_with_finite_differences(penalty, rng):
+    critic, (real, fake) = smooth_critic(), batches(rng)
+    a = torch.rand(4, 1, 1, 1, generator=rng, dtype=torch.float64)
+    parameter = critic[0].weight
+
+    def value() -> torch.Tensor:
+        return penalty(critic, real, fake, interpolation=a)
+
+    value().backward()
+    step = 1e-5 * torch.randn(parameter.shape, generator=rng, dtype=torch.float64)
+    with torch.no_grad():
+        parameter += step
+    above = value().item()
+    with torch.no_grad():
+        parameter -= 2 * step
+    below = value().item()
+    assert (parameter.grad * step).sum().item() == pytest.approx((above - below) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("points", ["real", "fake", "real_and_fake"])
+def test_shared_forward_gives_the_same_value_and_gradient(points, rng):
+    critic, (real, fake) = smooth_critic(), batches(rng)
+    penalty = GradientPenalty(1.0, points=points)
+    own = penalty(critic, real, fake)
+    expected = torch.autograd.grad(own, list(critic.parameters())[:3])
+    real.requires_grad_()
+    fake.requires_grad_()
+    calls = []
+    critic.register_forward_hook(lambda *_: calls.append(1))
+    shared = penalty(critic, real, fake, real_logits=critic(real), fake_logits=critic(fake))
+    assert len(calls) == 2, "the penalty ran the critic once more"
+    torch.testing.assert_close(shared, own)
+    torch.testing.assert_close(torch.autograd.grad(shared, list(critic.parameters())[:3]), expected)
+
+
+def test_conditioning_reaches_the_critic_once_per_point(rng):
+    real, fake = batches(rng)
+    label = torch.arange(4.0, dtype=torch.float64)
+
+    def critic(images, label, constant):
+        return (images.flatten(1).sum(1)) * label * constant
+
+    value = GradientPenalty(1.0, points="real_and_fake")(critic, real, fake, label=label, constant=2.0)
+    assert value.item() == pytest.approx(DIM * 4 * (label**2).mean().item())
+
+
+def test_points_come_from_the_given_generator(rng):
+    critic, (real, fake) = smooth_critic(), batches(rng)
+    values = [GradientPenalty(1.0)(critic, real, fake, rng=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+    assert values[0] == values[1] != values[2]
+
+
+def test_zero_gradient_has_finite_parameter_gradients(rng):
+    critic = LinearCritic(torch.zeros(DIM, dtype=torch.float64))
+    GradientPenalty(1.0, center=1.0)(critic, *batches(rng)).backward()
+    assert torch.isfinite(critic.weight.grad).all()
+
+
+def test_norms_are_computed_in_float32_for_half_types(rng):
+    critic, (real, fake) = smooth_critic(torch.bfloat16), batches(rng, torch.bfloat16)
+    assert GradientPenalty(1.0)(critic, real, fake).dtype == torch.float32
+    exact = GradientPenalty(1.0, points="real")(smooth_critic(torch.float32), real.float())
+    assert GradientPenalty(1.0, points="real")(critic, real).item() == pytest.approx(exact.item(), rel=2e-2)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES, ids=repr)
+def test_one_sample_works_and_none_is_refused(penalty, rng):
+    real, fake = batches(rng, count=1)
+    assert torch.isfinite(penalty(smooth_critic(), real, fake))
+    with pytest.raises(ValueError, match="non-empty"):
+        penalty(smooth_critic(), real[:0], fake[:0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"weight": -1.0}, "weight"),
+        ({"weight": float("nan")}, "weight"),
+        ({"weight": 1.0, "points": "nowhere"}, "points"),
+        ({"weight": 1.0, "reduction": "sum"}, "reduction"),
+        ({"weight": 1.0, "method": "guess"}, "method"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, word):
+    with pytest.raises(ValueError, match=word):
+        GradientPenalty(**arguments)
+
+
+def test_bad_eps_arguments_are_named():
+    for arguments, word in (({"scale": -1}, "scale"), ({"direction": "up"}, "direction"), ({"center": 1.0}, "centre")):
+        with pytest.raises(ValueError, match=word):
+            EpsCenteredGradientPenalty(1.0, **arguments)
+
+
+def test_missing_and_mismatched_points_are_named(rng):
+    real, fake = batches(rng)
+    with pytest.raises(ValueError, match="fake"):
+        GradientPenalty(1.0)(smooth_critic(), real)
+    with pytest.raises(ValueError, match="differ"):
+        GradientPenalty(1.0)(smooth_critic(), real, fake[:2])
+    with pytest.raises(ValueError, match="requires_grad_"):
+        GradientPenalty(1.0, points="real")(smooth_critic(), real, real_logits=smooth_critic()(real))
+
+
+def test_half_weights_are_those_of_r1_and_r2():
+    assert r1_penalty(0.02) == GradientPenalty(0.01, points="real")
+    assert r2_penalty(0.02) == GradientPenalty(0.01, points="fake")
+
+
+@needs_goldens
+@pytest.mark.parametrize(
+    ("name", "penalty"),
+    [
+        ("gradient_penalty_center1_interpolates", GradientPenalty(1.0, center=1.0)),
+        ("max_gradient_penalty_interpolates", GradientPenalty(1.0, reduction="max")),
+        ("r1_half_on_real", r1_penalty(1.0)),
+        ("r1_on_real", GradientPenalty(1.0, points="real")),
+        ("r2_on_fake", GradientPenalty(1.0, points="fake")),
+    ],
+)
+def test_golden_values(name, penalty):
+    description, tensors = load("penalties")
+    critic = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Tanh(),
+        nn.Conv2d(8, 8, 4, stride=2, padding=1),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(128, 1),
+    )
+    places = {"c1": "0", "c2": "2", "l": "5"}
+    critic.load_state_dict(
+        {
+            f"{places[key.split('.')[1]]}.{key.split('.')[2]}": value
+            for key, value in tensors.items()
+            if key.startswith("critic.")
+        }
+    )
+    value = penalty(critic, tensors["real"], tensors["fake"], interpolation=tensors["alpha"])
+    value.backward()
+    norm = torch.stack([p.grad.norm() for p in critic.parameters() if p.grad is not None]).norm()
+    golden = description["unweighted_values"][name]
+    assert value.item() == pytest.approx(golden["value"], rel=1e-5)
+    assert norm.item() == pytest.approx(golden["grad_theta_norm"], rel=1e-5)
