@@ -11,6 +11,8 @@ os.environ["ACCELERATE_USE_CPU"] = "1"
 import pytest
 import torch
 
+torch.set_num_threads(1)  # small networks; two threads on a busy core are many times slower
+
 
 @pytest.fixture(autouse=True)
 def fresh_accelerator():

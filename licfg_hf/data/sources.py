@@ -137,8 +137,7 @@ class StoredImages:
             InputError: it cannot be read, or its size is not that of the first image and no size was asked for.
         """
         stored = self.rows[index][self.column]
-        path = stored.get("path") if isinstance(stored, dict) else None
-        where = f"image {path or index} of {self.config.data}"
+        where = _where(stored, index, self.config)
         rng = np.random.default_rng((seed, index)) if self.config.crop == "random" else None
         image = fit(decode(stored, where), self.config.image_size, self.config.crop, rng)
         array = to_array(image, self.channels, where)
@@ -257,10 +256,16 @@ def _labels(rows: datasets.Dataset, config: DataConfig) -> torch.Tensor | None:
     return torch.from_numpy(values.astype(np.int64))
 
 
+def _where(stored: Any, index: int, config: DataConfig) -> str:
+    path = stored.get("path") if isinstance(stored, dict) else None
+    return f"image {path or index} of {config.data}"
+
+
 def _guess_channels(rows: datasets.Dataset, column: str, config: DataConfig) -> int:
     """3 unless the first images are all greyscale; a colour image that comes later is an error, never greyed."""
     for index in range(min(64, len(rows))):
-        if decode(rows[index][column], f"image {index} of {config.data}").mode != "L":
+        stored = rows[index][column]
+        if decode(stored, _where(stored, index, config)).mode != "L":
             return 3
     return 1
 

@@ -151,6 +151,7 @@ def run(recipe: Recipe, arguments: list[str] | None = None) -> None:
             text = parser.dump(options, skip_none=False)
             (trainer.folder / "config.yaml").write_text(text, encoding="utf-8")
         trainer.train()
+        trainer.accelerator.end_training()
     except InputError as error:
         _exit(f"error: {error}", 2)
     except TrainingDiverged as error:

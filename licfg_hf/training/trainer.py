@@ -271,7 +271,8 @@ class Trainer:
         finally:
             self.progress.close()
         self._export()
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # end_training would also end the process group, and later runs
+            tracker.finish()
         return self.folder
 
     def _prepare(self) -> None:

@@ -1,0 +1,49 @@
+"""Two real processes (gloo) against one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+sys.path.insert(0, str(Path(__file__).parent))
+import two_processes
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    result = subprocess.run(
+        [sys.executable, *command, two_processes.__file__, str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert (folder / "ddgan" / "model_index.json").is_file() and (folder / "gan" / "samples.png").is_file()
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+
+def test_two_processes_give_the_gradient_of_one_with_the_doubled_batch(ranks):
+    assert [rank["processes"] for rank in ranks] == [2, 2]
+    single = two_processes.all_gradients(Accelerator(cpu=True))
+    for name, expected in single.items():
+        for rank in ranks:
+            found = rank["gradients"][name]
+            assert found.keys() == expected.keys()
+            for network in ("critic", "generator"):
+                keys = [key for key in expected if key.startswith(network)]
+                error = torch.stack([(found[key] - expected[key]).norm() for key in keys]).norm()
+                size = torch.stack([expected[key].norm() for key in keys]).norm()
+                assert error / size < 1e-5, (name, network, (error / size).item())
+
+
+def test_ranks_draw_different_noise_and_keep_equal_weights(ranks):
+    assert not torch.allclose(ranks[0]["noise"], ranks[1]["noise"])
+    for name, value in ranks[0]["trained"].items():
+        assert torch.equal(value, ranks[1]["trained"][name]), name

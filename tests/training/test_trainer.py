@@ -1,0 +1,264 @@
+"""The loop on real data and tiny networks: exact resume, foreign modules, what goes wrong and what it says."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_discriminator, tiny_generator
+from torch import nn
+
+from licfg_hf import DDGANDiscriminator, DDGANPipeline, DDGANScheduler, EpsCenteredGradientPenalty, get_loss
+from licfg_hf.data import DataConfig, open_images
+from licfg_hf.errors import InputError, TrainingDiverged
+from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig, Trainer, TrainingConfig
+from licfg_hf.training.checkpoint import checkpoints, load_state
+
+
+def trainer(folder: Path, penalty_weight: float = 0.01, images=None, **settings) -> Trainer:
+    defaults = {"max_steps": 6, "batch_size": 8, "sample_every": None, "sample_count": 4, "checkpoint_every": 2}
+    return Trainer(
+        TrainingConfig(output_dir=str(folder), **defaults | settings),
+        tiny_generator(),
+        tiny_discriminator(),
+        images=open_images(DataConfig()) if images is None else images,
+        task=DDGANTask(DDGANScheduler(), latent_dim=6),
+        loss=get_loss("non_saturating"),
+        penalties=[LazyPenalty(EpsCenteredGradientPenalty(penalty_weight), interval=2)],
+    )
+
+
+def final_weights(folder: Path) -> dict:
+    return load_state(checkpoints(folder / "checkpoints")[-1])
+
+
+def test_leaves_a_folder_that_loads_draws_and_explains_itself(tmp_path):
+    run = trainer(tmp_path / "run", trackers=("jsonl", "tensorboard"), log_every=2, evaluate_samples=20)
+    folder = run.train()
+    pipeline = DDGANPipeline.from_pretrained(folder)
+    assert len(pipeline(batch_size=2).images) == 2
+    for name, value in run.average.module.state_dict().items():
+        assert torch.equal(value, pipeline.unet.state_dict()[name])
+    critic = DDGANDiscriminator.from_pretrained(folder, subfolder="discriminator")
+    assert torch.equal(critic.conv_in.weight, run.discriminator.conv_in.weight)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert {"discriminator_loss", "generator_loss", "penalty"} <= lines[0].keys()
+    assert list((folder / "licfg_hf").glob("events*"))
+    facts = json.loads((folder / "training.json").read_text())
+    assert 0 <= facts["results"]["precision"] <= 1 and facts["step"] == 6
+    card = (folder / "README.md").read_text()
+    for words in ("weight=0.01", "interval=2", "max_steps: 6", "torch", "DDGANGenerator"):
+        assert words in card
+    assert (folder / "samples.png").stat().st_size > 100
+
+
+def test_resumed_run_is_bit_identical(tmp_path):
+    trainer(tmp_path / "whole").train()
+
+    class Killed(Exception):
+        pass
+
+    broken = trainer(tmp_path / "broken")
+    broken._after_step, after = lambda: (after(), broken.step == 5 and throw()), broken._after_step
+
+    def throw():
+        raise Killed
+
+    with pytest.raises(Killed):
+        broken.train()
+    assert [path.name for path in checkpoints(tmp_path / "broken" / "checkpoints")] == ["step-2", "step-4"]
+    trainer(tmp_path / "broken").train()
+    torch.testing.assert_close(final_weights(tmp_path / "broken"), final_weights(tmp_path / "whole"), rtol=0, atol=0)
+
+
+SCRIPT = """
+import sys
+from licfg_hf.recipes import main
+main("ddgan_eps_cifar", sys.argv[1:])
+"""
+TINY_RUN = """
+    --preset quickstart --max_steps 40 --checkpoint_every 5 --sample_every null --batch_size 8 --log_every 1
+    --generator.base_channels 8 --discriminator.base_channels 4 --evaluate_samples null --keep_checkpoints null
+"""
+
+
+def start(folder: Path, *options: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *TINY_RUN.split(), "--output_dir", str(folder), *options],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+        time.sleep(0.01)
+
+
+def test_sigkill_and_sigterm_lose_nothing(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    reference = start(whole)
+    killed = start(broken)
+    wait_for(broken / "checkpoints" / "step-5", killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (broken / "model_index.json").exists()
+
+    terminated = start(broken)
+    wait_for(broken / "checkpoints" / "step-15", terminated)
+    terminated.send_signal(signal.SIGTERM)
+    message = terminated.communicate()[1]
+    assert terminated.returncode == 128 + signal.SIGTERM, message
+    assert "goes on from there" in message and "Traceback" not in message
+    stopped_at = int(message.split("stopped at step ")[1].split()[0])
+    assert (broken / "checkpoints" / f"step-{stopped_at}").is_dir()
+
+    last = start(broken)
+    output, errors = last.communicate()
+    assert last.returncode == 0, errors
+    assert f"from {broken}/checkpoints/step-{stopped_at}" in output
+    assert reference.wait() == 0, reference.stderr.read()
+    torch.testing.assert_close(final_weights(broken), final_weights(whole), rtol=0, atol=0)
+    steps = [json.loads(line)["step"] for line in (broken / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 41))
+
+
+def test_finished_run_exports_again_and_goes_on_with_more_steps(tmp_path):
+    folder = trainer(tmp_path).train()
+    (folder / "model_index.json").unlink()
+    assert DDGANPipeline.from_pretrained(trainer(tmp_path).train())
+    longer = trainer(tmp_path, max_steps=8)
+    longer.train()
+    assert longer.step == 8
+    with pytest.raises(InputError, match="at step 8 already"):
+        trainer(tmp_path, max_steps=3).train()
+
+
+def test_folders_of_others_are_refused(tmp_path):
+    trainer(tmp_path / "run").train()
+    with pytest.raises(InputError, match=r"weight=0.01.* there, .*weight=0.5"):
+        trainer(tmp_path / "run", penalty_weight=0.5)
+    with pytest.raises(InputError, match="seed: 0 there, 1 here"):
+        trainer(tmp_path / "run", seed=1)
+    with pytest.raises(InputError, match="never"):
+        trainer(tmp_path / "run", resume="never")
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").touch()
+    with pytest.raises(InputError, match="not of a training run"):
+        trainer(tmp_path / "letters")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write"):
+        trainer(tmp_path / "file" / "below")
+    with pytest.raises(InputError, match="not a complete checkpoint"):
+        trainer(tmp_path / "new", resume=str(tmp_path / "letters"))
+
+
+def test_resume_from_a_named_checkpoint(tmp_path):
+    trainer(tmp_path / "run", keep_checkpoints=None).train()
+    older = tmp_path / "run" / "checkpoints" / "step-2"
+    with pytest.raises(InputError, match="newer checkpoints"):
+        trainer(tmp_path / "run", resume=str(older))
+    trainer(tmp_path / "other", resume=str(older)).train()
+    torch.testing.assert_close(final_weights(tmp_path / "other"), final_weights(tmp_path / "run"), rtol=0, atol=0)
+
+
+def test_nan_stops_the_run_with_term_step_and_last_checkpoint(tmp_path):
+    run = trainer(tmp_path)
+    generate = run.task.generate
+
+    def poisoned(generator, draw):
+        return generate(generator, draw) * (float("nan") if run.step == 3 else 1.0)
+
+    object.__setattr__(run.task, "generate", poisoned)
+    with pytest.raises(TrainingDiverged, match=r"discriminator_loss is nan at step 3; the last good .*step-2"):
+        run.train()
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-2"]
+
+
+def test_not_enough_images(tmp_path):
+    with pytest.raises(InputError, match="fewer than a batch"):
+        trainer(tmp_path, images=torch.zeros(4, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_all_but_the_optimizers_of_a_published_model_start_the_next(tmp_path, capsys):
+    first = trainer(tmp_path / "first")
+    first.train()
+    squares = torch.zeros(32, 1, 8, 8, dtype=torch.uint8)
+    squares[:, :, 2:6, 2:6] = 255
+    tuned = trainer(tmp_path / "tuned", images=squares, init_from=str(tmp_path / "first"))
+    assert torch.equal(tuned.generator.conv_in.weight, first.average.module.conv_in.weight)
+    assert torch.equal(tuned.discriminator.conv_in.weight, first.discriminator.conv_in.weight)
+    assert "no weights did not fit" in capsys.readouterr().out
+    before = tuned.generator.conv_in.weight.clone()
+    tuned.train()
+    assert not torch.equal(tuned.generator.conv_in.weight, before)
+
+
+def test_misfits_of_a_published_model_are_listed_and_damage_refused(tmp_path, capsys):
+    trainer(tmp_path / "first").train()
+    critic = tmp_path / "first" / "discriminator" / "diffusion_pytorch_model.safetensors"
+    DDGANDiscriminator(in_channels=1, base_channels=4, time_embedding_dim=32).save_pretrained(critic.parent)
+    trainer(tmp_path / "second", init_from=str(tmp_path / "first"))
+    assert "discriminator: time_mlp.0.weight (there (32, 32), here (16, 16))" in capsys.readouterr().out
+    critic.write_bytes(critic.read_bytes()[:1000])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        trainer(tmp_path / "third", init_from=str(tmp_path / "first"))
+    with pytest.raises(InputError, match="no folder"):
+        trainer(tmp_path / "fourth", init_from="./nowhere")
+    with pytest.raises(InputError, match="Hub cannot be reached"):
+        trainer(tmp_path / "fifth", init_from="nobody/nothing")
+
+
+def plain_networks() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    generator = nn.Sequential(nn.Linear(6, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    return generator, nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"discriminator_steps": 3, "generator_batch_size": 16, "gradient_accumulation_steps": 2},
+        {"mixed_precision": "bf16", "horizontal_flip": True},
+        {"ema_decay": None, "generator_optimizer": OptimizerConfig("rmsprop", 5e-5, {"alpha": 0.9}, "linear")},
+    ],
+    ids=["uneven", "bf16", "rmsprop"],
+)
+def test_trains_the_users_own_modules(settings, tmp_path):
+    generator, discriminator = plain_networks()
+    before = generator[0].weight.clone()
+    images = open_images(DataConfig()).images
+    config = TrainingConfig(output_dir=str(tmp_path), max_steps=3, batch_size=8, sample_count=4, **settings)
+    penalties = [EpsCenteredGradientPenalty(0.1)]
+    Trainer(config, generator, discriminator, images, GANTask(6), get_loss("non_saturating"), penalties).train()
+    assert not torch.equal(generator[0].weight, before)
+    assert (tmp_path / "model" / "model.safetensors").is_file() and (tmp_path / "samples.png").is_file()
+
+
+def test_unknown_optimizer_arguments_are_named(tmp_path):
+    run = trainer(tmp_path, generator_optimizer=OptimizerConfig("adam", arguments={"speed": 3}))
+    with pytest.raises(InputError, match="speed"):
+        run.train()
+
+
+def test_ema_copies_before_its_start_and_averages_after(tmp_path):
+    run = trainer(tmp_path, max_steps=2, ema_start=2)
+    run.train()
+    assert torch.equal(run.average.module.conv_in.weight, run.generator.conv_in.weight)
+    run = trainer(tmp_path / "averaging", max_steps=3, ema_decay=0.5)
+    history = []
+    after = run._after_step
+    run._after_step = lambda: (history.append(run.generator.conv_in.weight.detach().clone()), after())
+    run.train()
+    expected = (history[0] + history[1]) / 4 + history[2] / 2
+    torch.testing.assert_close(run.average.module.conv_in.weight.detach(), expected)

@@ -1,0 +1,127 @@
+"""Run by torchrun in test_distributed.py: gradients on this rank's share of a batch, and a short training."""
+
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from tiny import tiny_discriminator, tiny_generator
+from torch import nn
+
+from licfg_hf import DDGANScheduler, EpsCenteredGradientPenalty, GradientPenalty, get_loss, r1_penalty
+from licfg_hf.data import DataConfig, open_images
+from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, Trainer, TrainingConfig
+from licfg_hf.training.steps import discriminator_terms, frozen, generator_terms, optimize
+from licfg_hf.training.tasks import Draw
+from licfg_hf.training.trainer import random_generator
+
+LOSS = get_loss("non_saturating")
+PENALTIES = {
+    "eps": EpsCenteredGradientPenalty(0.5),
+    "one_centred": GradientPenalty(0.5, center=1.0),
+    "r1": r1_penalty(1.0),
+    "real_and_fake": GradientPenalty(0.5, points="real_and_fake"),
+}
+BATCH = 16
+
+
+class Fixed:
+    """A penalty at given interpolation weights, so that one process and two use the same points."""
+
+    def __init__(self, penalty, interpolation):
+        self.penalty, self.interpolation, self.shareable = penalty, interpolation, penalty.shareable
+
+    def __call__(self, *args, **kwargs):
+        return self.penalty(*args, **kwargs | {"interpolation": self.interpolation})
+
+
+def plain_critic() -> nn.Module:
+    """A critic without batch statistics that takes the DDGAN's conditioning."""
+    torch.manual_seed(0)
+
+    class Critic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(128, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1))
+
+        def forward(self, sample, timestep, next_sample):
+            return self.layers(torch.cat([sample, next_sample], dim=1)) * (1 + timestep[:, None])
+
+    return Critic()
+
+
+def shares(rank: int, world_size: int) -> torch.Tensor:
+    """Indices of this rank: whole minibatch-stddev groups of the full batch (i, i + 4, i + 8, i + 12 for BATCH 16)."""
+    groups = torch.arange(BATCH).view(4, BATCH // 4)
+    return groups.chunk(world_size, dim=1)[rank].reshape(-1)
+
+
+def gradients(critic: nn.Module, penalty, accelerator: Accelerator) -> dict[str, torch.Tensor]:
+    """Parameter gradients of one discriminator and one generator update on this rank's share of a fixed batch."""
+    task = DDGANTask(DDGANScheduler(), latent_dim=6)
+    rng = torch.Generator().manual_seed(5)
+    whole = task.draw(torch.rand(BATCH, 1, 8, 8, generator=rng) * 2 - 1, None, rng)
+    interpolation = torch.rand(BATCH, 1, 1, 1, generator=rng)
+    mine = shares(accelerator.process_index, accelerator.num_processes)
+    pick = lambda values: {name: value[mine] for name, value in values.items()}  # noqa: E731
+    draw = Draw(whole.real[mine], pick(whole.conditioning), pick(whole.noise))
+    generator = tiny_generator()
+    prepared_generator, prepared_critic = accelerator.prepare(generator, critic)
+    nothing = torch.optim.SGD([*generator.parameters(), *critic.parameters()], lr=0.0)
+    penalties = [LazyPenalty(Fixed(penalty, interpolation[mine]))]
+    optimize(
+        accelerator, prepared_critic, nothing,
+        lambda: discriminator_terms(generator, prepared_critic, task, LOSS, penalties, draw, rng), [()],
+    )  # fmt: skip
+    found = {f"critic.{name}": p.grad.clone() for name, p in critic.named_parameters() if p.grad is not None}
+    with frozen(critic):
+        optimize(
+            accelerator, prepared_generator, nothing,
+            lambda: generator_terms(prepared_generator, critic, task, LOSS, draw), [()],
+        )  # fmt: skip
+    return found | {f"generator.{name}": p.grad.clone() for name, p in generator.named_parameters()}
+
+
+def all_gradients(accelerator: Accelerator) -> dict[str, dict[str, torch.Tensor]]:
+    found = {name: gradients(plain_critic(), penalty, accelerator) for name, penalty in PENALTIES.items()}
+    return found | {"ddgan": gradients(tiny_discriminator(), PENALTIES["eps"], accelerator)}
+
+
+def train_foreign_modules(folder: Path) -> Trainer:
+    """diffusers' UNet2DModel against a plain module as a DDGAN, then two plain modules as a GAN."""
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
+        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2, add_attention=False,
+    )  # fmt: skip
+    images = open_images(DataConfig())
+    config = TrainingConfig(output_dir=str(folder / "ddgan"), max_steps=3, batch_size=8, sample_count=4)
+    penalties = [LazyPenalty(PENALTIES["eps"], interval=2)]
+    task = DDGANTask(DDGANScheduler(), latent_dim=None)
+    trainer = Trainer(config, unet, plain_critic(), images, task, LOSS, penalties)
+    trainer.train()
+    generator = nn.Sequential(nn.Linear(6, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    config = TrainingConfig(
+        output_dir=str(folder / "gan"), max_steps=2, batch_size=8, gradient_accumulation_steps=2, sample_count=4
+    )
+    Trainer(config, generator, critic, images, GANTask(6), LOSS, [PENALTIES["r1"]]).train()
+    return trainer
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    accelerator = Accelerator()
+    rank = accelerator.process_index
+    trainer = train_foreign_modules(folder)
+    noise = torch.randn(4, generator=random_generator(accelerator.device, 0, "training", 0, rank))
+    result = {
+        "processes": accelerator.num_processes,
+        "gradients": all_gradients(accelerator),
+        "noise": noise,
+        "trained": trainer.discriminator.state_dict(),
+    }
+    torch.save(result, folder / f"rank{rank}.pt")
+    accelerator.end_training()
