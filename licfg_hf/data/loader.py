@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
-from .sources import ImageSet, TensorImages, worker_count
+from .sources import ImageSet, TensorImages, usable_cores
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class StepLoader:
         workers = DataLoader(
             _Steps(self, first, last),
             batch_size=None,
-            num_workers=worker_count(),
+            num_workers=min(8, usable_cores()),
             pin_memory=self.device.type == "cuda",
             persistent_workers=False,
         )

@@ -270,9 +270,9 @@ def _guess_channels(rows: datasets.Dataset, column: str, config: DataConfig) -> 
     return 1
 
 
-def worker_count() -> int:
-    """Decoding processes for data sets that are not held in memory: the cores this process may use, at most 8."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def as_image_set(images: Any) -> ImageSet:

@@ -148,7 +148,7 @@ def run(recipe: Recipe, arguments: list[str] | None = None) -> None:
         parser, options = recipe.parse(sys.argv[1:] if arguments is None else arguments)
         trainer = recipe.trainer(options)
         if _is_main_process():
-            text = parser.dump(options, skip_none=False)
+            text = parser.dump(options, skip_unset=False)
             (trainer.folder / "config.yaml").write_text(text, encoding="utf-8")
         trainer.train()
         trainer.accelerator.end_training()

@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.loader import StepImages, StepLoader
-from ..data.sources import ImageSet, as_image_set
+from ..data.sources import ImageSet, as_image_set, usable_cores
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
 from ..evaluation.metrics import precision_recall
 from ..hub.card import write_card
@@ -470,6 +470,11 @@ class Trainer:
             f"micro-batch(es) x {accelerator.num_processes} process(es)\n"
             f"  {self.loss}, {penalties}"
         )
+        used, cores = accelerator.num_processes * torch.get_num_threads(), usable_cores()
+        if self.device.type == "cpu" and used < cores:
+            accelerator.print(
+                f"  {used} of {cores} cores used: accelerate launch --num_cpu_threads_per_process {cores}"
+            )
 
     def _announce_long_run(self) -> None:
         per_step = seconds_per_step(
