@@ -1,8 +1,7 @@
 """Which images each step sees: a function of (seed, step, rank) alone, so that a resumed run sees the same ones."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,6 +22,20 @@ class StepImages:
 
     discriminator: list[tuple[torch.Tensor, torch.Tensor | None]]
     generator: tuple[torch.Tensor, torch.Tensor | None]
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "StepImages":
+        def both(batch: tuple[torch.Tensor, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor | None]:
+            return change(batch[0]), None if batch[1] is None else change(batch[1])
+
+        return StepImages([both(batch) for batch in self.discriminator], both(self.generator))
+
+    def pin_memory(self) -> "StepImages":
+        """The same in page-locked memory; called by ``DataLoader``."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> "StepImages":
+        """The same on a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
 
 class StepLoader:
@@ -60,14 +73,20 @@ class StepLoader:
         largest = max(batch_size, generator_batch_size)
         if len(images) < largest:
             raise InputError(f"the data set has {len(images)} images, fewer than a batch of {largest}")
-        self.images = images.to(device) if isinstance(images, TensorImages) else images
+        self.images = images.to(device) if images.in_memory and isinstance(images, TensorImages) else images
         self.batch_size, self.generator_batch_size = batch_size, generator_batch_size
         self.discriminator_steps = discriminator_steps
         self.seed, self.rank, self.world_size, self.device = seed, rank, world_size, device
-        self._permutation = lru_cache(maxsize=2)(self._shuffle)
+        self._permutations: dict[int, np.ndarray] = {}
 
-    def _shuffle(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch not in self._permutations:
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+            self._permutations = {
+                **dict(list(self._permutations.items())[-1:]),
+                epoch: order,
+            }  # a step spans two at most
+        return self._permutations[epoch]
 
     def indices(self, step: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         """This rank's image indices: one tensor per discriminator update, and the generator's."""
@@ -106,8 +125,11 @@ class StepLoader:
             pin_memory=self.device.type == "cuda",
             persistent_workers=False,
         )
-        for loaded in workers:
-            yield _to_device(loaded, self.device)
+        try:
+            for loaded in workers:
+                yield loaded.to(self.device)
+        except InputError as error:  # a worker's message is preceded by its traceback
+            raise InputError(str(error).strip().splitlines()[-1].partition("InputError: ")[2] or error) from None
 
 
 class _Steps(Dataset):
@@ -121,11 +143,3 @@ class _Steps(Dataset):
 
     def __getitem__(self, item: int) -> StepImages:
         return self.loader.load(self.first + item)
-
-
-def _to_device(step: StepImages, device: torch.device) -> StepImages:
-    def move(batch: tuple[torch.Tensor, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        images, labels = batch
-        return images.to(device, non_blocking=True), None if labels is None else labels.to(device, non_blocking=True)
-
-    return StepImages([move(batch) for batch in step.discriminator], move(step.generator))

@@ -17,6 +17,7 @@ from ..errors import InputError
 from .decoding import Crop, decode, fit, to_array
 
 EMBEDDED = ("digits",)
+_PROBED_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,10 @@ class TensorImages:
             )
         if labels is not None and labels.shape != (len(images),):
             raise InputError(f"labels are one integer per image, not {tuple(labels.shape)} for {len(images)} images")
-        self.images = images
+        self.images = images.contiguous()
         self.labels = labels
         self.shape = tuple(images.shape[1:])
-        self.fingerprint = fingerprint or hashlib.sha256(images.cpu().numpy()).hexdigest()[:16]
+        self.fingerprint = fingerprint or hashlib.sha256(self.images.cpu().numpy()).hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -122,13 +123,20 @@ class StoredImages:
 
     def __init__(self, rows: datasets.Dataset, column: str, config: DataConfig, channels: int):
         self.rows, self.column, self.config, self.channels = rows, column, config, channels
-        self.labels: torch.Tensor | None = None
-        key = f"{rows._fingerprint} {config.image_size} {config.crop} {channels}"
-        self.fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
+        self.labels = _labels(rows, config)
         self.shape = self.load(0, seed=0).shape
+        self.fingerprint = self._probe()
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def _probe(self) -> str:
+        """Loads images spread over the data set, so that an unfit one is found now, and hashes what they became."""
+        config, count = self.config, len(self)
+        digest = hashlib.sha256(f"{count} {config.image_size} {config.crop} {self.channels}".encode())
+        for index in sorted({*range(0, count, max(1, count // _PROBED_IMAGES)), count - 1}):
+            digest.update(self.load(index, seed=0).tobytes())
+        return digest.hexdigest()[:16]
 
     def load(self, index: int, seed: int) -> np.ndarray:
         """One image, uint8 (channels, height, width).
@@ -166,15 +174,15 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
         InputError: no such data set, split or column; the Hub cannot be reached; images that cannot be read or
             that differ in size while no ``image_size`` is given. The message says what to do.
     """
-    rows = _digits() if config.data in EMBEDDED else _load_rows(config)
-    column = _image_column(rows, config)
-    rows = rows.cast_column(column, datasets.Image(decode=False))
-    labels = _labels(rows, config)
+    return _prepare(_digits() if config.data in EMBEDDED else _load_rows(config), config, progress)
+
+
+def _prepare(rows: datasets.Dataset, config: DataConfig, progress: bool) -> ImageSet:
     if len(rows) == 0:
         raise InputError(f"{config.data} has no images in split {config.split!r}")
-    channels = config.image_channels or _guess_channels(rows, column, config)
-    stored = StoredImages(rows, column, config, channels)
-    stored.labels = labels
+    column = _image_column(rows, config)
+    rows = rows.cast_column(column, datasets.Image(decode=False))
+    stored = StoredImages(rows, column, config, config.image_channels or _guess_channels(rows, column, config))
     redrawn = config.crop == "random" and config.image_size is not None
     if redrawn or len(stored) * np.prod(stored.shape) > config.in_memory_limit * 2**30:
         return stored
@@ -182,7 +190,7 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
     images = np.stack(
         [stored.load(i, seed=0) for i in tqdm(range(len(stored)), f"decoding {config.data}", disable=hide)]
     )
-    return TensorImages(torch.from_numpy(images), labels, stored.fingerprint)
+    return TensorImages(torch.from_numpy(images), stored.labels)
 
 
 def _digits() -> datasets.Dataset:
@@ -284,10 +292,7 @@ def as_image_set(images: Any) -> ImageSet:
     if isinstance(images, torch.Tensor):
         return TensorImages(images)
     if isinstance(images, datasets.Dataset):
-        config = DataConfig(data="the given data set")
-        column = _image_column(images, config)
-        rows = images.cast_column(column, datasets.Image(decode=False))
-        return StoredImages(rows, column, config, _guess_channels(rows, column, config))
+        return _prepare(images, DataConfig(data="the given data set"), progress=True)
     if not hasattr(images, "fetch"):
         raise InputError(
             "images are an ImageSet (see open_images), a uint8 tensor or a datasets.Dataset, "

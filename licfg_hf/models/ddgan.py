@@ -153,7 +153,7 @@ class DDGANGenerator(ModelMixin, ConfigMixin):
         dropout: dropout probability inside the residual blocks, in [0, 1).
 
     Raises:
-        ValueError: ``sample_size`` cannot be halved once per resolution step.
+        ValueError: ``sample_size`` cannot be halved once per resolution step, or ``base_channels`` is odd or below 4.
     """
 
     _supports_gradient_checkpointing = True
@@ -179,6 +179,8 @@ class DDGANGenerator(ModelMixin, ConfigMixin):
                 f"sample_size {sample_size} cannot be halved {len(channel_multipliers) - 1} times, "
                 f"as {len(channel_multipliers)} channel_multipliers ask"
             )
+        if base_channels < 4 or base_channels % 2:
+            raise ValueError(f"base_channels is an even number from 4, not {base_channels}")
         self.gradient_checkpointing = False
         time_dim = 4 * base_channels
         self.time_mlp = nn.Sequential(_dense(base_channels, time_dim), nn.SiLU(), _dense(time_dim, time_dim))
@@ -318,7 +320,7 @@ class DDGANDiscriminator(ModelMixin, ConfigMixin):
         variant: ``small`` halves the resolution three times, ``large`` six times.
 
     Raises:
-        ValueError: unknown ``variant``.
+        ValueError: unknown ``variant``, or ``time_embedding_dim`` is odd or below 4.
     """
 
     # Per variant: output channels in units of base_channels and whether the block halves the resolution.
@@ -334,6 +336,8 @@ class DDGANDiscriminator(ModelMixin, ConfigMixin):
         super().__init__()
         if variant not in self.BLOCKS:
             raise ValueError(f"variant is one of {', '.join(self.BLOCKS)}, not {variant!r}")
+        if time_embedding_dim < 4 or time_embedding_dim % 2:
+            raise ValueError(f"time_embedding_dim is an even number from 4, not {time_embedding_dim}")
         width = time_embedding_dim
         self.time_mlp = nn.Sequential(
             _dense(width, width, mode="fan_out"), nn.LeakyReLU(0.2), _dense(width, width, mode="fan_out")

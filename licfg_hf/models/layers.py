@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import InputError
+
 
 class FIRKernel(nn.Module):
     """The separable low-pass filter of StyleGAN2 and NCSN++, normalized to sum 1.
@@ -66,21 +68,29 @@ class MinibatchStdDev(nn.Module):
     made of the indices i, i + batch / group, i + 2 batch / group, ...
 
     Raises:
-        ValueError: the batch is larger than ``group_size`` and not a multiple of it.
+        InputError: the batch is larger than ``group_size`` and not a multiple of it.
     """
 
     def __init__(self, group_size: int = 4):
         super().__init__()
         self.group_size = group_size
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        batch, channels, height, width = features.shape
-        group = min(batch, self.group_size)
-        if batch % group:
-            raise ValueError(
+    def require_batch(self, batch: int) -> None:
+        """Checks that a batch can be divided into groups.
+
+        Raises:
+            InputError: it is larger than a group and not a multiple of it.
+        """
+        if batch > self.group_size and batch % self.group_size:
+            raise InputError(
                 f"minibatch standard deviation needs a batch per process and micro-batch that is a multiple of "
                 f"{self.group_size} (or at most {self.group_size}), not {batch}"
             )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        batch, channels, height, width = features.shape
+        self.require_batch(batch)
+        group = min(batch, self.group_size)
         grouped = features.float().view(group, batch // group, channels, height, width)
         deviation = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
         deviation = deviation.to(features.dtype).repeat(group).view(batch, 1, 1, 1)

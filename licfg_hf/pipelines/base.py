@@ -58,6 +58,6 @@ def image_grid(images: torch.Tensor, columns: int, smallest: int = 32) -> Image.
 def save_image(image: Image.Image, path: Path) -> None:
     """Writes a PNG beside its final name and renames it, so that nobody sees half a picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f".{path.name}.partial")
     image.save(partial, format="PNG")
     partial.replace(path)

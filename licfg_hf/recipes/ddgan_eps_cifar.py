@@ -100,14 +100,18 @@ RECIPE = Recipe(
     build=build,
     presets=PRESETS,
     card={
-        "pipeline": "DDGANPipeline",
-        "tags": ["ddgan", "regularizer:eps-licfg"],
+        "tags": ["ddgan"],
         "summary": "A denoising diffusion GAN (Xiao, Kreis, Vahdat, ICLR 2022): it turns noise into an image in a few "
         "large steps, and a generator that was trained against a discriminator takes each of them.",
-        "method": "The ε-centred penalty of Li-CFG (arXiv 2501.11236) is `weight * mean ||grad D - eps * 1||^2` with "
-        "`eps = sqrt(scale / d)`, taken with respect to x_t at interpolates between the real and the generated x_t. "
-        "Its place in DDGAN's discriminator step is this library's port, and so is its weight: the paper's weight is "
-        "not known to us. `--penalty r1` trains the baseline without it, DDGAN's own R1 term.",
+        "methods": {
+            "eps_centered": "The ε-centred penalty of Li-CFG (arXiv 2501.11236) is "
+            "`weight * mean ||grad D - eps * 1||^2` with `eps = sqrt(scale / d)`, taken with respect to x_t at "
+            "interpolates between the real and the generated x_t. Its place in DDGAN's discriminator step is this "
+            "library's port, and so is its weight: the paper's weight is not known to us. `--penalty r1` trains the "
+            "baseline without it, DDGAN's own R1 term.",
+            "r1": "`weight * mean ||grad D||^2` with respect to the real x_t is DDGAN's own R1 term, where the weight "
+            "is gamma / 2.",
+        },
         "citation": "@inproceedings{xiao2022tackling,\n"
         "  title={Tackling the Generative Learning Trilemma with Denoising Diffusion {GANs}},\n"
         "  author={Xiao, Zhisheng and Kreis, Karsten and Vahdat, Arash},\n"

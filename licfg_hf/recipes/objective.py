@@ -1,14 +1,15 @@
 """The loss and the penalty of a recipe, chosen by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import InputError
 from ..losses import AdversarialLoss, get_loss
 from ..penalties import EpsCenteredGradientPenalty, GradientPenalty
 from ..training import LazyPenalty
 
+_TAGS = {"eps_centered": "eps-licfg"}
 PenaltyName = Literal["eps_centered", "zero_centered", "one_centered", "r1", "r2", "none"]
 
 
@@ -47,6 +48,11 @@ class ObjectiveConfig:
             self.build()
         except ValueError as error:
             raise InputError(str(error)) from error
+
+    def card(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model card says of the penalty: a tag and the method, added to the recipe's own text."""
+        tags = [*recipe.get("tags", []), f"regularizer:{_TAGS.get(self.penalty, self.penalty.replace('_', '-'))}"]
+        return {"tags": tags, "method": recipe.get("methods", {}).get(self.penalty)}
 
     def build(self) -> tuple[AdversarialLoss, list[LazyPenalty]]:
         """The loss and the penalties, of which there are one or none."""

@@ -117,7 +117,7 @@ class Recipe:
         loss, penalties = objective.build()
         settings = {"recipe": self.name, **options.as_dict()}
         settings.pop("config", None)
-        card = {"data": data.data, **self.card}
+        card = {"title": self.title, "data": data.data, **self.card, **objective.card(self.card)}
         if data.data == "digits":
             card["data_license"] = (
                 "CC BY 4.0; Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine "
@@ -158,6 +158,8 @@ def run(recipe: Recipe, arguments: list[str] | None = None) -> None:
         _exit(f"error: training diverged: {error}", 1)
     except TrainingInterrupted as error:
         _exit(str(error), error.exit_code)
+    except OSError as error:
+        _exit(f"error: {error.filename or 'disk'}: {error.strerror or error}; the same command finishes the job", 1)
     except KeyboardInterrupt:
         _exit("stopped before training began", 130)
 

@@ -115,8 +115,10 @@ def load_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
         size = (folder / STATE_FILE).stat().st_size
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{folder} is not a complete checkpoint: {error}") from error
+    if not (isinstance(description, dict) and {"step", "bytes", "identity"} <= description.keys()):
+        raise InputError(f"{folder / DESCRIPTION_FILE} is not that of a checkpoint")
     if size != description.get("bytes"):
         raise InputError(
             f"{folder / STATE_FILE} has {size} bytes instead of {description.get('bytes')}: it is damaged"

@@ -122,7 +122,6 @@ class TrainingConfig:
     RESUMABLE = (
         "output_dir",
         "max_steps",
-        "init_from",
         "resume",
         "checkpoint_every",
         "keep_checkpoints",
@@ -141,7 +140,11 @@ class TrainingConfig:
         for name in counts:
             value = getattr(self, name)
             _require(value is None or value >= 1, f"{name} is at least 1, not {value}")
-        _require(self.seed >= 0, f"seed is at least 0, not {self.seed}")
+        _require(0 <= self.seed < 2**63, f"seed is in [0, 2^63), not {self.seed}")
+        _require(
+            self.evaluate_samples is None or self.evaluate_samples > 3,
+            f"evaluate_samples is more than the k = 3 neighbours, not {self.evaluate_samples}",
+        )
         _require(self.ema_start >= 0, f"ema_start is at least 0, not {self.ema_start}")
         _require(
             self.ema_decay is None or 0 <= self.ema_decay < 1, f"ema_decay is in [0, 1), or None, not {self.ema_decay}"

@@ -1,18 +1,18 @@
 """The output folder of a run: who may write into it, and which checkpoint a run goes on from."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, remove_partial, write_json
+from .config import TrainingConfig
 
 
-def claim_folder(folder: Path, resume: str, identity: dict[str, Any], facts: dict[str, Any]) -> Path | None:
+def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any], facts: dict[str, Any]) -> Path | None:
     """Creates or checks the output folder and writes ``training.json`` into it.
 
     Args:
-        resume: ``auto``, ``never`` or the folder of a checkpoint.
+        config: says how to resume and how far to train.
         identity: what makes the run this run, as JSON content; a folder or checkpoint of another one is refused.
         facts: further content of ``training.json``.
 
@@ -24,29 +24,32 @@ def claim_folder(folder: Path, resume: str, identity: dict[str, Any], facts: dic
     """
     _require_writable(folder)
     description = folder / DESCRIPTION_FILE
-    occupied = any(folder.iterdir())
-    if resume == "never" and occupied:
+    occupied = any(path.name[0] != "." for path in folder.iterdir())
+    if config.resume == "never" and occupied:
         raise InputError(f"output_dir {folder} is not empty and --resume never wants a fresh one")
     if occupied and not description.is_file():
-        raise InputError(
-            f"output_dir {folder} holds files that are not of a training run: choose an empty or new folder"
-        )
-    if occupied:
-        _require_same_identity(_identity_in(description), identity, folder)
+        raise InputError(f"output_dir {folder} holds files that are not of a training run: choose an empty or new one")
     checkpoint_folder = folder / "checkpoints"
     remove_partial(checkpoint_folder)
     known = checkpoints(checkpoint_folder)
+    if known:  # without a checkpoint nothing was trained yet, and other settings spoil nothing
+        _require_same_identity(load_description(known[-1]), identity, folder)
     source = known[-1] if known else None
-    if resume not in ("auto", "never"):
-        source = Path(resume).expanduser()
-        found = load_description(source)
-        _require_same_identity(found["identity"], identity, source)
-        if known and int(known[-1].name[5:]) > found["step"]:
+    if config.resume not in ("auto", "never"):
+        source = Path(config.resume).expanduser()
+        _require_same_identity(load_description(source), identity, source)
+        if known and _step(known[-1]) > _step(source):
             raise InputError(
                 f"{folder} has newer checkpoints than {source.name}: choose another --output_dir, or remove them"
             )
+    if source is not None and _step(source) > config.max_steps:
+        raise InputError(f"{source} is at step {_step(source)} already, past max_steps {config.max_steps}")
     write_json(description, {"identity": identity, **facts})
     return source
+
+
+def _step(checkpoint: Path) -> int:
+    return load_description(checkpoint)["step"]
 
 
 def _require_writable(folder: Path) -> None:
@@ -59,15 +62,8 @@ def _require_writable(folder: Path) -> None:
         raise InputError(f"cannot write to output_dir {folder}: {error.strerror}") from error
 
 
-def _identity_in(description: Path) -> dict[str, Any]:
-    try:
-        return json.loads(description.read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{description} is not that of a training run: {error!r}") from error
-
-
-def _require_same_identity(theirs: dict[str, Any], ours: dict[str, Any], where: Path) -> None:
-    changed = _differences(theirs, ours)
+def _require_same_identity(description: dict[str, Any], ours: dict[str, Any], where: Path) -> None:
+    changed = _differences(description["identity"], ours)
     if changed:
         raise InputError(
             f"{where} is of a run with other settings ({'; '.join(changed[:4])}): choose another --output_dir. "

@@ -84,6 +84,8 @@ def discriminator_terms(
     fake_logits = discriminator(fake, **draw.conditioning)
     terms = {"discriminator_loss": loss.discriminator(real_logits, fake_logits)}
     for penalty in penalties:
+        if penalty.name in terms:
+            raise ValueError(f"two terms of the discriminator's loss are called {penalty.name!r}: name the penalties")
         terms[penalty.name] = penalty(
             discriminator, real, fake, real_logits=real_logits, fake_logits=fake_logits, rng=rng, **draw.conditioning
         )

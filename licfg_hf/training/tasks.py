@@ -60,9 +60,10 @@ class GANTask:
         """Finished images (count, channels, height, width) in [-1, 1]."""
         return _image(generator(torch.randn(count, self.latent_dim, generator=rng, device=rng.device)))
 
-    def export(self, generator: nn.Module, folder: Path) -> None:
-        """Writes the generator to ``folder/model``."""
+    def export(self, generator: nn.Module, folder: Path) -> str | None:
+        """Writes the generator to ``folder/model``; there is no pipeline class for it."""
         save_network(generator, folder / "model")
+        return None
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,11 @@ class DDGANTask:
             lambda *inputs: self._denoise(generator, *inputs), self.scheduler, noise, self.latent_dim, rng
         )
 
-    def export(self, generator: nn.Module, folder: Path) -> None:
-        """Writes a ``DDGANPipeline`` folder, or the bare weights of a generator that diffusers cannot save."""
+    def export(self, generator: nn.Module, folder: Path) -> str | None:
+        """Writes a pipeline folder and returns the pipeline's class; None if diffusers cannot save the generator."""
         if hasattr(generator, "save_pretrained"):
             DDGANPipeline(unet=generator, scheduler=self.scheduler).save_pretrained(folder)
-        else:
-            save_network(generator, folder / "unet")
-            self.scheduler.save_pretrained(folder / "scheduler")
+            return DDGANPipeline.__name__
+        save_network(generator, folder / "unet")
+        self.scheduler.save_pretrained(folder / "scheduler")
+        return None

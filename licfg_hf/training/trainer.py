@@ -1,11 +1,13 @@
 """The training loop on Accelerate: two networks, one loss each, checkpoints, samples, and a finished pipeline."""
 
+import hashlib
 import json
+import os
 import platform
 import re
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, DynamoBackend
 from PIL import Image
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -53,6 +55,7 @@ _OPTIMIZERS = {
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "accelerate", "datasets", "numpy")
 _PURPOSES = ("training", "samples", "evaluation")
 _LONG_RUN_SECONDS = 24 * 3600
+_FEWEST_EVALUATED = 4  # nearest neighbours with k = 3 need that many
 
 
 class TrainableTask(Task, Protocol):
@@ -62,7 +65,7 @@ class TrainableTask(Task, Protocol):
         self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
     ) -> torch.Tensor: ...
 
-    def export(self, generator: nn.Module, folder: Path) -> None: ...
+    def export(self, generator: nn.Module, folder: Path) -> str | None: ...
 
 
 def random_generator(device: torch.device, seed: int, purpose: str, step: int = 0, rank: int = 0) -> torch.Generator:
@@ -102,6 +105,22 @@ def _own_config(owner: Any) -> dict[str, Any]:
     """The diffusers config of a network or scheduler, without diffusers' own entries; empty for other objects."""
     config = getattr(owner, "config", None)
     return {key: value for key, value in config.items() if key[0] != "_"} if isinstance(config, dict) else {}
+
+
+def _task_settings(task: Any) -> dict[str, Any]:
+    """The fields of a task; a scheduler by its config."""
+    values = {item.name: getattr(task, item.name) for item in fields(task)} if is_dataclass(task) else {}
+    described = {name: _own_config(value) or _description(value) for name, value in values.items()}
+    return {"class": type(task).__name__, **described}
+
+
+def _named(penalties: list[LazyPenalty]) -> list[LazyPenalty]:
+    """The penalties, each under a name of its own: penalty, penalty_2, ..."""
+    names: list[str] = []
+    for penalty in penalties:
+        count = 1 + sum(other.name == penalty.name for other in penalties[: len(names)])
+        names.append(penalty.name if count == 1 else f"{penalty.name}_{count}")
+    return [replace(penalty, name=name) for penalty, name in zip(penalties, names, strict=True)]
 
 
 def _description(thing: Any) -> str:
@@ -146,20 +165,17 @@ class Trainer:
         self.config, self.task, self.loss = config, task, loss
         self.generator, self.discriminator = generator.train(), discriminator.train()
         self.images = as_image_set(images)
-        self.penalties = [p if isinstance(p, LazyPenalty) else LazyPenalty(p) for p in penalties]
+        self.penalties = _named([p if isinstance(p, LazyPenalty) else LazyPenalty(p) for p in penalties])
         self.settings, self.card = settings or {}, card or {}
         self.folder = Path(config.output_dir).expanduser()
         self.step = 0
-        self.accelerator = Accelerator(
-            mixed_precision=config.mixed_precision,
-            log_with=make_trackers(config.trackers, self.folder),
-            project_dir=str(self.folder),
-        )
+        self.accelerator = self._accelerator()
         self.device = self.accelerator.device
-        self._require_supported()
         processes = self.accelerator.num_processes
         self.micro_batch_size = config.micro_batch_size(config.batch_size, processes)
         self.generator_micro_batch_size = config.micro_batch_size(config.effective_generator_batch_size, processes)
+        self._require_supported()
+        self._require_enough_images()
         self.loader = StepLoader(
             self.images,
             config.batch_size,
@@ -170,6 +186,10 @@ class Trainer:
             processes,
             self.device,
         )
+        self.optimizers = {
+            "generator": make_optimizer(config.generator_optimizer, generator),
+            "discriminator": make_optimizer(config.discriminator_optimizer, discriminator),
+        }
         self.identity = self._identity()
         self._resume_from = self._claim_folder()
         if config.init_from is not None and self._resume_from is None:
@@ -180,34 +200,66 @@ class Trainer:
             average = get_ema_multi_avg_fn(config.ema_decay)
             self.average = AveragedModel(generator, multi_avg_fn=average).to(self.device).requires_grad_(False)
 
-    def _require_supported(self) -> None:
-        sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
-        if sharded and any(getattr(penalty.penalty, "method", "exact") == "exact" for penalty in self.penalties):
-            raise InputError(
-                f"{self.accelerator.distributed_type.value} shards the discriminator's parameters, and an exact "
-                "gradient penalty cannot differentiate through them twice: launch with DDP (--multi_gpu) instead"
+    def _accelerator(self) -> Accelerator:
+        config = self.config
+        asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        if asked not in ("no", config.mixed_precision):
+            raise InputError(f"accelerate asks for {asked}: pass --mixed_precision {asked} to the recipe instead")
+        try:
+            accelerator = Accelerator(
+                mixed_precision=config.mixed_precision,
+                log_with=make_trackers(config.trackers, self.folder),
+                project_dir=str(self.folder),
             )
+        except ValueError as error:
+            raise InputError(f"accelerate refuses these settings: {str(error).splitlines()[0]}") from error
+        accelerator.gradient_accumulation_steps = 1  # ``optimize`` divides by the micro-batches itself
+        return accelerator
+
+    def _require_supported(self) -> None:
+        exact = any(getattr(penalty.penalty, "method", "exact") == "exact" for penalty in self.penalties)
+        kind = self.accelerator.distributed_type
+        if exact and kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            raise InputError(
+                f"{kind.value} shards the discriminator's parameters, and an exact gradient penalty cannot "
+                "differentiate through them twice: launch with DDP (--multi_gpu) instead"
+            )
+        if exact and self.accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
+            raise InputError(
+                "accelerate asks for torch.compile, and an exact gradient penalty cannot differentiate twice through "
+                "a compiled discriminator: launch without --dynamo_backend"
+            )
+        for size in (self.micro_batch_size, self.generator_micro_batch_size):
+            for layer in self.discriminator.modules():
+                if hasattr(layer, "require_batch"):
+                    layer.require_batch(size)
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32: full float32 range, 10-bit mantissa in products
+
+    def _require_enough_images(self) -> None:
+        if self.config.evaluate_samples is not None and len(self.images) < _FEWEST_EVALUATED:
+            raise InputError(f"evaluate_samples needs at least {_FEWEST_EVALUATED} images, not {len(self.images)}")
 
     def _identity(self) -> dict[str, Any]:
         """What makes this run this run; a checkpoint of another identity is refused. Normalized through JSON."""
 
         def describe(network: nn.Module) -> dict[str, Any]:
             count = sum(parameter.numel() for parameter in network.parameters())
-            return {"class": type(network).__name__, "parameters": count, "config": _own_config(network)}
+            layout = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
+            digest = hashlib.sha256(repr(layout).encode()).hexdigest()[:16]
+            config = _own_config(network)
+            return {"class": type(network).__name__, "parameters": count, "layout": digest, "config": config}
 
         content = {
             "training": self.config.identity(),
             "generator": describe(self.generator),
             "discriminator": describe(self.discriminator),
-            "task": type(self.task).__name__,
-            "scheduler": _own_config(getattr(self.task, "scheduler", None)),
+            "task": _task_settings(self.task),
             "loss": _description(self.loss),
             "penalties": [_description(penalty) for penalty in self.penalties],
             "images": {"fingerprint": self.images.fingerprint, "count": len(self.images), "shape": self.images.shape},
         }
-        return json.loads(json.dumps(content))
+        return json.loads(json.dumps(content, default=_description))
 
     def _facts(self) -> dict[str, Any]:
         """What a checkpoint and the card say of the run."""
@@ -224,7 +276,7 @@ class Trainer:
         source, problem = None, None
         if self.accelerator.is_main_process:
             try:
-                source = claim_folder(self.folder, self.config.resume, self.identity, self._facts())
+                source = claim_folder(self.folder, self.config, self.identity, self._facts())
             except InputError as error:
                 problem = str(error)
         found = [source, problem]
@@ -276,13 +328,8 @@ class Trainer:
         return self.folder
 
     def _prepare(self) -> None:
-        config = self.config
         self.generator.to(self.device)
         self.discriminator.to(self.device)
-        self.optimizers = {
-            "generator": make_optimizer(config.generator_optimizer, self.generator),
-            "discriminator": make_optimizer(config.discriminator_optimizer, self.discriminator),
-        }
         if self._resume_from is not None:
             self._load(self._resume_from)
         self.prepared_generator, self.prepared_discriminator = self.accelerator.prepare(
@@ -350,16 +397,23 @@ class Trainer:
         if not (save or sample or log or self.device.type == "cpu"):
             return
         stop = self.terms.read(self.signals.received or 0)
-        if log:
-            self._log()
-        if sample:
-            self._save_samples()
-        if save or stop:
-            self._save()
+        saved = self._save() if save or stop else False
+        try:
+            if log:
+                self._log()
+            if sample:
+                self._save_samples()
+        except OSError as error:
+            self.progress.say(f"WARNING: could not write at step {self.step}: {error}")
         if stop:
-            raise TrainingInterrupted(
-                f"stopped at step {self.step} of {config.max_steps}; the same command goes on from there", 128 + stop
-            )
+            raise TrainingInterrupted(self._stopped(saved), 128 + stop)
+
+    def _stopped(self, saved: bool) -> str:
+        where = f"stopped at step {self.step} of {self.config.max_steps}"
+        if not saved:
+            return f"{where}; no checkpoint could be written, {self._last_checkpoint()}"
+        again = "the same command" if self.config.resume == "auto" else "the same command with --resume auto"
+        return f"{where}; {again} goes on from there"
 
     def _log(self) -> None:
         means = self.terms.means()
@@ -405,9 +459,10 @@ class Trainer:
         known = checkpoints(self._checkpoint_folder)
         return f"the last good checkpoint is {known[-1]}" if known else "no checkpoint was written yet"
 
-    def _save(self) -> None:
+    def _save(self) -> bool:
+        """Writes a checkpoint; returns whether the disk took it (always true on the other processes)."""
         if not self.accelerator.is_main_process:
-            return
+            return True
         state = {
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
@@ -420,12 +475,11 @@ class Trainer:
         except OSError as error:
             reason = error.strerror or error
             self.progress.say(f"WARNING: no checkpoint at step {self.step}: {reason}; {self._last_checkpoint()}")
+            return False
+        return True
 
     def _load(self, source: Path) -> None:
-        self.step = load_description(source)["step"]
-        if self.step > self.config.max_steps:
-            raise InputError(f"{source} is at step {self.step} already, past max_steps {self.config.max_steps}")
-        state = load_state(source)
+        self.step, state = load_description(source)["step"], load_state(source)
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         if self.average is not None:
@@ -436,12 +490,12 @@ class Trainer:
     def _export(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        self.task.export(self.final_generator.eval(), self.folder)
+        pipeline = self.task.export(self.final_generator.eval(), self.folder)
         save_network(self.discriminator.eval(), self.folder / "discriminator")
         save_image(self._sample_grid(), self.folder / "samples.png")
         facts = {"identity": self.identity, **self._facts(), "step": self.step, "results": self._evaluate()}
         write_json(self.folder / DESCRIPTION_FILE, facts)
-        write_card(self.folder, facts, self.loss, self.penalties, self.card)
+        write_card(self.folder, facts, self.loss, self.penalties, {"pipeline": pipeline, **self.card})
         self.accelerator.print(f"done: samples in {self.folder / 'samples.png'}, model and card in {self.folder}")
 
     def _evaluate(self) -> dict[str, Any] | None:

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 
@@ -57,8 +59,25 @@ def test_worker_processes_give_the_same_steps():
 
     direct = [seen(step) for step in loader().steps(0, 4)]
     source = Slow(images().images, images().labels)
-    source.to = lambda device: source
     assert [seen(step) for step in loader(source=source).steps(0, 4)] == direct
+
+
+def test_a_workers_failure_is_one_line():
+    class Broken(TensorImages):
+        in_memory = False
+
+        def fetch(self, indices, seed):
+            raise InputError("image 7 is broken")
+
+    source = Broken(images().images)
+    with pytest.raises(InputError, match=r"^image 7 is broken$"):
+        list(loader(source=source).steps(0, 2))
+
+
+def test_loader_can_be_sent_to_another_process():
+    original = loader()
+    original.load(0)
+    assert seen(pickle.loads(pickle.dumps(original)).load(3)) == seen(original.load(3))
 
 
 def test_too_few_images_are_refused():

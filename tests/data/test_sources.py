@@ -8,6 +8,7 @@ from goldens import SHARED, needs_shared_data
 from PIL import Image
 
 from licfg_hf.data import DataConfig, open_images
+from licfg_hf.data.sources import as_image_set
 from licfg_hf.errors import InputError
 
 
@@ -108,7 +109,31 @@ def test_larger_sets_are_decoded_when_needed(tmp_path):
     assert held.in_memory and not stored.in_memory
     order = torch.tensor([2, 0])
     assert torch.equal(held.fetch(order, seed=0), stored.fetch(order, seed=0))
-    assert held.fingerprint == stored.fingerprint
+    copy = tmp_path / "elsewhere"
+    copy.mkdir()
+    for index in range(3):
+        save(copy / f"{index}.png", color=(index, index, index))
+    assert open_folder(copy).fingerprint == held.fingerprint
+    assert open_folder(copy, in_memory_limit=1e-9).fingerprint == stored.fingerprint
+
+
+def test_an_unfit_image_in_a_larger_set_is_found_before_training(tmp_path):
+    for index in range(3):
+        save(tmp_path / f"{index}.png", size=(4, 4) if index < 2 else (5, 5))
+    with pytest.raises(InputError, match="--image_size"):
+        open_folder(tmp_path, in_memory_limit=1e-9)
+
+
+def test_a_users_data_set_is_taken_as_it_is():
+    pixels = [np.full((4, 4), value, dtype=np.uint8) for value in range(5)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(num_classes=5)})
+    rows = datasets.Dataset.from_dict({"image": pixels, "label": list(range(5))}, features=features)
+    images = as_image_set(rows)
+    assert images.in_memory and images.labels.tolist() == list(range(5))
+    channels_last = torch.zeros(2, 4, 4, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    assert as_image_set(channels_last).shape == (3, 4, 4)
+    with pytest.raises(InputError, match="ImageSet"):
+        as_image_set("digits")
 
 
 def test_mixed_sizes_are_an_error_only_without_a_size(tmp_path):

@@ -92,6 +92,11 @@ def test_penalty_is_one_option(penalty, tmp_path):
         (("--batch_size", "9", "--gradient_accumulation_steps", "2"), "cannot be divided"),
         (("--generator.channel_multipliers", "[1,1,1,1,1]"), "halved"),
         (("--discriminator.variant", "huge"), "small, large"),
+        (("--discriminator.time_embedding_dim", "63"), "even number"),
+        (("--generator.base_channels", "2"), "even number"),
+        (("--seed", str(10**23)), "seed"),
+        (("--evaluate_samples", "2"), "evaluate_samples"),
+        (("--batch_size", "6"), "multiple of 4"),
         (("--output_dir", "/proc/nothing"), "cannot write"),
     ],
 )
@@ -121,6 +126,8 @@ def test_command_trains_and_samples(tmp_path, capsys):
     for arguments, words in (
         (["sample", "./missing"], "no folder ./missing"),
         (["sample", str(tmp_path)], "cannot be loaded"),
+        (["sample", str(tmp_path / "run"), "--count", "0"], "--count is at least 1"),
+        (["sample", str(tmp_path / "run"), "--output", str(tmp_path)], "is a folder"),
         (["train", "unknown"], "ddgan_eps_cifar"),
     ):
         with pytest.raises(SystemExit):

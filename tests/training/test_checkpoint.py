@@ -34,7 +34,7 @@ def test_half_written_is_never_taken_for_whole(tmp_path):
 
 
 def test_damage_is_noticed(tmp_path):
-    path = save_checkpoint(tmp_path, 1, state(), {}, keep=None)
+    path = save_checkpoint(tmp_path, 1, state(), {"identity": {}}, keep=None)
     content = (path / "state.pt").read_bytes()
     (path / "state.pt").write_bytes(content[:-10])
     with pytest.raises(InputError, match="damaged"):

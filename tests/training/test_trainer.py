@@ -141,7 +141,8 @@ def test_finished_run_exports_again_and_goes_on_with_more_steps(tmp_path):
     longer.train()
     assert longer.step == 8
     with pytest.raises(InputError, match="at step 8 already"):
-        trainer(tmp_path, max_steps=3).train()
+        trainer(tmp_path, max_steps=3)
+    assert json.loads((tmp_path / "training.json").read_text())["step"] == 8
 
 
 def test_folders_of_others_are_refused(tmp_path):
@@ -246,9 +247,37 @@ def test_trains_the_users_own_modules(settings, tmp_path):
 
 
 def test_unknown_optimizer_arguments_are_named(tmp_path):
-    run = trainer(tmp_path, generator_optimizer=OptimizerConfig("adam", arguments={"speed": 3}))
     with pytest.raises(InputError, match="speed"):
-        run.train()
+        trainer(tmp_path, generator_optimizer=OptimizerConfig("adam", arguments={"speed": 3}))
+
+
+def test_settings_that_never_trained_do_not_lock_the_folder(tmp_path):
+    with pytest.raises(InputError, match="multiple of 4"):
+        trainer(tmp_path, batch_size=6)
+    trainer(tmp_path, seed=3)
+    trainer(tmp_path, seed=4)
+
+
+def test_every_penalty_counts_under_a_name_of_its_own(tmp_path):
+    images = open_images(DataConfig()).images
+    config = TrainingConfig(output_dir=str(tmp_path), max_steps=1, batch_size=8, sample_count=4, log_every=1)
+    penalties = [EpsCenteredGradientPenalty(0.1), EpsCenteredGradientPenalty(0.2)]
+    Trainer(config, *plain_networks(), images, GANTask(6), get_loss("non_saturating"), penalties).train()
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert line["penalty"] > 0 and line["penalty_2"] > 0
+
+
+def test_what_the_launcher_asks_for_is_honoured_or_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(InputError, match="--mixed_precision bf16"):
+        trainer(tmp_path)
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    with pytest.raises(InputError, match=r"torch\.compile"):
+        trainer(tmp_path)
+    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert trainer(tmp_path).accelerator.gradient_accumulation_steps == 1
 
 
 def test_ema_copies_before_its_start_and_averages_after(tmp_path):
