@@ -328,8 +328,9 @@ class Trainer:
         return self.folder
 
     def _prepare(self) -> None:
-        self.generator.to(self.device)
-        self.discriminator.to(self.device)
+        # Channels last: convolutions are faster so, on the CPU as on accelerators; other tensors are left alone.
+        self.generator.to(self.device, memory_format=torch.channels_last)
+        self.discriminator.to(self.device, memory_format=torch.channels_last)
         if self._resume_from is not None:
             self._load(self._resume_from)
         self.prepared_generator, self.prepared_discriminator = self.accelerator.prepare(
@@ -527,7 +528,8 @@ class Trainer:
         used, cores = accelerator.num_processes * torch.get_num_threads(), usable_cores()
         if self.device.type == "cpu" and used < cores:
             accelerator.print(
-                f"  {used} of {cores} cores used: accelerate launch --num_cpu_threads_per_process {cores}"
+                f"  {used} of {cores} cores used; for large networks accelerate launch --num_cpu_threads_per_process "
+                f"{cores} is faster"
             )
 
     def _announce_long_run(self) -> None:

@@ -267,15 +267,20 @@ def test_every_penalty_counts_under_a_name_of_its_own(tmp_path):
     assert line["penalty"] > 0 and line["penalty_2"] > 0
 
 
-def test_what_the_launcher_asks_for_is_honoured_or_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    with pytest.raises(InputError, match="--mixed_precision bf16"):
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ACCELERATE_MIXED_PRECISION", "bf16", "--mixed_precision bf16"),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", r"torch\.compile"),
+    ],
+)
+def test_what_the_launcher_asks_for_is_refused_if_it_cannot_be(name, value, words, tmp_path, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=words):
         trainer(tmp_path)
-    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
-    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
-    with pytest.raises(InputError, match=r"torch\.compile"):
-        trainer(tmp_path)
-    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND")
+
+
+def test_accumulation_asked_for_by_the_launcher_does_not_divide_the_loss_again(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     assert trainer(tmp_path).accelerator.gradient_accumulation_steps == 1
 
