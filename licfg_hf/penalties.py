@@ -6,22 +6,43 @@ penalty would silently not be averaged over the processes. Calls are pure: no co
 
     loss = adversarial + penalty(discriminator, real, fake, rng=rng, **conditioning)
 
-To add a penalty on the gradient, subclass ``GradientPenalty`` and override ``squared_distance``.
+A penalty on ||g|| or ||g - c|| needs only the derivative of D along one direction per sample, w: the unit gradient, or
+(g - c) / ||g - c||, found first and held fixed. Hence three methods:
+
+- ``exact`` differentiates g itself (double backward); inside a compiled function through ``torch.func.grad``.
+- ``tangent`` takes the forward-mode derivative w.g along w: the same parameter gradient for every critic without batch
+  statistics, without a second-order graph, so that it compiles.
+- ``finite_difference`` takes (D(x + h w) - D(x - h w)) / 2h: works with every layer, fused attention and sharded
+  parameters included, but equals the gradient for smooth critics only. On ReLU critics every kink inside the step
+  adds a term of order 1/h.
+
+To add a penalty on the gradient, subclass ``GradientPenalty`` and override ``vector_center``.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 Critic = Callable[..., Any]
-Points = Literal["interpolate", "real", "fake", "real_and_fake"]
+Points = Literal["interpolate", "real", "fake", "real_and_fake", "perturbed"]
+Method = Literal["exact", "tangent", "finite_difference"]
 
-# Which of the caller's own batches each kind of points differentiates: a forward on these can be shared.
-_SHAREABLE = {"interpolate": (), "real": ("real",), "fake": ("fake",), "real_and_fake": ("real", "fake")}
+# The caller's batches that each kind of points is made of, and whether a forward on them can be shared.
+_BATCHES = {
+    "interpolate": ("real", "fake"),
+    "real": ("real",),
+    "fake": ("fake",),
+    "real_and_fake": ("real", "fake"),
+    "perturbed": ("real",),
+}
+_SHAREABLE = ("real", "fake", "real_and_fake")
 
 
 def interpolate(
@@ -49,12 +70,42 @@ def interpolate(
     return interpolation * real + (1 - interpolation) * fake
 
 
-def _input_gradient(output: Any, points: torch.Tensor) -> torch.Tensor:
-    """grad_x sum(D(x)) flattened to (batch, d), with its graph; half types upcast so that norms are computed wide."""
-    logits = getattr(output, "logits", output)
-    (gradient,) = torch.autograd.grad(logits.sum(), points, create_graph=True)
-    gradient = gradient.flatten(1)
-    return gradient.float() if gradient.dtype in (torch.float16, torch.bfloat16) else gradient
+def perturb(
+    real: torch.Tensor, interpolation: torch.Tensor | None = None, rng: torch.Generator | None = None
+) -> torch.Tensor:
+    """real + a * (std(real) / 2) * U[0, 1], with one a ~ U[0, 1] per sample: DRAGAN as its public code draws it.
+
+    The deviation is that of the whole batch of this process.
+    """
+    noise = torch.rand(real.shape, generator=rng, device=real.device, dtype=real.dtype)
+    return interpolate(real + 0.5 * real.std(correction=0) * noise, real, interpolation, rng)
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    """Half types as float32, so that norms do not overflow or vanish; others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def _logits(output: Any) -> torch.Tensor:
+    return getattr(output, "logits", output)
+
+
+def _plain(discriminator: Critic) -> Critic:
+    """The module inside DDP: its gradients still flow through the loss's own synchronized backward."""
+    return discriminator.module if isinstance(discriminator, DistributedDataParallel) else discriminator
+
+
+@contextmanager
+def _frozen(discriminator: Critic) -> Iterator[None]:
+    parameters = list(discriminator.parameters()) if isinstance(discriminator, nn.Module) else []
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 def _repeat_batch(conditioning: dict[str, Any], times: int) -> dict[str, Any]:
@@ -75,11 +126,13 @@ class GradientPenalty:
 
     Args:
         weight: the coefficient that multiplies the mean (or maximum); nothing else is applied, no 1/2.
-        center: the norm that costs nothing.
-        points: where the gradient is taken: ``interpolate`` (a * real + (1 - a) * fake), ``real``, ``fake`` or
-            ``real_and_fake``.
-        reduction: ``mean`` or ``max`` over the batch.
-        method: ``exact`` (double backward).
+        center: the norm that costs nothing (k of k-centred penalties).
+        points: where the gradient is taken: ``interpolate`` (a * real + (1 - a) * fake), ``real``, ``fake``,
+            ``real_and_fake`` or ``perturbed`` (real with DRAGAN's noise).
+        reduction: ``mean`` or ``max`` over the batch of this process.
+        method: ``exact``, ``tangent`` or ``finite_difference``, see the module's text.
+        one_sided: only norms above the centre cost: (max(0, ||g|| - center))^2 (LP, Petzka et al., 2018).
+        step: h of finite differences, in units of the input; 0.1 suits smooth critics on images in [-1, 1].
 
     Raises:
         ValueError: a parameter is outside its range.
@@ -89,26 +142,47 @@ class GradientPenalty:
     center: float = 0.0
     points: Points = "interpolate"
     reduction: Literal["mean", "max"] = "mean"
-    method: Literal["exact"] = "exact"
+    method: Method = "exact"
+    one_sided: bool = False
+    step: float = 0.1
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight >= 0):
             raise ValueError(f"weight is a finite number >= 0, not {self.weight}")
-        for name, allowed in (("points", tuple(_SHAREABLE)), ("reduction", ("mean", "max")), ("method", ("exact",))):
+        if not math.isfinite(self.center):
+            raise ValueError(f"center is a finite number, not {self.center}")
+        if not (math.isfinite(self.step) and self.step > 0):
+            raise ValueError(f"step is a finite number > 0, not {self.step}")
+        methods = ("exact", "tangent", "finite_difference")
+        for name, allowed in (("points", tuple(_BATCHES)), ("reduction", ("mean", "max")), ("method", methods)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}")
 
     @property
     def shareable(self) -> tuple[str, ...]:
         """The batches (``real``, ``fake``) whose forward pass the penalty can share, if they require grad."""
-        return _SHAREABLE[self.points]
+        shares = self.points in _SHAREABLE and self.method != "finite_difference"
+        return _BATCHES[self.points] if shares else ()
+
+    def vector_center(self, gradient: torch.Tensor) -> torch.Tensor | None:
+        """The vector c, broadcastable to gradients (batch, d), that ||g - c|| is measured from; None for ||g||."""
+        return None
+
+    def _residual(self, gradient: torch.Tensor) -> torch.Tensor:
+        center = self.vector_center(gradient)
+        return gradient if center is None else gradient - center
+
+    def _squared_distance(self, norm: torch.Tensor) -> torch.Tensor:
+        distance = norm - self.center
+        return (distance.clamp(min=0) if self.one_sided else distance).square()
 
     def squared_distance(self, gradient: torch.Tensor) -> torch.Tensor:
         """Per-sample squared distance (batch,) of the flattened gradients (batch, d) from the centre."""
+        residual = self._residual(gradient)
         if self.center == 0:
-            return gradient.square().sum(dim=1)
+            return residual.square().sum(dim=1)
         # vector_norm has a zero subgradient at g = 0, where sqrt(sum(g^2)) would give NaN.
-        return (torch.linalg.vector_norm(gradient, dim=1) - self.center).square()
+        return self._squared_distance(torch.linalg.vector_norm(residual, dim=1))
 
     def __call__(
         self,
@@ -131,33 +205,110 @@ class GradientPenalty:
             real_logits: the critic's output on ``real``, if the caller has it and ``real`` required grad: the penalty
                 then shares that forward pass. Ignored by penalties on other points.
             fake_logits: the same for ``fake``.
-            interpolation: the a of interpolates, (batch, 1, 1, 1); drawn from U[0, 1] if not given.
+            interpolation: the a of interpolates and perturbed points, (batch, 1, 1, 1); drawn from U[0, 1] if not
+                given.
             rng: random generator for what is drawn.
             conditioning: further keyword arguments of the critic, with the batch of ``real``.
 
         Raises:
             ValueError: points are missing, empty or of different shapes, or shared logits have no graph to them.
         """
-        batches = {"real": (real, real_logits), "fake": (fake, fake_logits)}
-        for name in self.shareable or ("real", "fake"):
-            points = batches[name][0]
-            if points is None or len(points) == 0:
+        given = {"real": (real, real_logits), "fake": (fake, fake_logits)}
+        for name in _BATCHES[self.points]:
+            if given[name][0] is None or len(given[name][0]) == 0:
                 raise ValueError(f"a penalty on {self.points!r} points needs a non-empty {name} batch")
-        if self.shareable and all(batches[name][1] is not None for name in self.shareable):
-            shared = [batches[name] for name in self.shareable]
-            if not all(points.requires_grad for points, _ in shared):
-                raise ValueError("shared logits need points that require grad: call requires_grad_() on them first")
-            gradient = torch.cat([_input_gradient(logits, points) for points, logits in shared])
-        else:
-            if self.points == "interpolate":
-                points = interpolate(real.detach(), fake.detach(), interpolation, rng)
-            else:
-                points = torch.cat([batches[name][0].detach() for name in self.shareable])
-                conditioning = _repeat_batch(conditioning, len(self.shareable))
-            points = points.requires_grad_()
-            gradient = _input_gradient(discriminator(points, **conditioning), points)
-        distance = self.squared_distance(gradient)
+        shared = [given[name] for name in self.shareable]
+        if any(logits is None for _, logits in shared) or torch.compiler.is_compiling():
+            shared = []
+        if not all(points.requires_grad for points, _ in shared):
+            raise ValueError("shared logits need points that require grad: call requires_grad_() on them first")
+        points = self._points(real, fake, interpolation, rng)
+        if self.points == "real_and_fake":
+            conditioning = _repeat_batch(conditioning, 2)
+        distance = self._distance(discriminator, points, shared, conditioning)
         return self.weight * (distance.mean() if self.reduction == "mean" else distance.max())
+
+    def _points(self, real: Any, fake: Any, interpolation: torch.Tensor | None, rng: torch.Generator | None):
+        if self.points == "interpolate":
+            return interpolate(real.detach(), fake.detach(), interpolation, rng)
+        if self.points == "perturbed":
+            return perturb(real.detach(), interpolation, rng)
+        named = {"real": real, "fake": fake}
+        return torch.cat([named[name].detach() for name in _BATCHES[self.points]])
+
+    def _distance(self, discriminator: Critic, points: torch.Tensor, shared: list, conditioning: dict) -> torch.Tensor:
+        if self.method == "exact":
+            return self.squared_distance(self._gradient(discriminator, points, shared, conditioning, graph=True))
+        critic = _plain(discriminator) if self.method == "tangent" else discriminator
+        if self.method == "tangent":
+            gradient = self._gradient(critic, points, shared, conditioning, graph=False)
+        else:
+            gradient = _first_order_gradient(critic, points, conditioning)
+        center = self.vector_center(gradient)
+        direction = _unit(self._residual(gradient))
+        derive = _tangent if self.method == "tangent" else _central_difference
+        slope = _wide(derive(critic, points, direction.view_as(points).to(points.dtype), conditioning, self.step))
+        if center is not None:
+            slope = slope - (direction * center).sum(dim=1)
+        # w.(g - c) is ||g - c||, so its parameter gradient is that of the norm.
+        return self._squared_distance(slope)
+
+    def _gradient(
+        self, critic: Critic, points: torch.Tensor, shared: list, conditioning: dict, graph: bool
+    ) -> torch.Tensor:
+        """Input gradients (batch, d); with ``graph`` they can be differentiated."""
+        if shared:
+            pairs = [(_logits(logits).sum(), batch) for batch, logits in shared]
+            parts = [
+                torch.autograd.grad(total, batch, create_graph=graph, retain_graph=True)[0] for total, batch in pairs
+            ]
+            gradient = torch.cat(parts)
+        elif torch.compiler.is_compiling():
+            gradient = torch.func.grad(lambda x: _logits(critic(x, **conditioning)).sum())(points)
+            gradient = gradient if graph else gradient.detach()
+        else:
+            points = points.requires_grad_()
+            total = _logits(critic(points, **conditioning)).sum()
+            (gradient,) = torch.autograd.grad(total, points, create_graph=graph)
+        return _wide(gradient.flatten(1))
+
+
+def _unit(vectors: torch.Tensor) -> torch.Tensor:
+    """Vectors (batch, d) divided by their norm; zero stays zero."""
+    norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return (vectors / norm.clamp(min=torch.finfo(vectors.dtype).tiny)).detach()
+
+
+def _first_order_gradient(critic: Critic, points: torch.Tensor, conditioning: dict) -> torch.Tensor:
+    """Input gradients (batch, d) by a plain backward pass, which reentrant checkpointing and sharding allow."""
+    points = points.detach().requires_grad_()
+    with _frozen(critic), torch.enable_grad(), torch.autocast(points.device.type, enabled=False):
+        _logits(critic(points, **conditioning)).sum().backward()
+    return _wide(points.grad.flatten(1))
+
+
+def _tangent(
+    critic: Critic, points: torch.Tensor, direction: torch.Tensor, conditioning: dict, step: float
+) -> torch.Tensor:
+    """Forward-mode derivative (batch,) of the critic along ``direction``."""
+    _, slope = torch.func.jvp(
+        lambda x: _logits(critic(x, **conditioning)).reshape(len(points)), (points.detach(),), (direction,)
+    )
+    return slope
+
+
+def _central_difference(
+    critic: Critic, points: torch.Tensor, direction: torch.Tensor, conditioning: dict, step: float
+) -> torch.Tensor:
+    """(D(x + h w) - D(x - h w)) / 2h, (batch,), with autocast off: half types would lose the difference."""
+    with torch.autocast(points.device.type, enabled=False):
+
+        def value(offset: float) -> torch.Tensor:
+            moved = points.detach() + offset * direction
+            # reentrant checkpointing only keeps a graph for inputs that require grad
+            return _wide(_logits(critic(moved.requires_grad_(), **conditioning)).reshape(len(points)))
+
+        return (value(step) - value(-step)) / (2 * step)
 
 
 @lru_cache(maxsize=8)
@@ -180,10 +331,10 @@ class EpsCenteredGradientPenalty(GradientPenalty):
         scale: squared norm of the centre, >= 0; the published code uses [0, 1], default 0.1.
         direction: u: ``ones`` (all ones, Li-CFG), or as controls ``minus_ones`` and ``random``, one fixed vector.
         direction_seed: seed of the random direction, which is the same on every rank and after every restart.
-        points, reduction, method: as in ``GradientPenalty``.
+        points, reduction, method, step: as in ``GradientPenalty``.
 
     Raises:
-        ValueError: a parameter is outside its range; ``center`` is not a number here and must stay 0.
+        ValueError: a parameter is outside its range; ``center`` and ``one_sided`` have no meaning here.
     """
 
     scale: float = 0.1
@@ -192,26 +343,114 @@ class EpsCenteredGradientPenalty(GradientPenalty):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.center != 0:
+        if self.center != 0 or self.one_sided:
             raise ValueError("the centre of the ε-centred penalty is set by scale and direction, not by center")
         if not (math.isfinite(self.scale) and self.scale >= 0):
             raise ValueError(f"scale is a finite number >= 0, not {self.scale}")
         if self.direction not in ("ones", "minus_ones", "random"):
             raise ValueError(f"direction is one of ones, minus_ones, random, not {self.direction!r}")
 
-    def squared_distance(self, gradient: torch.Tensor) -> torch.Tensor:
+    def vector_center(self, gradient: torch.Tensor) -> torch.Tensor:
         dim = gradient.shape[1]
-        direction = {"ones": 1.0, "minus_ones": -1.0}.get(self.direction)
-        if direction is None:
-            direction = _random_direction(dim, self.direction_seed).to(gradient)
-        return (gradient - math.sqrt(self.scale / dim) * direction).square().sum(dim=1)
+        eps = math.sqrt(self.scale / dim)
+        if self.direction == "random":
+            return eps * _random_direction(dim, self.direction_seed).to(gradient)[None]
+        return torch.full_like(gradient[:1], eps if self.direction == "ones" else -eps)
 
 
-def r1_penalty(gamma: float) -> GradientPenalty:
+@dataclass(frozen=True)
+class MaxGradientPenalty(GradientPenalty):
+    """weight * max over the batch of ||g||^2 (MaxGP of Lipschitz GANs, Zhou et al., 2019; their weight is 0.1).
+
+    The maximum is over this process's batch, so two processes are not one with the doubled batch.
+    """
+
+    reduction: Literal["mean", "max"] = "max"
+
+
+@dataclass(frozen=True)
+class AdversarialLipschitzPenalty:
+    """weight * mean max(0, |D(x) - D(x + r)| / ||r|| - k)^2 at an adversarial r (ALP; Terjek, ICLR 2020).
+
+    r points where D changes fastest, found by one power iteration from a random direction; its length is U[0.1, 10].
+    x + r is clipped to [-1, 1] and ||r|| measured afterwards. No second-order graph. As in the author's wgan_alp.py.
+
+    Args:
+        weight: the coefficient that multiplies the mean; 10 in the paper.
+        lipschitz_constant: k, the slope that costs nothing.
+        probe: length of the probing step of the power iteration; 10 in the paper.
+
+    Raises:
+        ValueError: a parameter is outside its range.
+    """
+
+    weight: float = 10.0
+    lipschitz_constant: float = 1.0
+    probe: float = 10.0
+    shareable = ()
+    method = "adversarial"
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "lipschitz_constant", "probe"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is a finite number >= 0, not {value}")
+
+    def __call__(
+        self,
+        discriminator: Critic,
+        real: torch.Tensor,
+        fake: torch.Tensor,
+        *,
+        rng: torch.Generator | None = None,
+        real_logits: Any = None,
+        fake_logits: Any = None,
+        **conditioning: Any,
+    ) -> torch.Tensor:
+        """The weighted penalty at real and fake points together; arguments as in ``GradientPenalty``.
+
+        Raises:
+            ValueError: a batch is empty.
+        """
+        if len(real) == 0 or len(fake) == 0:
+            raise ValueError("an adversarial Lipschitz penalty needs a non-empty real and fake batch")
+        points = torch.cat([real.detach(), fake.detach()])
+        conditioning = _repeat_batch(conditioning, 2)
+
+        def critic(x: torch.Tensor) -> torch.Tensor:
+            return _wide(_logits(discriminator(x, **conditioning)).reshape(len(points)))
+
+        def normalized(vectors: torch.Tensor) -> torch.Tensor:
+            return _unit(_wide(vectors.flatten(1))).view_as(points).to(points.dtype)
+
+        shape = (len(points), *[1] * (points.ndim - 1))
+        direction = normalized(torch.rand(points.shape, generator=rng, device=points.device, dtype=points.dtype) - 0.5)
+        length = 0.1 + 9.9 * torch.rand(shape, generator=rng, device=points.device, dtype=points.dtype)
+        direction.requires_grad_()
+        with torch.enable_grad():
+            change = (critic(points).detach() - critic(points + self.probe * direction)).abs().mean()
+            (steepest,) = torch.autograd.grad(change, direction)
+        moved = (points + length * normalized(steepest)).clamp(-1, 1)
+        distance = torch.linalg.vector_norm(_wide((moved - points).flatten(1)), dim=1).clamp(min=1e-10)
+        slope = (critic(points) - critic(moved)).abs() / distance
+        return self.weight * (slope - self.lipschitz_constant).clamp(min=0).square().mean()
+
+
+def r1_penalty(gamma: float, method: Method = "exact") -> GradientPenalty:
     """R1 (Mescheder et al., 2018): gamma / 2 * mean ||grad D||^2 on real points; the applied weight is gamma / 2."""
-    return GradientPenalty(weight=gamma / 2, points="real")
+    return GradientPenalty(weight=gamma / 2, points="real", method=method)
 
 
-def r2_penalty(gamma: float) -> GradientPenalty:
+def r2_penalty(gamma: float, method: Method = "exact") -> GradientPenalty:
     """R2: gamma / 2 * mean ||grad D||^2 on fake points; the applied weight is gamma / 2."""
-    return GradientPenalty(weight=gamma / 2, points="fake")
+    return GradientPenalty(weight=gamma / 2, points="fake", method=method)
+
+
+def wgan_gp(weight: float = 10.0, method: Method = "exact") -> GradientPenalty:
+    """WGAN-GP (Gulrajani et al., 2017): weight * mean (||grad D|| - 1)^2 on interpolates."""
+    return GradientPenalty(weight=weight, center=1.0, method=method)
+
+
+def dragan(weight: float = 10.0, method: Method = "exact") -> GradientPenalty:
+    """DRAGAN (Kodali et al., 2017): weight * mean (||grad D|| - 1)^2 around real points (see ``perturb``)."""
+    return GradientPenalty(weight=weight, center=1.0, points="perturbed", method=method)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from torch import nn
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 needs_goldens = pytest.mark.skipif(not (SHARED / "goldens").is_dir(), reason="golden tensors (../shared) not here")
@@ -59,3 +60,24 @@ def weights(keys: dict[str, tuple[list[int], str]]) -> dict[str, torch.Tensor]:
             u = F.normalize(matrix @ v, dim=0)
         state[key], state[stem + "weight_v"] = u, v
     return state
+
+
+def penalty_critic(tensors: dict[str, torch.Tensor]) -> nn.Module:
+    """The tiny critic of the penalties' golden, with its weights."""
+    critic = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Tanh(),
+        nn.Conv2d(8, 8, 4, stride=2, padding=1),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(128, 1),
+    )
+    places = {"c1": "0", "c2": "2", "l": "5"}
+    critic.load_state_dict(
+        {
+            f"{places[key.split('.')[1]]}.{key.split('.')[2]}": value
+            for key, value in tensors.items()
+            if key.startswith("critic.")
+        }
+    )
+    return critic

@@ -10,10 +10,10 @@ import licfg_hf
 ROOT = Path(__file__).resolve().parents[1]
 # Each part may import the parts below it, never above.
 ORDER = (
-    ("errors", "losses", "penalties"),
+    ("errors", "losses", "penalties", "normalizers", "consistency"),
     ("models", "schedulers"),
     ("convert", "pipelines", "data"),
-    ("evaluation",),
+    ("evaluation", "diagnostics"),
     ("hub",),
     ("training",),
     ("recipes",),

@@ -1,14 +1,24 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from goldens import load, needs_goldens
+from goldens import load, needs_goldens, penalty_critic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from licfg_hf import EpsCenteredGradientPenalty, GradientPenalty, r1_penalty, r2_penalty
-from licfg_hf.penalties import interpolate
+from licfg_hf import (
+    AdversarialLipschitzPenalty,
+    EpsCenteredGradientPenalty,
+    GradientPenalty,
+    MaxGradientPenalty,
+    dragan,
+    r1_penalty,
+    r2_penalty,
+    wgan_gp,
+)
+from licfg_hf.penalties import interpolate, perturb
 
 SHAPE = (3, 4, 4)
 DIM = math.prod(SHAPE)
@@ -90,6 +100,11 @@ PENALTIES = [
     EpsCenteredGradientPenalty(0.7, scale=0.5),
     r1_penalty(0.3),
     r2_penalty(0.3),
+    wgan_gp(),
+    dragan(),
+    MaxGradientPenalty(0.1),
+    GradientPenalty(0.7, center=0.01, one_sided=True),
+    EpsCenteredGradientPenalty(0.7, scale=0.5, direction="random", points="perturbed"),
 ]
 
 
@@ -100,7 +115,7 @@ def test_parameter_gradient_agrees_with_finite_differences(penalty, rng):
     parameter = critic[0].weight
 
     def value() -> torch.Tensor:
-        return penalty(critic, real, fake, interpolation=a)
+        return penalty(critic, real, fake, interpolation=a, rng=torch.Generator().manual_seed(3))
 
     value().backward()
     step = 1e-5 * torch.randn(parameter.shape, generator=rng, dtype=torch.float64)
@@ -216,25 +231,219 @@ def test_half_weights_are_those_of_r1_and_r2():
 )
 def test_golden_values(name, penalty):
     description, tensors = load("penalties")
-    critic = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.Tanh(),
-        nn.Conv2d(8, 8, 4, stride=2, padding=1),
-        nn.Tanh(),
-        nn.Flatten(),
-        nn.Linear(128, 1),
-    )
-    places = {"c1": "0", "c2": "2", "l": "5"}
-    critic.load_state_dict(
-        {
-            f"{places[key.split('.')[1]]}.{key.split('.')[2]}": value
-            for key, value in tensors.items()
-            if key.startswith("critic.")
-        }
-    )
+    critic = penalty_critic(tensors)
     value = penalty(critic, tensors["real"], tensors["fake"], interpolation=tensors["alpha"])
     value.backward()
     norm = torch.stack([p.grad.norm() for p in critic.parameters() if p.grad is not None]).norm()
     golden = description["unweighted_values"][name]
     assert value.item() == pytest.approx(golden["value"], rel=1e-5)
     assert norm.item() == pytest.approx(golden["grad_theta_norm"], rel=1e-5)
+
+
+def relu_critic(dtype: torch.dtype = torch.float64) -> nn.Module:
+    """A residual ReLU critic: piecewise linear, with kinks."""
+    torch.manual_seed(0)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.conv(x.relu())
+
+    layers = [nn.Conv2d(3, 8, 3, padding=1), Block(), Block(), nn.ReLU(), nn.Flatten(), nn.Linear(128, 1)]
+    return nn.Sequential(*layers).to(dtype)
+
+
+def silu_critic(dtype: torch.dtype = torch.float64) -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 8, 3, padding=1), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128, 1)).to(dtype)
+
+
+def flat_gradient(critic: nn.Module) -> torch.Tensor:
+    """All parameter gradients in one vector; none is zero (the last bias shifts every output alike)."""
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in critic.parameters()])
+
+
+def parameter_gradient(penalty, critic: nn.Module, real, fake, a) -> torch.Tensor:
+    critic.zero_grad()
+    penalty(critic, real, fake, interpolation=a, rng=torch.Generator().manual_seed(3)).backward()
+    return flat_gradient(critic)
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+BY_METHOD = [penalty for penalty in PENALTIES if isinstance(penalty, GradientPenalty)]
+
+
+@pytest.mark.parametrize("penalty", BY_METHOD, ids=repr)
+@pytest.mark.parametrize("make", [relu_critic, silu_critic, smooth_critic])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_tangent_has_the_exact_gradient_on_any_critic(penalty, make, dtype, tolerance, rng):
+    critic, (real, fake) = make(dtype), batches(rng, dtype)
+    a = torch.rand(4, 1, 1, 1, generator=rng, dtype=dtype)
+    tangent = replace(penalty, method="tangent")
+    expected = parameter_gradient(penalty, critic, real, fake, a)
+    assert relative_error(parameter_gradient(tangent, critic, real, fake, a), expected) < tolerance
+    value = tangent(critic, real, fake, interpolation=a, rng=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(
+        value, penalty(critic, real, fake, interpolation=a, rng=torch.Generator().manual_seed(3)), rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("penalty", BY_METHOD, ids=repr)
+def test_finite_differences_agree_on_smooth_critics(penalty, rng):
+    critic, (real, fake) = silu_critic(), batches(rng)
+    a = torch.rand(4, 1, 1, 1, generator=rng, dtype=torch.float64)
+    expected = parameter_gradient(penalty, critic, real, fake, a)
+    errors = [
+        relative_error(
+            parameter_gradient(replace(penalty, method="finite_difference", step=step), critic, real, fake, a),
+            expected,
+        )
+        for step in (0.1, 0.01)
+    ]
+    assert errors[0] < 1e-2 and errors[1] < 1e-4  # the error falls with the square of the step
+
+
+def test_finite_differences_do_not_agree_on_relu_critics(rng):
+    """Kinks inside the step add a term of order 1/h; only steps below every kink are right, and only in float64."""
+    real, fake = batches(rng)
+    a = torch.rand(4, 1, 1, 1, generator=rng, dtype=torch.float64)
+    exact = parameter_gradient(GradientPenalty(1.0), relu_critic(), real, fake, a)
+
+    def error(step: float) -> float:
+        method = GradientPenalty(1.0, method="finite_difference", step=step)
+        return relative_error(parameter_gradient(method, relu_critic(), real, fake, a), exact)
+
+    assert error(0.1) > 0.1
+    assert error(1e-9) < 1e-4
+
+
+def test_shared_forward_serves_the_tangent_too(rng):
+    critic, (real, _) = smooth_critic(), batches(rng)
+    real.requires_grad_()
+    calls = []
+    handle = critic.register_forward_hook(lambda *_: calls.append(1))
+    shared = GradientPenalty(1.0, points="real", method="tangent")(critic, real, real_logits=critic(real))
+    assert len(calls) == 2  # the caller's and the tangent's
+    handle.remove()
+    torch.testing.assert_close(shared, GradientPenalty(1.0, points="real")(critic, real))
+
+
+@pytest.mark.parametrize("method", ["exact", "tangent", "finite_difference"])
+def test_methods_leave_the_critic_as_it_was(method, rng):
+    critic, (real, fake) = smooth_critic(), batches(rng)
+    before = [parameter.clone() for parameter in critic.parameters()]
+    GradientPenalty(1.0, method=method)(critic, real, fake).backward()
+    for parameter, old in zip(critic.parameters(), before, strict=True):
+        assert torch.equal(parameter, old) and parameter.requires_grad
+
+
+def test_finite_differences_pass_through_fused_attention_and_reentrant_checkpointing(rng):
+    from torch.utils.checkpoint import checkpoint
+
+    class Critic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+            self.last = nn.Linear(16, 1)
+
+        def forward(self, images):
+            tokens = images.flatten(2)
+            mixed = checkpoint(lambda t: self.attention(t, t, t, need_weights=False)[0], tokens, use_reentrant=True)
+            return self.last(mixed.mean(1))
+
+    torch.manual_seed(0)
+    critic, (real, fake) = Critic(), batches(rng, torch.float32)
+    GradientPenalty(1.0, method="finite_difference")(critic, real, fake, rng=rng).backward()
+    assert critic.attention.in_proj_weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("method", ["tangent", "finite_difference"])
+def test_zero_gradient_is_finite_by_every_method(method, rng):
+    critic = LinearCritic(torch.zeros(DIM, dtype=torch.float64))
+    GradientPenalty(1.0, center=1.0, method=method)(critic, *batches(rng)).backward()
+    assert torch.isfinite(critic.weight.grad).all()
+
+
+def test_one_sided_costs_only_above_the_centre(rng):
+    real, fake = batches(rng)
+    critic = LinearCritic(torch.full((DIM,), 2 / math.sqrt(DIM), dtype=torch.float64))  # norm 2
+    assert GradientPenalty(1.0, center=3.0, one_sided=True)(critic, real, fake).item() == 0
+    assert GradientPenalty(1.0, center=0.5, one_sided=True)(critic, real, fake).item() == pytest.approx(2.25)
+
+
+def test_named_penalties_are_the_published_ones():
+    assert wgan_gp() == GradientPenalty(10.0, center=1.0)
+    assert dragan() == GradientPenalty(10.0, center=1.0, points="perturbed")
+    assert MaxGradientPenalty(0.1).reduction == "max"
+
+
+def test_dragan_stays_near_the_data(rng):
+    real = torch.randn(64, *SHAPE, generator=rng)
+    moved = perturb(real, rng=rng) - real
+    assert moved.min() >= 0 and moved.max() <= 0.5 * real.std()
+    assert moved.flatten(1).max(dim=1).values.std() > 0.05  # one share per sample
+
+
+def test_adversarial_lipschitz_penalty_sees_only_what_is_steeper_than_k(rng):
+    real, fake = (
+        0.02 * batch for batch in batches(rng)
+    )  # inside, so that clipping to [-1, 1] bends no direction much
+    weight = torch.zeros(DIM, dtype=torch.float64)
+    weight[0] = 3.0
+    assert AdversarialLipschitzPenalty(1.0, lipschitz_constant=3.1)(LinearCritic(weight), real, fake, rng=rng) == 0
+    found = AdversarialLipschitzPenalty(1.0, lipschitz_constant=1.0)(LinearCritic(weight), real, fake, rng=rng)
+    assert found.item() == pytest.approx(4.0, rel=1e-6)  # the adversarial direction is that of the weight: (3 - 1)^2
+    with pytest.raises(ValueError, match="non-empty"):
+        AdversarialLipschitzPenalty()(LinearCritic(weight), real[:0], fake)
+    with pytest.raises(ValueError, match="weight"):
+        AdversarialLipschitzPenalty(-1.0)
+
+
+def test_adversarial_lipschitz_penalty_has_the_analytic_gradient(rng):
+    """On a linear critic w = (3, 0, ...) the term is (|w_0| - 1)^2 along the adversarial direction."""
+    real, fake = (0.02 * batch for batch in batches(rng))
+    weight = torch.zeros(DIM, dtype=torch.float64)
+    weight[0] = 3.0
+    critic = LinearCritic(weight)
+    AdversarialLipschitzPenalty(0.5, lipschitz_constant=1.0)(critic, real, fake, rng=rng).backward()
+    assert critic.weight.grad[0].item() == pytest.approx(0.5 * 2 * (3 - 1), rel=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    count=st.integers(1, 5),
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    penalty=st.sampled_from(PENALTIES),
+    method=st.sampled_from(["exact", "tangent", "finite_difference"]),
+)
+def test_any_shape_and_type(count, shape, dtype, penalty, method):
+    rng = torch.Generator().manual_seed(count)
+    real, fake = (torch.randn(count, *shape, generator=rng).to(dtype) for _ in range(2))
+    critic = LinearCritic(torch.randn(math.prod(shape), generator=rng).to(dtype))
+    value = replace(penalty, method=method)(critic, real, fake, rng=rng)
+    assert value.ndim == 0 and torch.isfinite(value) and value >= 0
+    assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["exact", "tangent", "finite_difference"])
+def test_compiled_step_equals_eager(method, rng):
+    critic, (real, fake) = (
+        relu_critic(torch.float32) if method != "finite_difference" else silu_critic(torch.float32),
+        batches(rng, torch.float32),
+    )
+    a = torch.rand(4, 1, 1, 1, generator=rng)
+    penalty = EpsCenteredGradientPenalty(0.7, method=method)
+    expected = parameter_gradient(penalty, critic, real, fake, a)
+    critic.zero_grad()
+    compiled = torch.compile(lambda real, fake, a: penalty(critic, real, fake, interpolation=a), fullgraph=True)
+    compiled(real, fake, a).backward()
+    assert relative_error(flat_gradient(critic), expected) < 1e-4

@@ -21,12 +21,12 @@ def build(
     return generator, discriminator, DDGANTask(DDGANScheduler(**arguments["scheduler"]), generator.config.latent_dim)
 
 
-def _optimizers(generator: float, discriminator: float, betas: list[float]) -> dict[str, Any]:
+def _optimizers(generator: float, discriminator: float, **arguments: Any) -> dict[str, Any]:
     rates = {"generator": generator, "discriminator": discriminator}
     options: dict[str, Any] = {}
     for network, rate in rates.items():
         options[f"{network}_optimizer.learning_rate"] = rate
-        options[f"{network}_optimizer.arguments"] = {"betas": betas}
+        options[f"{network}_optimizer.arguments"] = arguments
         options[f"{network}_optimizer.schedule"] = "cosine"
         options[f"{network}_optimizer.final_learning_rate"] = 1e-5
     return options
@@ -65,14 +65,18 @@ PRESETS = {
         "sample_every": 1000,
         "log_every": 10,
     },
+    # Tuned for precision and recall within minutes on one CPU core: more denoising steps and a heavier penalty raise
+    # recall at the cost of precision, a narrower discriminator affords more training steps.
     "quickstart": {
         "data": "digits",
-        "max_steps": 2000,
-        "batch_size": 32,
-        **_optimizers(generator=1e-3, discriminator=2e-3, betas=[0.0, 0.9]),
-        "ema_decay": 0.995,
+        "max_steps": 1400,
+        "batch_size": 64,
+        **_optimizers(generator=1e-3, discriminator=2e-3, betas=[0.0, 0.9], fused=True),
+        # while the critic is still flat, a larger eps keeps Adam from blowing its tiny gradients up to full steps
+        "generator_optimizer.arguments": {"betas": [0.0, 0.9], "fused": True, "eps": 1e-4},
+        "ema_decay": 0.996,
         "penalty": "eps_centered",
-        "penalty_weight": 0.0005,
+        "penalty_weight": 0.015,
         "penalty_scale": 0.1,
         "penalty_interval": 4,
         "generator.base_channels": 16,
@@ -82,12 +86,12 @@ PRESETS = {
         "generator.latent_dim": 32,
         "generator.latent_embedding_dim": 64,
         "generator.latent_layers": 2,
-        "discriminator.base_channels": 16,
+        "discriminator.base_channels": 8,
         "discriminator.time_embedding_dim": 64,
-        "scheduler.num_train_timesteps": 2,
-        "scheduler.beta_max": 10.0,
-        "checkpoint_every": 500,
-        "sample_every": 500,
+        "scheduler.num_train_timesteps": 3,
+        "scheduler.beta_max": 9.0,
+        "checkpoint_every": 200,
+        "sample_every": 200,
         "log_every": 20,
         "evaluate_samples": 1000,
     },

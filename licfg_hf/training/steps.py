@@ -97,7 +97,9 @@ def generator_terms(
 ) -> Terms:
     """The named terms of the generator's loss on one micro-batch."""
     fake = task.generate(generator, draw)
-    return {"generator_loss": loss.generator(discriminator(fake, **draw.conditioning))}
+    fake_logits = discriminator(fake, **draw.conditioning)
+    real_logits = discriminator(draw.real, **draw.conditioning) if loss.uses_real_logits else None
+    return {"generator_loss": loss.generator(fake_logits, real_logits)}
 
 
 @contextmanager

@@ -66,11 +66,20 @@ def test_quickstart_trains_and_the_saved_config_repeats_it(tmp_path):
     assert torch.equal(*pictures)
 
 
-@pytest.mark.parametrize("penalty", ["r1", "r2", "zero_centered", "one_centered", "none"])
+@pytest.mark.parametrize(
+    "penalty", ["r1", "r2", "zero_centered", "one_centered", "one_sided", "max", "dragan", "adversarial", "none"]
+)
 def test_penalty_is_one_option(penalty, tmp_path):
     options = ["--preset", "quickstart", *TINY.split(), "--output_dir", str(tmp_path), "--penalty", penalty]
     main("ddgan_eps_cifar", options)
     assert ("Penalty: none" in (tmp_path / "README.md").read_text()) == (penalty == "none")
+
+
+@pytest.mark.parametrize("method", ["tangent", "finite_difference"])
+def test_method_of_the_penalty_is_one_option(method, tmp_path):
+    options = ["--preset", "quickstart", *TINY.split(), "--output_dir", str(tmp_path), "--penalty_method", method]
+    main("ddgan_eps_cifar", options)
+    assert f"method='{method}'" in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

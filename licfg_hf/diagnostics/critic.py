@@ -1,0 +1,137 @@
+"""Measurements of a critic: its range, the slopes of the loss there, its gradients and its Lipschitz constant."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..losses import AdversarialLoss, flat_logits
+from ..penalties import interpolate
+
+Critic = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class LossDomain:
+    """The part of the loss that a critic uses (Qin, Mitra, Wonka, ECCV 2020, Table 2).
+
+    Attributes:
+        omega: smallest and largest critic output on the real and fake batch together.
+        real_slope: smallest and largest slope of the real term L' over the real outputs.
+        fake_slope: the same of the fake term over the fake outputs.
+        generator_slope: the same of the generator's term over the fake outputs.
+    """
+
+    omega: tuple[float, float]
+    real_slope: tuple[float, float]
+    fake_slope: tuple[float, float]
+    generator_slope: tuple[float, float]
+
+
+def _range(values: torch.Tensor) -> tuple[float, float]:
+    return values.min().item(), values.max().item()
+
+
+def loss_domain(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) -> LossDomain:
+    """Measures which part of ``loss`` these logits use; domain scaling (alpha) is taken into account.
+
+    Args:
+        real_logits: critic outputs (batch,) or (batch, 1) on real points, or an object with ``logits``.
+        fake_logits: the same on generated points.
+    """
+    real, fake = flat_logits(real_logits).detach(), flat_logits(fake_logits).detach()
+
+    def slopes(function: Callable[[torch.Tensor], torch.Tensor], logits: torch.Tensor) -> tuple[float, float]:
+        points = (loss.alpha * logits).requires_grad_()
+        with torch.enable_grad():
+            return _range(torch.autograd.grad(function(points).sum(), points)[0])
+
+    return LossDomain(
+        omega=_range(torch.cat([real, fake])),
+        real_slope=slopes(loss.psi, real),
+        fake_slope=slopes(loss.phi, fake),
+        generator_slope=slopes(loss.generator_term, fake),
+    )
+
+
+def gradient_norms(discriminator: Critic, points: torch.Tensor, **conditioning: Any) -> torch.Tensor:
+    """||grad_x D(x)|| of each point, (batch,), float32 or wider, without a graph."""
+    points = points.detach().requires_grad_()
+    with torch.enable_grad():
+        output = discriminator(points, **conditioning)
+        (gradient,) = torch.autograd.grad(getattr(output, "logits", output).sum(), points)
+    gradient = gradient.flatten(1)
+    gradient = gradient.float() if gradient.dtype in (torch.float16, torch.bfloat16) else gradient
+    return torch.linalg.vector_norm(gradient, dim=1)
+
+
+def critic_statistics(
+    discriminator: Critic,
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    rng: torch.Generator | None = None,
+    **conditioning: Any,
+) -> dict[str, float]:
+    """Gradient norms on real, fake and interpolated points, for logs: three forward and backward passes, no graph.
+
+    Returns:
+        ``gradient_norm/{real,fake,interpolate}/{mean,q10,q50,q90,max}``: not only the mean, because a critic can be
+        flat almost everywhere and steep at a few points.
+    """
+    places = {"real": real, "fake": fake, "interpolate": interpolate(real.detach(), fake.detach(), rng=rng)}
+    found: dict[str, float] = {}
+    for name, points in places.items():
+        norms = gradient_norms(discriminator, points, **conditioning)
+        levels = torch.tensor([0.1, 0.5, 0.9], dtype=norms.dtype, device=norms.device)
+        quantiles = torch.quantile(norms, levels).tolist()
+        values = [norms.mean().item(), *quantiles, norms.max().item()]
+        labels = ("mean", "q10", "q50", "q90", "max")
+        found |= {f"gradient_norm/{name}/{label}": value for label, value in zip(labels, values, strict=True)}
+    return found
+
+
+def lipschitz_lower_bound(
+    discriminator: Critic,
+    points: torch.Tensor,
+    steps: int = 20,
+    rate: float = 0.05,
+    rng: torch.Generator | None = None,
+    **conditioning: Any,
+) -> float:
+    """A lower bound of the critic's Lipschitz constant: the steepest secant |D(x) - D(y)| / ||x - y|| that ascent
+    finds.
+
+    Every secant bounds the constant from below, and it can be climbed on piecewise-linear critics, whose gradient norm
+    is piecewise constant. The start is y = x + rate * random direction.
+
+    Args:
+        points: x to start from, (batch, ...).
+        steps: steps of gradient ascent (Adam) on both ends.
+        rate: step size, in units of the input.
+        rng: random generator for the starting directions.
+    """
+
+    def value(at: torch.Tensor) -> torch.Tensor:
+        output = discriminator(at, **conditioning)
+        return flat_logits(output)
+
+    noise = torch.randn(points.shape, generator=rng, device=points.device, dtype=points.dtype)
+    near = points.detach().clone().requires_grad_()
+    far = (points.detach() + rate * noise).requires_grad_()
+    ascent = torch.optim.Adam([near, far], lr=rate, maximize=True)
+    best = 0.0
+    with torch.enable_grad():
+        for _ in range(steps + 1):
+            distance = torch.linalg.vector_norm((near - far).flatten(1), dim=1).clamp(min=1e-6)
+            slopes = (value(near) - value(far)).abs() / distance
+            best = max(best, slopes.max().item())
+            near.grad, far.grad = torch.autograd.grad(slopes.sum(), [near, far])
+            ascent.step()
+    return best
+
+
+@torch.no_grad()
+def memorization_gap(discriminator: Critic, train: torch.Tensor, held_out: torch.Tensor) -> float:
+    """mean D(train) - mean D(held out): above zero, the critic knows its training images by heart."""
+    return (flat_logits(discriminator(train)).mean() - flat_logits(discriminator(held_out)).mean()).item()

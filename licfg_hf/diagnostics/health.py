@@ -1,0 +1,114 @@
+"""A monitor that names the known ways in which GAN training fails, in one line, with what to change."""
+
+import itertools
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..losses import AdversarialLoss, flat_logits
+from .critic import loss_domain
+
+
+@dataclass
+class HealthMonitor:
+    """Watches a run of any loop; ``update`` returns a line for each failure that it sees for the first time.
+
+    Args:
+        loss: the adversarial loss of the run.
+        window: updates over which slow failures are judged.
+        saturated: share of the slope at zero below which the generator's loss counts as saturated.
+        exploding: multiple of the slope at zero above which it counts as exploding.
+    """
+
+    loss: AdversarialLoss
+    window: int = 50
+    saturated: float = 1e-2
+    exploding: float = 1e2
+    _centers: deque = field(default_factory=deque, init=False, repr=False)
+    _widths: deque = field(default_factory=deque, init=False, repr=False)
+    _gaps: deque = field(default_factory=deque, init=False, repr=False)
+    _largest_gradient: float = field(default=0.0, init=False, repr=False)
+    _named: set = field(default_factory=set, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.window < 4:
+            raise ValueError(f"window is at least 4 updates, not {self.window}")
+        for name in ("_centers", "_widths", "_gaps"):
+            setattr(self, name, deque(maxlen=self.window))
+        zero = torch.zeros(1)
+        self._slope_at_zero = max(abs(value) for value in loss_domain(self.loss, zero, zero).generator_slope) or 1.0
+
+    def update(
+        self,
+        real_logits: Any,
+        fake_logits: Any,
+        real: torch.Tensor | None = None,
+        fake: torch.Tensor | None = None,
+        generator_gradient_norm: float | None = None,
+    ) -> list[str]:
+        """Takes the numbers of one step.
+
+        Args:
+            real_logits: critic outputs on real points.
+            fake_logits: critic outputs on generated points.
+            real: the real points, to judge collapse; needs ``fake``.
+            fake: the generated points.
+            generator_gradient_norm: norm of the generator's parameter gradient.
+
+        Returns:
+            New warnings, each "name: cause; what to change".
+        """
+        real_logits, fake_logits = flat_logits(real_logits).detach(), flat_logits(fake_logits).detach()
+        domain = loss_domain(self.loss, real_logits, fake_logits)
+        self._centers.append(sum(domain.omega) / 2)
+        self._widths.append(domain.omega[1] - domain.omega[0])
+        self._gaps.append((real_logits.mean() - fake_logits.mean()).item())
+        found = [*self._slopes(domain.generator_slope), *self._slow()]
+        if real is not None and fake is not None:
+            found += self._collapse(real, fake)
+        if generator_gradient_norm is not None:
+            found += self._vanishing(generator_gradient_norm)
+        new = [(name, text) for name, text in found if name not in self._named]
+        self._named |= {name for name, _ in new}
+        return [f"{name}: {text}" for name, text in new]
+
+    def _slopes(self, slopes: tuple[float, float]) -> list[tuple[str, str]]:
+        largest = max(abs(slope) for slope in slopes) / self._slope_at_zero
+        advice = "lower k_SN or raise the penalty's weight, or scale the loss with a smaller alpha"
+        if largest < self.saturated:
+            return [("saturated slopes", f"the generator's loss is flat at every fake logit; {advice}")]
+        if not largest <= self.exploding:
+            return [("exploding slopes", f"the loss is {largest:.3g} times as steep as at zero; {advice}")]
+        return []
+
+    def _slow(self) -> list[tuple[str, str]]:
+        if len(self._centers) < self.window:
+            return []
+        found = []
+        drift = self._centers[-1] - self._centers[0]
+        path = sum(abs(b - a) for a, b in zip(self._centers, list(self._centers)[1:], strict=False))
+        if abs(drift) > 3 * max(self._widths) and abs(drift) > 0.8 * path:
+            advice = "penalize the outputs, or take a strictly convex loss instead of a linear one"
+            found.append(("drifting outputs", f"the critic's range moved by {drift:.3g} within the window; {advice}"))
+        signs = [gap > 0 for gap in self._gaps]
+        flips = sum(a != b for a, b in itertools.pairwise(signs))
+        if flips > 0.4 * self.window and max(map(abs, self._gaps)) > 0.5 * max(self._widths):
+            advice = "lower both learning rates or Adam's beta1, or add a zero-centred penalty"
+            found.append(("oscillation", f"the sign of D(real) - D(fake) changed {flips} times; {advice}"))
+        return found
+
+    def _collapse(self, real: torch.Tensor, fake: torch.Tensor) -> list[tuple[str, str]]:
+        spread = [points.detach().flatten(1).float().std(dim=0).norm().item() for points in (real, fake)]
+        if spread[1] >= 0.1 * spread[0]:
+            return []
+        advice = "raise the penalty's weight, lower the generator's learning rate, or add minibatch-stddev"
+        return [("collapse", f"fakes vary {spread[1] / max(spread[0], 1e-12):.2g} times as much as reals; {advice}")]
+
+    def _vanishing(self, norm: float) -> list[tuple[str, str]]:
+        self._largest_gradient = max(self._largest_gradient, norm)
+        if norm >= 1e-4 * self._largest_gradient and norm > 0:
+            return []
+        advice = "the critic is too sure of itself: regularize it, or use a loss that does not saturate"
+        return [("vanishing generator gradient", f"{norm:.3g} after {self._largest_gradient:.3g} before; {advice}")]

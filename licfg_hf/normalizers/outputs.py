@@ -1,0 +1,127 @@
+"""Normalized outputs: a critic divided by a function of its own input gradient (GN, PGN).
+
+The wrapped critic is called as before and returns logits of the same form. The gradient is that of the summed logits,
+so it is per-sample only where the critic does not couple samples; BatchNorm in it draws a warning.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+Formula = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+class OutputNormalized(nn.Module):
+    """fhat(x) = formula(f(x), grad f(x)) for any discriminator, conditional ones too.
+
+    Args:
+        discriminator: f; called with the images first and anything else after.
+        formula: (f (batch,), gradient (batch, d)) -> fhat (batch,).
+        first_order_generator: while no parameter of the discriminator requires grad, as in the generator's step,
+            treat f as piecewise linear: the gradient of fhat is then its derivative by f times grad f, and needs no
+                second-order
+            graph. Exact for piecewise-linear critics only (Faster GN-GAN).
+    """
+
+    def __init__(self, discriminator: nn.Module, formula: Formula, first_order_generator: bool = False):
+        super().__init__()
+        self.discriminator = discriminator
+        self.formula = formula
+        self.first_order_generator = first_order_generator
+        if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in discriminator.modules()):
+            warnings.warn("BatchNorm couples the samples, so the normalizing gradient is not per-sample", stacklevel=2)
+
+    def forward(self, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The normalized output, in the form that the discriminator returns."""
+        keeps_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            sample = sample if sample.requires_grad else sample.detach().requires_grad_()
+            output = self.discriminator(sample, *args, **kwargs)
+            logits = getattr(output, "logits", output[0] if isinstance(output, tuple) else output)
+            normalized = self._normalize(logits, sample).view_as(logits)
+        normalized = normalized if keeps_graph else normalized.detach()
+        if isinstance(output, tuple):
+            return (normalized, *output[1:])
+        return dataclasses.replace(output, logits=normalized) if hasattr(output, "logits") else normalized
+
+    def _normalize(self, logits: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+        value = _wide(logits.reshape(-1))
+        frozen = not any(parameter.requires_grad for parameter in self.discriminator.parameters())
+        first_order = self.first_order_generator and frozen
+        (gradient,) = torch.autograd.grad(logits.sum(), sample, create_graph=not first_order, retain_graph=True)
+        gradient = _wide(gradient.flatten(1))
+        if not first_order:
+            return self.formula(value, gradient)
+        point = value.detach().requires_grad_()
+        normalized = self.formula(point, gradient)
+        (slope,) = torch.autograd.grad(normalized.sum(), point)
+        return normalized.detach() + slope * (value - value.detach())
+
+
+def gradient_normalization(value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """GN (Wu et al., ICCV 2021): f / (||grad f|| + |f|), in (-1, 1) and unchanged by scaling f."""
+    return value / (torch.linalg.vector_norm(gradient, dim=1) + value.abs())
+
+
+def elementwise_penalty_gradient_normalization(value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """PGN as published and as its code computes it: (1 - f) / (||1 - grad f|| + |1 - f|), 1 the all-ones vector."""
+    flipped = 1 - value
+    return flipped / (torch.linalg.vector_norm(1 - gradient, dim=1) + flipped.abs())
+
+
+def norm_penalty_gradient_normalization(value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """PGN as its proof differentiates it: (1 - f) / (||grad f|| + |1 - f|), which is GN of 1 - f."""
+    return gradient_normalization(1 - value, gradient)
+
+
+class GradientNormalized(OutputNormalized):
+    """Gradient normalization: fhat = f / (||grad f|| + |f|) (Wu et al., ICCV 2021).
+
+    ||grad fhat|| <= 1 on piecewise-linear critics, and fhat does not change when f is scaled.
+
+    Args:
+        discriminator: f, any discriminator without batch statistics.
+        first_order_generator: see ``OutputNormalized``.
+    """
+
+    def __init__(self, discriminator: nn.Module, first_order_generator: bool = False):
+        super().__init__(discriminator, gradient_normalization, first_order_generator)
+
+
+class PenaltyGradientNormalized(OutputNormalized):
+    """Penalty gradient normalization (arXiv 2306.13576), in its published form or in that of its proof.
+
+    ``elementwise`` is the published formula and that of its public code. Its bound ||grad fhat|| <= 1 does not hold:
+    for a linear f whose gradient is 0.99 in each of 3,072 coordinates and 1 - f = 0.1, ||grad fhat|| = 71. ``norm``
+    is what the proof differentiates; there the bound holds on piecewise-linear critics.
+
+    Args:
+        discriminator: f, any discriminator without batch statistics.
+        form: ``elementwise`` or ``norm``.
+        first_order_generator: see ``OutputNormalized``.
+
+    Raises:
+        ValueError: unknown form.
+    """
+
+    def __init__(
+        self,
+        discriminator: nn.Module,
+        form: Literal["elementwise", "norm"] = "elementwise",
+        first_order_generator: bool = False,
+    ):
+        formulas = {
+            "elementwise": elementwise_penalty_gradient_normalization,
+            "norm": norm_penalty_gradient_normalization,
+        }
+        if form not in formulas:
+            raise ValueError(f"form is elementwise or norm, not {form!r}")
+        super().__init__(discriminator, formulas[form], first_order_generator)

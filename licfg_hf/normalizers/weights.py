@@ -1,0 +1,162 @@
+"""Normalized weights: spectral norm with a chosen constant, stable rank, and WGAN's clipping.
+
+Each is a parametrization (``torch.nn.utils.parametrize``) of the flattened weight matrix (out, rest), with the
+vectors of the power iteration in buffers: they are saved, broadcast by DDP, and take one iteration per forward pass
+    in train mode.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrize
+
+_NORMALIZED = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
+_WARM_UP_ITERATIONS = 15
+
+
+class _PowerIteration(nn.Module):
+    """Keeps the leading singular vectors of a weight up to date.
+
+    Args:
+        weight: the weight when the parametrization is registered.
+        k: the largest singular value that the normalized weight has.
+        transposed: whether the output channels are the second dimension (transposed convolutions).
+    """
+
+    def __init__(self, weight: torch.Tensor, k: float, transposed: bool):
+        super().__init__()
+        if not (math.isfinite(k) and k > 0):
+            raise ValueError(f"k is a finite number > 0, not {k}")
+        self.k, self.transposed = k, transposed
+        with torch.no_grad():
+            matrix = self._matrix(weight)
+            u = F.normalize(torch.randn(matrix.shape[0], dtype=weight.dtype, device=weight.device), dim=0)
+            v = F.normalize(torch.mv(matrix.T, u), dim=0)
+        self.register_buffer("u", u)
+        self.register_buffer("v", v)
+        for _ in range(_WARM_UP_ITERATIONS):
+            self._iterate(matrix)
+
+    def _matrix(self, weight: torch.Tensor) -> torch.Tensor:
+        return (weight.transpose(0, 1) if self.transposed else weight).flatten(1)
+
+    @torch.no_grad()
+    def _iterate(self, matrix: torch.Tensor) -> None:
+        # v = W^T u / ||.||, u = W v / ||.||  (Miyato et al., 2018, algorithm 1)
+        self.v.copy_(F.normalize(torch.mv(matrix.T, self.u), dim=0))
+        self.u.copy_(F.normalize(torch.mv(matrix, self.v), dim=0))
+
+    def _leading(self, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(u, v, sigma); u and v are constants for the gradient, and copies, so that a later iteration spoils none."""
+        if self.training:
+            self._iterate(matrix)
+        u, v = self.u.clone(), self.v.clone()
+        return u, v, torch.dot(u, torch.mv(matrix, v))
+
+    def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
+        """Assigning to the weight stores it as the unnormalized one."""
+        return weight
+
+
+class _SpectralNorm(_PowerIteration):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        _, _, sigma = self._leading(self._matrix(weight))
+        return weight * (self.k / sigma)
+
+
+class _StableRankNorm(_PowerIteration):
+    def __init__(self, weight: torch.Tensor, k: float, transposed: bool, rank_ratio: float):
+        super().__init__(weight, k, transposed)
+        if not 0 < rank_ratio <= 1:
+            raise ValueError(f"rank_ratio is in (0, 1], not {rank_ratio}")
+        self.target = max(1.0, rank_ratio * min(self._matrix(weight).shape))
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        matrix = self._matrix(weight)
+        u, v, sigma = self._leading(matrix)
+        leading = torch.outer(u, v)
+        rest = matrix / sigma - leading
+        # ||W / sigma||_F^2 = 1 + ||rest||_F^2 is the stable rank: shrink the rest until it is at most the target.
+        norm = torch.linalg.vector_norm(rest)
+        shrink = (math.sqrt(self.target - 1) / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1)
+        flat = self.k * (leading + shrink * rest)
+        shape = weight.transpose(0, 1).shape if self.transposed else weight.shape
+        return flat.view(shape).transpose(0, 1) if self.transposed else flat.view(shape)
+
+
+def _normalize(module: nn.Module, make) -> nn.Module:
+    layers = [layer for layer in module.modules() if isinstance(layer, _NORMALIZED)]
+    if not layers:
+        raise ValueError(f"{type(module).__name__} has no convolution, linear or embedding layer to normalize")
+    for layer in layers:
+        if parametrize.is_parametrized(layer, "weight"):
+            raise ValueError(f"the weight of {layer} is normalized already; remove_weight_normalization first")
+        transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+        parametrize.register_parametrization(layer, "weight", make(layer.weight, transposed))
+    return module
+
+
+def spectral_normalize(module: nn.Module, k: float = 1.0) -> nn.Module:
+    """Gives every convolution, linear and embedding layer the weight k * W / sigma(W), in place.
+
+    The network is then at most (k^n times the slopes of its activations)-Lipschitz for n layers in the matrix norm.
+    Miyato et al., 2018 (k = 1); k_SN: Qin, Mitra, Wonka, ECCV 2020.
+
+    Args:
+        module: a discriminator, or any part of one.
+        k: the largest singular value of each normalized weight matrix.
+
+    Returns:
+        The module itself.
+
+    Raises:
+        ValueError: there is nothing to normalize, a weight is normalized already, or k is not positive.
+    """
+    return _normalize(module, lambda weight, transposed: _SpectralNorm(weight, k, transposed))
+
+
+def stable_rank_normalize(module: nn.Module, rank_ratio: float = 0.7, k: float = 1.0) -> nn.Module:
+    """Gives every layer, in place, a weight with largest singular value k and stable rank ||W||_F^2 / sigma^2 bounded.
+
+    Sanyal, Torr, Dokania, ICLR 2020; the algorithm was written down from memory of the paper (no public code was
+    found).
+
+    Args:
+        module: a discriminator, or any part of one.
+        rank_ratio: the bound in units of the smaller matrix dimension, in (0, 1]; "SRN-70" is 0.7, and 1 bounds
+            nothing.
+        k: the largest singular value of each normalized weight matrix.
+
+    Returns:
+        The module itself.
+
+    Raises:
+        ValueError: there is nothing to normalize, a weight is normalized already, or an argument is out of its range.
+    """
+    return _normalize(module, lambda weight, transposed: _StableRankNorm(weight, k, transposed, rank_ratio))
+
+
+def remove_weight_normalization(module: nn.Module) -> nn.Module:
+    """Bakes the normalized weights in and removes the parametrizations, in place; outputs stay as in eval mode."""
+    for layer in module.modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            layer.parametrizations.eval()
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    return module
+
+
+@torch.no_grad()
+def clip_weights_(module: nn.Module, bound: float = 0.01) -> nn.Module:
+    """Clips every parameter to [-bound, bound], in place; WGAN's constraint (Arjovsky et al., 2017), after each
+    update.
+
+    Raises:
+        ValueError: the bound is not positive.
+    """
+    if not bound > 0:
+        raise ValueError(f"bound is > 0, not {bound}")
+    for parameter in module.parameters():
+        parameter.clamp_(-bound, bound)
+    return module
