@@ -120,7 +120,8 @@ RECIPE = Recipe(
         "  title={Tackling the Generative Learning Trilemma with Denoising Diffusion {GANs}},\n"
         "  author={Xiao, Zhisheng and Kreis, Karsten and Vahdat, Arash},\n"
         "  booktitle={International Conference on Learning Representations}, year={2022}}\n"
-        "@article{wan2025licfg,\n  title={Li-CFG},\n  journal={arXiv preprint arXiv:2501.11236}, year={2025}}",
+        "@misc{wan2025licfg,\n  author={Wan and Fan and Sun and Fu and Li and Jiang and Zheng},\n"
+        "  note={Li-CFG}, eprint={2501.11236}, archivePrefix={arXiv}, year={2025}}",
         "notes": [
             "The discriminator's minibatch-stddev layer couples samples, so the penalised gradient is not purely "
             "per-sample; this is as in the reference."

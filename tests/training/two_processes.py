@@ -8,7 +8,17 @@ from accelerate import Accelerator
 from tiny import tiny_discriminator, tiny_generator
 from torch import nn
 
-from licfg_hf import DDGANScheduler, EpsCenteredGradientPenalty, GradientPenalty, get_loss, r1_penalty
+from licfg_hf import (
+    BalancedConsistencyRegularization,
+    DDGANScheduler,
+    EpsCenteredGradientPenalty,
+    GradientNormalized,
+    GradientPenalty,
+    get_loss,
+    r1_penalty,
+    r2_penalty,
+    spectral_normalize,
+)
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, Trainer, TrainingConfig
 from licfg_hf.training.steps import discriminator_terms, frozen, generator_terms, optimize
@@ -21,6 +31,13 @@ PENALTIES = {
     "one_centred": GradientPenalty(0.5, center=1.0),
     "r1": r1_penalty(1.0),
     "real_and_fake": GradientPenalty(0.5, points="real_and_fake"),
+    "r2": r2_penalty(1.0),
+    "one_sided": GradientPenalty(0.5, center=0.01, one_sided=True),
+    "eps_random": EpsCenteredGradientPenalty(0.5, direction="random"),
+    "tangent": EpsCenteredGradientPenalty(0.5, method="tangent"),
+    "r1_tangent": r1_penalty(1.0, method="tangent"),
+    "finite_difference": GradientPenalty(0.5, method="finite_difference"),
+    "consistency": BalancedConsistencyRegularization(0.5, augmentation=lambda images, rng: images.flip(3)),
 }
 BATCH = 16
 
@@ -32,7 +49,9 @@ class Fixed:
         self.penalty, self.interpolation, self.shareable = penalty, interpolation, penalty.shareable
 
     def __call__(self, *args, **kwargs):
-        return self.penalty(*args, **kwargs | {"interpolation": self.interpolation})
+        if isinstance(self.penalty, GradientPenalty):
+            kwargs |= {"interpolation": self.interpolation}
+        return self.penalty(*args, **kwargs)
 
 
 def plain_critic() -> nn.Module:
@@ -84,7 +103,10 @@ def gradients(critic: nn.Module, penalty, accelerator: Accelerator) -> dict[str,
 
 def all_gradients(accelerator: Accelerator) -> dict[str, dict[str, torch.Tensor]]:
     found = {name: gradients(plain_critic(), penalty, accelerator) for name, penalty in PENALTIES.items()}
-    return found | {"ddgan": gradients(tiny_discriminator(), PENALTIES["eps"], accelerator)}
+    found["ddgan"] = gradients(tiny_discriminator(), PENALTIES["eps"], accelerator)
+    found["spectral"] = gradients(spectral_normalize(plain_critic()), PENALTIES["eps"], accelerator)
+    found["normalized"] = gradients(GradientNormalized(plain_critic()), PENALTIES["r1"], accelerator)
+    return found
 
 
 def train_foreign_modules(folder: Path) -> Trainer:
