@@ -257,7 +257,10 @@ def plot(results: Sequence[Result], path: Path) -> None:
     columns = min(5, len(results))
     rows = -(-len(results) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.7 * rows), layout="constrained")
-    for panel, result in zip(figure.subplots(rows, columns, squeeze=False).flat, results, strict=False):
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in panels[len(results) :]:
+        unused.set_axis_off()
+    for panel, result in zip(panels, results, strict=False):
         picture, arm = result.picture, result.arm
         surface = torch.tensor(picture["surface"]).T
         panel.imshow(surface, origin="lower", extent=(-3, 3, -3, 3), cmap="RdBu_r", alpha=0.7)
@@ -291,6 +294,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _study(options: argparse.Namespace) -> None:
+    from .toy2d_claims import report  # it trains this file's ensembles
+
     pairs = DEFAULT_ARMS
     if options.losses or options.regularizers:
         pairs = tuple(
@@ -305,6 +310,7 @@ def _study(options: argparse.Namespace) -> None:
     ]
     began, results = time.monotonic(), []
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        claims = pool.submit(report)
         for result in pool.map(run_arm, arms):
             results.append(result)
             mean, _ = interval(result.modes)
@@ -312,9 +318,7 @@ def _study(options: argparse.Namespace) -> None:
             print(f"{len(results)}/{len(arms)}  {arm.mixture}  {arm.loss} + {arm.regularizer}: {mean:.1f} modes")
     folder = Path(options.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    from .toy2d_claims import report
-
-    text = f"{table(results)}\n\n{report()}"
+    text = f"{table(results)}\n\n{claims.result()}"
     (folder / "table.md").write_text(text + "\n", encoding="utf-8")
     write_json(folder / "results.json", [{**asdict(result), "picture": None} for result in results])
     if not options.no_pictures:

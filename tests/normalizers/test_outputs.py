@@ -1,13 +1,18 @@
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from goldens import load, needs_goldens, penalty_critic
+from goldens import TOLERANCE, load, needs_goldens, penalty_critic, weights
 from torch import nn
 
 from licfg_hf import GradientNormalized, GradientPenalty, OutputNormalized, PenaltyGradientNormalized, get_loss
 from licfg_hf.models import DiscriminatorOutput
 from licfg_hf.training.steps import frozen
+
+sys.path.insert(0, str(Path(__file__).parent))
+from sngan_parity import NETWORKS
 
 
 def relu_critic() -> nn.Sequential:
@@ -147,6 +152,18 @@ def test_golden_generator_gradient(first_order, key):
         (gradient,) = torch.autograd.grad(get_loss("hinge").generator(normalized(fake)), fake)
     expected = description["unweighted_values"]["gradient_normalized_hinge_g_grad_wrt_fake"][key]
     assert gradient.norm().item() == pytest.approx(expected, rel=1e-5)
+
+
+@needs_goldens
+@pytest.mark.parametrize("name", NETWORKS)
+def test_golden_normalized_discriminators(name):
+    description, tensors = load(name)
+    critic = NETWORKS[name]().eval()
+    critic.load_state_dict(weights(description["keys"]))
+    assert sum(parameter.numel() for parameter in critic.parameters()) == description["params"]
+    torch.testing.assert_close(critic(tensors["in.x"]), tensors["out.raw"], **TOLERANCE)
+    found = GradientNormalized(critic)(tensors["in.x"])
+    torch.testing.assert_close(found, tensors["out.gradient_normalized"], **TOLERANCE)
 
 
 def test_measured_squash_of_published_pgn():
