@@ -240,7 +240,7 @@ class GradientPenalty:
         if self.method == "exact":
             return self.squared_distance(self._gradient(discriminator, points, shared, conditioning, graph=True))
         critic = _plain(discriminator) if self.method == "tangent" else discriminator
-        if self.method == "tangent":
+        if self.method == "tangent" or torch.compiler.is_compiling():
             gradient = self._gradient(critic, points, shared, conditioning, graph=False)
         else:
             gradient = _first_order_gradient(critic, points, conditioning)
@@ -305,8 +305,9 @@ def _central_difference(
 
         def value(offset: float) -> torch.Tensor:
             moved = points.detach() + offset * direction
-            # reentrant checkpointing only keeps a graph for inputs that require grad
-            return _wide(_logits(critic(moved.requires_grad_(), **conditioning)).reshape(len(points)))
+            if not torch.compiler.is_compiling():
+                moved.requires_grad_()  # reentrant checkpointing only keeps a graph for inputs that require grad
+            return _wide(_logits(critic(moved, **conditioning)).reshape(len(points)))
 
         return (value(step) - value(-step)) / (2 * step)
 

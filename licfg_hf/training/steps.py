@@ -71,6 +71,8 @@ def discriminator_terms(
 ) -> Terms:
     """The named terms of the discriminator's loss on one micro-batch; their sum is to be back-propagated at once.
 
+    A term without a graph is only for the logs.
+
     Args:
         penalties: those that are due.
         rng: random generator for the penalties' points.
@@ -83,6 +85,9 @@ def discriminator_terms(
     real_logits = discriminator(real, **draw.conditioning)
     fake_logits = discriminator(fake, **draw.conditioning)
     terms = {"discriminator_loss": loss.discriminator(real_logits, fake_logits)}
+    if loss.alpha != 1:  # the value may be all L(0) / alpha; this is the part that moves
+        excess = loss.excess_over_zero(real_logits, fake_logits)
+        terms |= {f"{player}_loss_over_zero": value for player, value in excess.items()}
     for penalty in penalties:
         if penalty.name in terms:
             raise ValueError(f"two terms of the discriminator's loss are called {penalty.name!r}: name the penalties")
@@ -141,7 +146,8 @@ def optimize(
         with nullcontext() if is_last else accelerator.no_sync(network):
             terms = terms_of(*micro_batch)
             # One backward for the sum: under DDP a penalty's own backward would silently not be averaged.
-            accelerator.backward(sum(terms.values()) / len(micro_batches))
+            total = sum(value for value in terms.values() if value.requires_grad)
+            accelerator.backward(total / len(micro_batches))
         collected.append({name: value.detach() for name, value in terms.items()})
     optimizer.step()
     return {name: torch.stack([terms[name] for terms in collected]).mean() for name in collected[0]}

@@ -13,7 +13,15 @@ import torch
 from tiny import tiny_discriminator, tiny_generator
 from torch import nn
 
-from licfg_hf import DDGANDiscriminator, DDGANPipeline, DDGANScheduler, EpsCenteredGradientPenalty, get_loss
+from licfg_hf import (
+    AdversarialLipschitzPenalty,
+    ConsistencyRegularization,
+    DDGANDiscriminator,
+    DDGANPipeline,
+    DDGANScheduler,
+    EpsCenteredGradientPenalty,
+    get_loss,
+)
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError, TrainingDiverged
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig, Trainer, TrainingConfig
@@ -265,6 +273,24 @@ def test_every_penalty_counts_under_a_name_of_its_own(tmp_path):
     Trainer(config, *plain_networks(), images, GANTask(6), get_loss("non_saturating"), penalties).train()
     line = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert line["penalty"] > 0 and line["penalty_2"] > 0
+
+
+def test_a_domain_scaled_loss_logs_the_part_that_moves(tmp_path):
+    generator, discriminator = plain_networks()
+    config = TrainingConfig(output_dir=str(tmp_path), max_steps=2, batch_size=8, sample_count=4, log_every=1)
+    loss = get_loss("non_saturating", alpha=1e-25)
+    Trainer(config, generator, discriminator, open_images(DataConfig()), GANTask(6), loss).train()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["discriminator_loss"] == pytest.approx(2 * 0.693147 / 1e-25, rel=1e-4)
+    moving = [line["discriminator_loss_over_zero"] for line in lines]
+    assert moving[0] != moving[1] and all(abs(value) < 100 for value in moving)
+
+
+@pytest.mark.parametrize("name", ["relativistic", "hinge", "lgan_sqrt"])
+def test_every_kind_of_loss_trains(name, tmp_path):
+    config = TrainingConfig(output_dir=str(tmp_path), max_steps=1, batch_size=8, sample_count=4)
+    images, penalties = open_images(DataConfig()), [ConsistencyRegularization(), AdversarialLipschitzPenalty()]
+    Trainer(config, *plain_networks(), images, GANTask(6), get_loss(name), penalties).train()
 
 
 @pytest.mark.parametrize(
