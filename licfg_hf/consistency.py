@@ -107,7 +107,8 @@ class DifferentiableAugmentation:
         height, width = images.shape[2:]
         row = torch.arange(height, device=images.device).view(1, 1, -1, 1) - (_uniform(images, rng) * height).floor()
         column = torch.arange(width, device=images.device).view(1, 1, 1, -1) - (_uniform(images, rng) * width).floor()
-        inside = (row.abs() <= height // 4) & (column.abs() <= width // 4)
+        half_height, half_width = height // 4, width // 4
+        inside = (row >= -half_height) & (row < half_height) & (column >= -half_width) & (column < half_width)
         return (~inside).to(images.dtype)
 
 

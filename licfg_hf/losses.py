@@ -113,6 +113,25 @@ class AdversarialLoss:
         with torch.autocast(logits.device.type, enabled=False):
             return function(self.alpha * logits).mean() / self.alpha
 
+    def slopes(
+        self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
+    ) -> dict[str, torch.Tensor]:
+        """L'(alpha u) of each term at these logits, float64 (batch,): ``real``, ``fake`` and ``generator``."""
+        real, fake = flat_logits(real_logits), flat_logits(fake_logits)
+        return {
+            "real": self._slopes(self.psi, real),
+            "fake": self._slopes(self.phi, fake),
+            "generator": self._slopes(self.generator_term, fake),
+        }
+
+    def _slopes(self, function: ScalarFunction, logits: torch.Tensor) -> torch.Tensor:
+        points = (self.alpha * logits.detach().double()).requires_grad_()
+        with torch.enable_grad():
+            try:
+                return torch.autograd.grad(function(points).sum(), points)[0]
+            except OverflowError:
+                return torch.full_like(points, math.inf).detach()
+
     @torch.no_grad()
     def excess_over_zero(
         self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
@@ -218,6 +237,14 @@ class RelativisticLoss(AdversarialLoss):
             raise ValueError("the generator's relativistic loss needs real_logits, too")
         return self._mean(self.phi, self._pairs(real_logits, fake_logits))
 
+    def slopes(
+        self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
+    ) -> dict[str, torch.Tensor]:
+        """Slopes by the real and by the fake logit of each pair, and the generator's by its fake logit."""
+        pairs = self._pairs(real_logits, fake_logits)
+        real, generator = self._slopes(self.psi, pairs), -self._slopes(self.phi, pairs)
+        return {"real": real, "fake": -real, "generator": generator}
+
     @torch.no_grad()
     def excess_over_zero(
         self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
@@ -228,10 +255,11 @@ class RelativisticLoss(AdversarialLoss):
 
 def _checked_exp(exponent: torch.Tensor) -> torch.Tensor:
     value = exponent.exp()
-    if not torch.compiler.is_compiling() and not torch.isfinite(value).all():
+    # the sum, because a mean overflows with it; NaN logits are another failure, which the loss shows by itself
+    if not torch.compiler.is_compiling() and torch.isinf(value.sum()):
         raise OverflowError(
             f"exp({exponent.max().item():.4g}) overflows {exponent.dtype}: in the exponential loss alpha * logit may "
-            f"not exceed {math.log(torch.finfo(exponent.dtype).max):.0f}; use a smaller alpha or a stronger penalty"
+            f"not exceed {math.floor(math.log(torch.finfo(exponent.dtype).max))}; use a smaller alpha"
         )
     return value
 

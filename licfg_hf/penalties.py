@@ -20,9 +20,10 @@ To add a penalty on the gradient, subclass ``GradientPenalty`` and override ``ve
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -106,6 +107,60 @@ def _frozen(discriminator: Critic) -> Iterator[None]:
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def _still(discriminator: Critic) -> Iterator[None]:
+    """Holds the power iterations of normalized weights, so that several passes see one and the same critic."""
+    modules = discriminator.modules() if isinstance(discriminator, nn.Module) else ()
+    moving = [
+        module
+        for owner in modules
+        if isinstance(owner, nn.utils.parametrize.ParametrizationList)
+        for module in owner
+        if module.training
+    ]
+    for module in moving:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in moving:
+            module.train()
+
+
+@contextmanager
+def _full_precision(discriminator: Critic, device_type: str) -> Iterator[None]:
+    """Autocast off, also the one that ``Accelerator.prepare`` puts around a module's forward pass."""
+    module = _plain(discriminator)
+    wrapped = vars(module).get("forward") if hasattr(module, "_original_forward") else None
+    if wrapped is not None:
+        module.forward = module._original_forward
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        if wrapped is not None:
+            module.forward = wrapped
+
+
+def _require_differentiable(discriminator: Critic, method: str) -> None:
+    """Refuses what would give wrong gradients or none, and warns of what couples the samples."""
+    if torch.compiler.is_compiling() or not isinstance(discriminator, nn.Module):
+        return
+    for module in discriminator.modules():
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        if method == "exact" and kinds & {"FullyShardedDataParallel", "FSDPModule"}:
+            raise ValueError(
+                "an exact gradient penalty cannot differentiate twice through sharded parameters (FSDP): keep the "
+                "discriminator unsharded, or use method='finite_difference' on a smooth critic"
+            )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            warnings.warn(
+                "BatchNorm in the critic couples the samples of a batch, so input gradients are not per-sample",
+                stacklevel=4,
+            )
+            return
 
 
 def _repeat_batch(conditioning: dict[str, Any], times: int) -> dict[str, Any]:
@@ -217,6 +272,7 @@ class GradientPenalty:
         for name in _BATCHES[self.points]:
             if given[name][0] is None or len(given[name][0]) == 0:
                 raise ValueError(f"a penalty on {self.points!r} points needs a non-empty {name} batch")
+        _require_differentiable(discriminator, self.method)
         shared = [given[name] for name in self.shareable]
         if any(logits is None for _, logits in shared) or torch.compiler.is_compiling():
             shared = []
@@ -239,6 +295,12 @@ class GradientPenalty:
     def _distance(self, discriminator: Critic, points: torch.Tensor, shared: list, conditioning: dict) -> torch.Tensor:
         if self.method == "exact":
             return self.squared_distance(self._gradient(discriminator, points, shared, conditioning, graph=True))
+        with _still(discriminator):
+            slope = self._slope(discriminator, points, shared, conditioning)
+        return self._squared_distance(slope)
+
+    def _slope(self, discriminator: Critic, points: torch.Tensor, shared: list, conditioning: dict) -> torch.Tensor:
+        """The derivative along the fixed direction w, less w.c: ||g - c|| (batch,) in value and in gradient."""
         critic = _plain(discriminator) if self.method == "tangent" else discriminator
         if self.method == "tangent" or torch.compiler.is_compiling():
             gradient = self._gradient(critic, points, shared, conditioning, graph=False)
@@ -248,10 +310,7 @@ class GradientPenalty:
         direction = _unit(self._residual(gradient))
         derive = _tangent if self.method == "tangent" else _central_difference
         slope = _wide(derive(critic, points, direction.view_as(points).to(points.dtype), conditioning, self.step))
-        if center is not None:
-            slope = slope - (direction * center).sum(dim=1)
-        # w.(g - c) is ||g - c||, so its parameter gradient is that of the norm.
-        return self._squared_distance(slope)
+        return slope if center is None else slope - (direction * center).sum(dim=1)
 
     def _gradient(
         self, critic: Critic, points: torch.Tensor, shared: list, conditioning: dict, graph: bool
@@ -260,8 +319,13 @@ class GradientPenalty:
         if shared:
             pairs = [(_logits(logits).sum(), batch) for batch, logits in shared]
             parts = [
-                torch.autograd.grad(total, batch, create_graph=graph, retain_graph=True)[0] for total, batch in pairs
+                torch.autograd.grad(total, batch, create_graph=graph, retain_graph=True, allow_unused=True)[0]
+                for total, batch in pairs
             ]
+            if any(part is None for part in parts):
+                raise ValueError(
+                    "shared logits have no graph to their points: call requires_grad_() before the critic"
+                )
             gradient = torch.cat(parts)
         elif torch.compiler.is_compiling():
             gradient = torch.func.grad(lambda x: _logits(critic(x, **conditioning)).sum())(points)
@@ -282,7 +346,7 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
 def _first_order_gradient(critic: Critic, points: torch.Tensor, conditioning: dict) -> torch.Tensor:
     """Input gradients (batch, d) by a plain backward pass, which reentrant checkpointing and sharding allow."""
     points = points.detach().requires_grad_()
-    with _frozen(critic), torch.enable_grad(), torch.autocast(points.device.type, enabled=False):
+    with _frozen(critic), torch.enable_grad(), _full_precision(critic, points.device.type):
         _logits(critic(points, **conditioning)).sum().backward()
     return _wide(points.grad.flatten(1))
 
@@ -291,17 +355,25 @@ def _tangent(
     critic: Critic, points: torch.Tensor, direction: torch.Tensor, conditioning: dict, step: float
 ) -> torch.Tensor:
     """Forward-mode derivative (batch,) of the critic along ``direction``."""
-    _, slope = torch.func.jvp(
-        lambda x: _logits(critic(x, **conditioning)).reshape(len(points)), (points.detach(),), (direction,)
-    )
-    return slope
+
+    def value(x: torch.Tensor) -> torch.Tensor:
+        return _logits(critic(x, **conditioning)).reshape(len(points))
+
+    try:
+        return torch.func.jvp(value, (points.detach(),), (direction,))[1]
+    except (RuntimeError, NotImplementedError) as error:
+        if torch.compiler.is_compiling():
+            raise
+        raise ValueError(
+            f"this critic has no forward-mode derivative, use another method: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _central_difference(
     critic: Critic, points: torch.Tensor, direction: torch.Tensor, conditioning: dict, step: float
 ) -> torch.Tensor:
     """(D(x + h w) - D(x - h w)) / 2h, (batch,), with autocast off: half types would lose the difference."""
-    with torch.autocast(points.device.type, enabled=False):
+    with _full_precision(critic, points.device.type):
 
         def value(offset: float) -> torch.Tensor:
             moved = points.detach() + offset * direction
@@ -341,6 +413,13 @@ class EpsCenteredGradientPenalty(GradientPenalty):
     scale: float = 0.1
     direction: Literal["ones", "minus_ones", "random"] = "ones"
     direction_seed: int = 0
+    # The base's own options by keyword only, so that weight, scale and direction can be given by position.
+    center: float = field(default=0.0, kw_only=True)
+    points: Points = field(default="interpolate", kw_only=True)
+    reduction: Literal["mean", "max"] = field(default="mean", kw_only=True)
+    method: Method = field(default="exact", kw_only=True)
+    one_sided: bool = field(default=False, kw_only=True)
+    step: float = field(default=0.1, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -428,12 +507,13 @@ class AdversarialLipschitzPenalty:
         direction = normalized(torch.rand(points.shape, generator=rng, device=points.device, dtype=points.dtype) - 0.5)
         length = 0.1 + 9.9 * torch.rand(shape, generator=rng, device=points.device, dtype=points.dtype)
         direction.requires_grad_()
-        with torch.enable_grad():
-            change = (critic(points).detach() - critic(points + self.probe * direction)).abs().mean()
-            (steepest,) = torch.autograd.grad(change, direction)
-        moved = (points + length * normalized(steepest)).clamp(-1, 1)
-        distance = torch.linalg.vector_norm(_wide((moved - points).flatten(1)), dim=1).clamp(min=1e-10)
-        slope = (critic(points) - critic(moved)).abs() / distance
+        with _still(discriminator), _full_precision(discriminator, points.device.type):
+            with torch.enable_grad():
+                change = (critic(points).detach() - critic(points + self.probe * direction)).abs().mean()
+                (steepest,) = torch.autograd.grad(change, direction)
+            moved = (points + length * normalized(steepest)).clamp(-1, 1)
+            distance = torch.linalg.vector_norm(_wide((moved - points).flatten(1)), dim=1).clamp(min=1e-10)
+            slope = (critic(points) - critic(moved)).abs() / distance
         return self.weight * (slope - self.lipschitz_constant).clamp(min=0).square().mean()
 
 

@@ -74,7 +74,7 @@ def test_augmentations_follow_their_generator_and_differentiate():
 def test_cutout_takes_a_square_and_colour_keeps_structure():
     cut = DifferentiableAugmentation(("cutout",))(torch.ones(50, 3, 16, 16), torch.Generator().manual_seed(0))
     gone = (cut == 0).float().mean(dim=(1, 2, 3))
-    assert gone.max() <= (9 / 16) ** 2 and gone.min() > 0.05
+    assert gone.max() <= 0.25 and gone.min() > 0.03
     coloured = DifferentiableAugmentation(("color",))(torch.ones(4, 3, 8, 8), torch.Generator().manual_seed(0))
     assert coloured.flatten(1).std(dim=1).max() < 1e-6  # a constant image stays constant
 

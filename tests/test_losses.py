@@ -105,8 +105,11 @@ def test_the_exponential_says_where_it_overflows():
     for name in ("exponential", "lgan_exp"):
         with pytest.raises(OverflowError, match="alpha"):
             get_loss(name, alpha=100.0).discriminator(torch.zeros(2), torch.ones(2))
-    with pytest.raises(OverflowError, match="not exceed 89"):
+    with pytest.raises(OverflowError, match="not exceed 88"):
         get_loss("exponential").generator(torch.tensor([-100.0]))
+    with pytest.raises(OverflowError):  # each is finite, their sum is not
+        get_loss("exponential").generator(torch.full((8,), -88.5))
+    assert torch.isnan(get_loss("exponential").generator(torch.tensor([float("nan")])))
 
 
 @pytest.mark.parametrize("name", NAMES)

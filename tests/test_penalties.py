@@ -11,11 +11,14 @@ from torch import nn
 from licfg_hf import (
     AdversarialLipschitzPenalty,
     EpsCenteredGradientPenalty,
+    GradientNormalized,
     GradientPenalty,
     MaxGradientPenalty,
     dragan,
     r1_penalty,
     r2_penalty,
+    spectral_normalize,
+    stable_rank_normalize,
     wgan_gp,
 )
 from licfg_hf.penalties import interpolate, perturb
@@ -277,6 +280,13 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
 
 
+def torch_spectral_norm(network: nn.Module) -> nn.Module:
+    for layer in network:
+        if hasattr(layer, "weight"):
+            nn.utils.parametrizations.spectral_norm(layer)
+    return network
+
+
 BY_METHOD = [penalty for penalty in PENALTIES if isinstance(penalty, GradientPenalty)]
 
 
@@ -414,6 +424,64 @@ def test_adversarial_lipschitz_penalty_has_the_analytic_gradient(rng):
     critic = LinearCritic(weight)
     AdversarialLipschitzPenalty(0.5, lipschitz_constant=1.0)(critic, real, fake, rng=rng).backward()
     assert critic.weight.grad[0].item() == pytest.approx(0.5 * 2 * (3 - 1), rel=1e-6)
+
+
+def test_weight_scale_and_direction_can_be_given_by_position():
+    penalty = EpsCenteredGradientPenalty(0.01, 0.5, "minus_ones")
+    assert (penalty.weight, penalty.scale, penalty.direction, penalty.center) == (0.01, 0.5, "minus_ones", 0.0)
+
+
+@pytest.mark.parametrize("normalize", [spectral_normalize, stable_rank_normalize, torch_spectral_norm])
+@pytest.mark.parametrize("method", ["tangent", "finite_difference"])
+def test_methods_agree_on_normalized_critics_in_train_mode(normalize, method, rng):
+    """The passes of one penalty see one critic: the power iteration stands still between them."""
+    critic, (real, fake) = normalize(silu_critic()).train(), batches(rng)
+    with torch.no_grad():
+        for parameter in critic.parameters():
+            parameter += 0.01 * torch.randn(parameter.shape, generator=rng, dtype=torch.float64)
+    a = torch.rand(4, 1, 1, 1, generator=rng, dtype=torch.float64)
+    found = parameter_gradient(GradientPenalty(1.0, method=method, step=0.01), critic, real, fake, a)
+    for module in critic.modules():
+        if isinstance(module, nn.utils.parametrize.ParametrizationList):
+            assert module[0].training
+            module.eval()
+    expected = parameter_gradient(GradientPenalty(1.0), critic, real, fake, a)
+    assert relative_error(found, expected) < 1e-5
+
+
+def test_finite_differences_are_full_precision_under_accelerate_bf16(rng):
+    from accelerate import Accelerator
+
+    critic, (real, fake) = silu_critic(torch.float32), batches(rng, torch.float32)
+    with torch.no_grad():
+        critic[-1].bias.fill_(5.0)
+    a = torch.rand(4, 1, 1, 1, generator=rng)
+    penalty = GradientPenalty(1.0, method="finite_difference")
+    expected = parameter_gradient(penalty, critic, real, fake, a)
+    prepared = Accelerator(cpu=True, mixed_precision="bf16").prepare(critic)
+    wrapped = prepared.forward
+    assert relative_error(parameter_gradient(penalty, prepared, real, fake, a), expected) < 1e-5
+    assert prepared.forward == wrapped
+
+
+def test_what_cannot_work_is_said(rng):
+    critic, (real, fake) = smooth_critic(), batches(rng)
+    logits = critic(real)
+    real.requires_grad_()
+    with pytest.raises(ValueError, match="no graph"):
+        GradientPenalty(1.0, points="real")(critic, real, real_logits=logits)
+    with pytest.raises(ValueError, match="another method"):
+        GradientPenalty(1.0, method="tangent")(GradientNormalized(critic), real, fake)
+    with_batch_norm = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(DIM).double(), nn.Linear(DIM, 1).double())
+    with pytest.warns(UserWarning, match="BatchNorm"):
+        GradientPenalty(1.0)(with_batch_norm, real, fake)
+
+    class FSDPModule(nn.Sequential):
+        """Stands for torch's class of that name, which only exists within a process group."""
+
+    with pytest.raises(ValueError, match="sharded"):
+        GradientPenalty(1.0)(FSDPModule(critic), real, fake)
+    assert torch.isfinite(GradientPenalty(1.0, method="finite_difference")(FSDPModule(critic), real, fake))
 
 
 @settings(max_examples=25, deadline=None)

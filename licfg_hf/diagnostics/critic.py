@@ -42,16 +42,12 @@ def loss_domain(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) -> Lo
     """
     real, fake = flat_logits(real_logits).detach(), flat_logits(fake_logits).detach()
 
-    def slopes(function: Callable[[torch.Tensor], torch.Tensor], logits: torch.Tensor) -> tuple[float, float]:
-        points = (loss.alpha * logits).requires_grad_()
-        with torch.enable_grad():
-            return _range(torch.autograd.grad(function(points).sum(), points)[0])
-
+    slopes = loss.slopes(real, fake)
     return LossDomain(
         omega=_range(torch.cat([real, fake])),
-        real_slope=slopes(loss.psi, real),
-        fake_slope=slopes(loss.phi, fake),
-        generator_slope=slopes(loss.generator_term, fake),
+        real_slope=_range(slopes["real"]),
+        fake_slope=_range(slopes["fake"]),
+        generator_slope=_range(slopes["generator"]),
     )
 
 
@@ -123,7 +119,9 @@ def lipschitz_lower_bound(
     best = 0.0
     with torch.enable_grad():
         for _ in range(steps + 1):
-            distance = torch.linalg.vector_norm((near - far).flatten(1), dim=1).clamp(min=1e-6)
+            distance = torch.linalg.vector_norm((near - far).flatten(1), dim=1).clamp(
+                min=0.1 * rate
+            )  # rounding decides shorter secants
             slopes = (value(near) - value(far)).abs() / distance
             best = max(best, slopes.max().item())
             near.grad, far.grad = torch.autograd.grad(slopes.sum(), [near, far])
@@ -132,6 +130,19 @@ def lipschitz_lower_bound(
 
 
 @torch.no_grad()
-def memorization_gap(discriminator: Critic, train: torch.Tensor, held_out: torch.Tensor) -> float:
-    """mean D(train) - mean D(held out): above zero, the critic knows its training images by heart."""
-    return (flat_logits(discriminator(train)).mean() - flat_logits(discriminator(held_out)).mean()).item()
+def memorization_gap(
+    discriminator: Critic,
+    train: torch.Tensor,
+    held_out: torch.Tensor,
+    train_conditioning: dict[str, Any] | None = None,
+    held_out_conditioning: dict[str, Any] | None = None,
+) -> float:
+    """mean D(train) - mean D(held out): above zero, the critic knows its training images by heart.
+
+    Args:
+        train_conditioning: further keyword arguments of the critic for the training images.
+        held_out_conditioning: the same for the held-out ones.
+    """
+    known = flat_logits(discriminator(train, **(train_conditioning or {})))
+    unknown = flat_logits(discriminator(held_out, **(held_out_conditioning or {})))
+    return (known.mean() - unknown.mean()).item()

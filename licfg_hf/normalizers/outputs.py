@@ -68,7 +68,8 @@ class OutputNormalized(nn.Module):
 
 def gradient_normalization(value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """GN (Wu et al., ICCV 2021): f / (||grad f|| + |f|), in (-1, 1) and unchanged by scaling f."""
-    return value / (torch.linalg.vector_norm(gradient, dim=1) + value.abs())
+    denominator = torch.linalg.vector_norm(gradient, dim=1) + value.abs()
+    return value / denominator.clamp(min=torch.finfo(value.dtype).tiny)  # 0, not NaN, where f and its gradient vanish
 
 
 def elementwise_penalty_gradient_normalization(value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

@@ -50,10 +50,12 @@ class _PowerIteration(nn.Module):
 
     def _leading(self, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(u, v, sigma); u and v are constants for the gradient, and copies, so that a later iteration spoils none."""
-        if self.training:
-            self._iterate(matrix)
-        u, v = self.u.clone(), self.v.clone()
-        return u, v, torch.dot(u, torch.mv(matrix, v))
+        with torch.autocast(matrix.device.type, enabled=False):  # half types would spoil the iteration
+            if self.training:
+                self._iterate(matrix)
+            u, v = self.u.clone(), self.v.clone()
+            sigma = torch.dot(u, torch.mv(matrix, v))
+        return u, v, sigma.clamp(min=torch.finfo(sigma.dtype).tiny)  # a weight of zeros stays one
 
     def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
         """Assigning to the weight stores it as the unnormalized one."""

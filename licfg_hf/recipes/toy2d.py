@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from ..diagnostics import gradient_norms, latent_neighbourhood_size
+from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..losses import get_loss
 from ..penalties import EpsCenteredGradientPenalty, GradientPenalty, interpolate, r1_penalty, r2_penalty
@@ -250,17 +251,8 @@ def plot(results: Sequence[Result], path: Path) -> None:
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("pictures need matplotlib: pip install 'licfg_hf[plots]', or pass --no_pictures") from error
-    columns = min(5, len(results))
-    rows = -(-len(results) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.7 * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for unused in panels[len(results) :]:
-        unused.set_axis_off()
-    for panel, result in zip(panels, results, strict=False):
+    figure, panels = panel_grid(len(results), columns=5, size=(2.6, 2.7))
+    for panel, result in zip(panels, results, strict=True):
         picture, arm = result.picture, result.arm
         surface = torch.tensor(picture["surface"]).T
         panel.imshow(surface, origin="lower", extent=(-3, 3, -3, 3), cmap="RdBu_r", alpha=0.7)
@@ -323,5 +315,8 @@ def _study(options: argparse.Namespace) -> None:
     write_json(folder / "results.json", [{**asdict(result), "picture": None} for result in results])
     if not options.no_pictures:
         plot(results, folder / "toy2d.png")
+        for result in results:
+            arm = result.arm
+            plot([result], folder / "pictures" / f"{arm.mixture}-{arm.loss}-{arm.regularizer}.png")
     print(text)
     print(f"{time.monotonic() - began:.0f} s; everything in {folder}")

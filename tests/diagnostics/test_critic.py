@@ -75,6 +75,12 @@ def test_domain_and_slopes_of_known_logits():
     assert scaled.real_slope == pytest.approx((-0.5, -0.5)) and scaled.fake_slope == pytest.approx((0.5, 0.5))
 
 
+def test_relativistic_slopes_are_those_of_pairs():
+    domain = loss_domain(get_loss("relativistic"), torch.full((4,), 100.0), torch.full((4,), 100.0))
+    assert domain.real_slope == (-0.5, -0.5) and domain.fake_slope == (0.5, 0.5)
+    assert domain.generator_slope == (-0.5, -0.5)
+
+
 def test_gradient_norms_of_a_linear_critic(rng):
     weight = torch.randn(12, generator=rng)
     real, fake = (torch.randn(5, 3, 2, 2, generator=rng) for _ in range(2))
@@ -88,6 +94,8 @@ def test_lower_bound_reaches_the_constant_and_never_passes_it(rng):
     weight = torch.randn(12, generator=rng)
     found = lipschitz_lower_bound(Linear(weight), torch.zeros(4, 3, 2, 2), steps=100, rng=rng)
     assert 0.95 * weight.norm() < found <= weight.norm() * (1 + 1e-4)
+    shifted = lipschitz_lower_bound(lambda x: x.flatten(1)[:, 0] + 1e4, torch.zeros(4, 3, 2, 2), steps=100, rng=rng)
+    assert shifted < 1.3  # float32 leaves 1e-3 of 1e4, divided by at least a tenth of the rate
     torch.manual_seed(0)
     critic = normalized_network(2.0, 16)
     points = torch.randn(32, 3, 8, 8, generator=rng)
@@ -96,6 +104,8 @@ def test_lower_bound_reaches_the_constant_and_never_passes_it(rng):
 
 
 def test_memorization_gap():
+    offset = lambda x, shift: x.sum(1) + shift  # noqa: E731
+    assert memorization_gap(offset, torch.zeros(3, 2), torch.zeros(4, 2), {"shift": 1.0}, {"shift": 3.0}) == -2
     assert memorization_gap(Linear(torch.ones(2)), torch.ones(3, 2), torch.zeros(4, 2)) == pytest.approx(2.0)
 
 

@@ -50,6 +50,11 @@ def test_saturation_of_the_minimax_loss():
     assert monitor.update(torch.full((8,), 20.0), torch.full((8,), -20.0)) == []  # said once
 
 
+def test_an_overflowing_loss_is_named_not_raised():
+    monitor = HealthMonitor(get_loss("exponential"))
+    assert names(monitor.update(torch.full((4,), 800.0), torch.full((4,), -800.0))) == {"exploding slopes"}
+
+
 def test_a_linear_loss_lets_the_outputs_drift():
     """phi(x) = x does not fix the critic's constant: an unregularized critic walks away."""
     monitor, found = HealthMonitor(get_loss("wasserstein"), window=10), set()

@@ -112,6 +112,13 @@ def test_generator_shortcut_is_exact_for_piecewise_linear_critics():
     torch.testing.assert_close(torch.autograd.grad(with_parameters, critic[1].weight), expected)
 
 
+def test_a_critic_of_zeros_gives_zero():
+    critic = relu_critic()
+    nn.init.zeros_(critic[-1].weight)
+    nn.init.zeros_(critic[-1].bias)
+    assert GradientNormalized(critic)(points(3)).abs().max() == 0
+
+
 def test_batch_norm_draws_a_warning():
     with pytest.warns(UserWarning, match="BatchNorm"):
         GradientNormalized(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12), nn.Linear(12, 1)))

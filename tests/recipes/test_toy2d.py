@@ -46,6 +46,8 @@ def test_command_writes_table_and_numbers(tmp_path, capsys, monkeypatch):
     main([*arguments, "--output_dir", str(tmp_path)])
     assert "| grid25 | non_saturating | zero |" in (tmp_path / "table.md").read_text()
     assert json.loads((tmp_path / "results.json").read_text())[0]["arm"]["seeds"] == 2
+    main([*arguments[:-3], "--workers", "1", "--output_dir", str(tmp_path / "drawn")])
+    assert (tmp_path / "drawn" / "toy2d.png").stat().st_size > 10_000
     with pytest.raises(SystemExit):
         main(["--losses", "sadness", "--output_dir", str(tmp_path)])
     assert "non_saturating" in capsys.readouterr().err
