@@ -39,8 +39,8 @@ class ObjectiveConfig:
         penalty_direction: direction of that centre: ``ones``, or the controls ``minus_ones`` and ``random``.
         penalty_points: where eps_centered, zero_centered, one_centered, one_sided and max are taken: ``interpolate``,
             ``real``, ``fake``, ``real_and_fake`` or ``perturbed``.
-        penalty_method: ``exact`` (double backward), ``tangent`` (forward mode; the same gradient, compiles) or
-            ``finite_difference`` (for smooth critics); not used by adversarial.
+        penalty_method: ``exact`` (double backward), ``tangent`` (forward mode; the same gradient but for batch
+            statistics) or ``finite_difference`` (for smooth critics); not used by adversarial.
         penalty_interval: discriminator updates from one penalty to the next.
         penalty_multiply_by_interval: multiply a lazy penalty by its interval, as StyleGAN2 does and DDGAN does not.
 

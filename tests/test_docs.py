@@ -1,0 +1,96 @@
+"""The code in README.md and in the plugin guide runs as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from tiny import tiny_discriminator, tiny_generator
+from torch import nn
+
+import licfg_hf
+from licfg_hf import DDGANPipeline, DDGANScheduler
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def surroundings() -> dict:
+    """What a user's own loop has."""
+    torch.manual_seed(0)
+    generator = nn.Sequential(nn.Linear(128, 3 * 16 * 16), nn.Unflatten(1, (3, 16, 16)), nn.Tanh())
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 8), nn.SiLU(), nn.Linear(8, 1))
+    real = torch.randn(4, 3, 16, 16)
+    return {name: getattr(licfg_hf, name) for name in licfg_hf.__all__} | {
+        "torch": torch,
+        "accelerator": Accelerator(cpu=True),
+        "generator": generator,
+        "discriminator": critic,
+        "discriminator_optimizer": torch.optim.Adam(critic.parameters()),
+        "adversarial": licfg_hf.get_loss("non_saturating"),
+        "loader": [real],
+        "real": real,
+        "fake": torch.randn(4, 3, 16, 16),
+        "latents": torch.randn(4, 128),
+        "real_logits": critic(real),
+        "fake_logits": critic(-real),
+        "loss": licfg_hf.get_loss("non_saturating"),
+        "labels": None,
+    }
+
+
+def test_penalty_in_your_own_loop():
+    code = next(block for block in blocks("README.md") if "accelerator.backward" in block)
+    names = surroundings()
+    before = names["discriminator"][1].weight.clone()
+    exec(code, names)
+    assert not torch.equal(names["discriminator"][1].weight, before)
+
+
+def test_load_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    DDGANPipeline(tiny_generator().eval(), DDGANScheduler()).save_pretrained("output/ddgan_eps_cifar-quickstart")
+    exec(next(block for block in blocks("README.md") if "from_pretrained" in block), {})
+    assert Image.open("digit.png").size == (8, 8)
+
+
+def test_train_your_own_networks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = next(block for block in blocks("README.md") if "Trainer(" in block)
+    code = code.replace("max_steps=1000, batch_size=64", "max_steps=2, batch_size=8")
+
+    class Generator(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, sample, timestep):
+            return self.layer(sample).tanh()
+
+    exec(code, {"generator": Generator(), "discriminator": tiny_discriminator()})
+    assert (tmp_path / "output" / "mine" / "samples.png").is_file()
+
+
+@pytest.mark.parametrize("index", range(len(blocks("licfg_hf/README.md"))))
+def test_the_guides_examples(index):
+    code = blocks("licfg_hf/README.md")[index]
+    names = surroundings()
+    if re.search(r"^loss = loss \+", code, flags=re.MULTILINE):
+        names["loss"] = torch.zeros(())
+    if "class_labels" in code:
+        critic = names["discriminator"]
+        names["discriminator"] = lambda images, class_labels=None: critic(images)
+    exec(code, names)
+
+
+def test_every_public_name_stands_in_the_guide():
+    text = (ROOT / "licfg_hf" / "README.md").read_text(encoding="utf-8")
+    techniques = {name for name in licfg_hf.__all__ if not name.startswith("DDGAN")}
+    missing = {name for name in techniques if name not in text}
+    assert missing <= {"RelativisticLoss", "remove_weight_normalization"}
