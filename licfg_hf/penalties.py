@@ -290,7 +290,8 @@ class GradientPenalty:
         if self.points == "perturbed":
             return perturb(real.detach(), interpolation, rng)
         named = {"real": real, "fake": fake}
-        return torch.cat([named[name].detach() for name in _BATCHES[self.points]])
+        batches = [named[name].detach() for name in _BATCHES[self.points]]
+        return batches[0] if len(batches) == 1 else torch.cat(batches)  # one batch needs no copy
 
     def _distance(self, discriminator: Critic, points: torch.Tensor, shared: list, conditioning: dict) -> torch.Tensor:
         if self.method == "exact":

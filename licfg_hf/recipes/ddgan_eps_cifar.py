@@ -5,13 +5,13 @@ from typing import Any
 from ..data import ImageSet
 from ..models import DDGANDiscriminator, DDGANGenerator
 from ..schedulers import DDGANScheduler
-from ..training import DDGANTask, GANTask
+from ..training import DDGANTask
 from .recipe import Recipe
 
 
 def build(
     images: ImageSet, arguments: dict[str, dict[str, Any]]
-) -> tuple[DDGANGenerator, DDGANDiscriminator, GANTask]:
+) -> tuple[DDGANGenerator, DDGANDiscriminator, DDGANTask]:
     """The networks and the task of a denoising diffusion GAN for images of this shape."""
     channels, height, width = images.shape
     if height != width:
