@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each part may import the parts below it, never above.
 ORDER = (
     ("errors", "losses", "penalties", "normalizers", "consistency"),
+    ("heads",),
     ("models", "schedulers"),
     ("convert", "pipelines", "data"),
     ("evaluation", "diagnostics"),

@@ -6,7 +6,7 @@ image from a noisy one. ``DDGANDiscriminator`` judges a pair (x_t, x_{t+1}).
 
 import math
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from .discriminator import Discriminator, normalizes_output
 from .layers import (
     FIRDownsample,
     FIRDownsampleConv,
@@ -307,7 +308,7 @@ class DownBlock(nn.Module):
         return (self.conv2(hidden) + self.shortcut(sample)) / math.sqrt(2)
 
 
-class DDGANDiscriminator(ModelMixin, ConfigMixin):
+class DDGANDiscriminator(Discriminator):
     """Judges whether x_t belongs to x_{t+1} and t; larger logits mean more real.
 
     The defaults build the published CIFAR-10 network (12,741,633 parameters); ``variant="large"`` is the one for
@@ -318,6 +319,7 @@ class DDGANDiscriminator(ModelMixin, ConfigMixin):
         base_channels: width unit; the widest layers have 8 times as many channels.
         time_embedding_dim: length of the timestep embedding.
         variant: ``small`` halves the resolution three times, ``large`` six times.
+        normalizers: see ``Discriminator``.
 
     Raises:
         ValueError: unknown ``variant``, or ``time_embedding_dim`` is odd or below 4.
@@ -331,7 +333,12 @@ class DDGANDiscriminator(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, in_channels: int = 3, base_channels: int = 64, time_embedding_dim: int = 256, variant: str = "small"
+        self,
+        in_channels: int = 3,
+        base_channels: int = 64,
+        time_embedding_dim: int = 256,
+        variant: str = "small",
+        normalizers: tuple[dict[str, Any], ...] = (),
     ):
         super().__init__()
         if variant not in self.BLOCKS:
@@ -351,7 +358,9 @@ class DDGANDiscriminator(ModelMixin, ConfigMixin):
         self.stddev = MinibatchStdDev()
         self.conv_out = _conv(channels + 1, channels, scale=0.0 if variant == "small" else 1.0)
         self.linear_out = _dense(channels, 1, mode="fan_out")
+        self.add_normalizers(normalizers)
 
+    @normalizes_output
     def forward(
         self,
         sample: torch.Tensor,

@@ -23,6 +23,8 @@ class DiscriminatorOutput(BaseOutput):
 
     Attributes:
         logits: raw critic values (batch, 1), larger for more real; always float32 or wider.
+        class_logits: (batch, classes) of an auxiliary classifier, else None.
     """
 
     logits: torch.Tensor
+    class_logits: torch.Tensor | None = None

@@ -1,12 +1,13 @@
 """Normalized outputs: a critic divided by a function of its own input gradient (GN, PGN).
 
-The wrapped critic is called as before and returns logits of the same form. The gradient is that of the summed logits,
-so it is per-sample only where the critic does not couple samples; BatchNorm in it draws a warning.
+The normalized critic is called as before and returns logits of the same form. The gradient is that of the summed
+logits, so it is per-sample only where the critic does not couple samples; BatchNorm in it draws a warning.
 """
 
 import dataclasses
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -17,53 +18,6 @@ Formula = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 def _wide(values: torch.Tensor) -> torch.Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-class OutputNormalized(nn.Module):
-    """fhat(x) = formula(f(x), grad f(x)) for any discriminator, conditional ones too.
-
-    Args:
-        discriminator: f; called with the images first and anything else after.
-        formula: (f (batch,), gradient (batch, d)) -> fhat (batch,).
-        first_order_generator: while no parameter of the discriminator requires grad, as in the generator's step,
-            treat f as piecewise linear: the gradient of fhat is then its derivative by f times grad f, and needs no
-                second-order
-            graph. Exact for piecewise-linear critics only (Faster GN-GAN).
-    """
-
-    def __init__(self, discriminator: nn.Module, formula: Formula, first_order_generator: bool = False):
-        super().__init__()
-        self.discriminator = discriminator
-        self.formula = formula
-        self.first_order_generator = first_order_generator
-        if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in discriminator.modules()):
-            warnings.warn("BatchNorm couples the samples, so the normalizing gradient is not per-sample", stacklevel=2)
-
-    def forward(self, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """The normalized output, in the form that the discriminator returns."""
-        keeps_graph = torch.is_grad_enabled()
-        with torch.enable_grad():
-            sample = sample if sample.requires_grad else sample.detach().requires_grad_()
-            output = self.discriminator(sample, *args, **kwargs)
-            logits = getattr(output, "logits", output[0] if isinstance(output, tuple) else output)
-            normalized = self._normalize(logits, sample).view_as(logits)
-        normalized = normalized if keeps_graph else normalized.detach()
-        if isinstance(output, tuple):
-            return (normalized, *output[1:])
-        return dataclasses.replace(output, logits=normalized) if hasattr(output, "logits") else normalized
-
-    def _normalize(self, logits: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
-        value = _wide(logits.reshape(-1))
-        frozen = not any(parameter.requires_grad for parameter in self.discriminator.parameters())
-        first_order = self.first_order_generator and frozen
-        (gradient,) = torch.autograd.grad(logits.sum(), sample, create_graph=not first_order, retain_graph=True)
-        gradient = _wide(gradient.flatten(1))
-        if not first_order:
-            return self.formula(value, gradient)
-        point = value.detach().requires_grad_()
-        normalized = self.formula(point, gradient)
-        (slope,) = torch.autograd.grad(normalized.sum(), point)
-        return normalized.detach() + slope * (value - value.detach())
 
 
 def gradient_normalization(value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -83,6 +37,119 @@ def norm_penalty_gradient_normalization(value: torch.Tensor, gradient: torch.Ten
     return gradient_normalization(1 - value, gradient)
 
 
+# (kind, formula) as recorded in a model's config -> the function.
+FORMULAS: dict[tuple[str, str | None], Formula] = {
+    ("gradient", None): gradient_normalization,
+    ("penalty_gradient", "elementwise"): elementwise_penalty_gradient_normalization,
+    ("penalty_gradient", "norm"): norm_penalty_gradient_normalization,
+}
+
+
+@dataclass(frozen=True)
+class OutputNormalization:
+    """fhat(x) = formula(f(x), grad f(x)), as an operation on a critic's call.
+
+    Args:
+        formula: (f (batch,), gradient (batch, d)) -> fhat (batch,).
+        first_order_generator: while no parameter of the critic requires grad, as in the generator's step, treat f as
+            piecewise linear: the gradient of fhat is then its derivative by f times grad f, and needs no second-order
+            graph. Exact for piecewise-linear critics only (Faster GN-GAN).
+    """
+
+    formula: Formula
+    first_order_generator: bool = False
+
+    def __call__(self, network: nn.Module, critic: Callable[..., Any], sample: torch.Tensor, *args, **kwargs) -> Any:
+        """The normalized output, in the form that the critic returns.
+
+        Args:
+            network: owns the critic's parameters.
+            critic: the call to normalize, the images first.
+        """
+        keeps_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            sample = sample if sample.requires_grad else sample.detach().requires_grad_()
+            output = critic(sample, *args, **kwargs)
+            logits = getattr(output, "logits", output[0] if isinstance(output, tuple) else output)
+            normalized = self._normalize(network, logits, sample).view_as(logits)
+        if not keeps_graph:
+            normalized = normalized.detach()
+        if isinstance(output, tuple):
+            return (normalized, *output[1:])
+        return dataclasses.replace(output, logits=normalized) if hasattr(output, "logits") else normalized
+
+    def _normalize(self, network: nn.Module, logits: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+        value = _wide(logits.reshape(-1))
+        frozen = not any(parameter.requires_grad for parameter in network.parameters())
+        first_order = self.first_order_generator and frozen
+        (gradient,) = torch.autograd.grad(logits.sum(), sample, create_graph=not first_order, retain_graph=True)
+        gradient = _wide(gradient.flatten(1))
+        if not first_order:
+            return self.formula(value, gradient)
+        point = value.detach().requires_grad_()
+        normalized = self.formula(point, gradient)
+        (slope,) = torch.autograd.grad(normalized.sum(), point)
+        return normalized.detach() + slope * (value - value.detach())
+
+
+def warn_of_batch_norm(module: nn.Module) -> None:
+    """Warns where BatchNorm makes the normalizing gradient depend on the other samples."""
+    if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules()):
+        warnings.warn("BatchNorm couples the samples, so the normalizing gradient is not per-sample", stacklevel=3)
+
+
+class OutputNormalized(nn.Module):
+    """fhat(x) = formula(f(x), grad f(x)) for any discriminator, conditional ones too.
+
+    Around a model of this library it can be saved: the folder then holds that model, which loads with the same logits.
+
+    Args:
+        discriminator: f; called with the images first and anything else after.
+        formula: (f (batch,), gradient (batch, d)) -> fhat (batch,).
+        first_order_generator: see ``OutputNormalization``.
+
+    Raises:
+        ValueError: the discriminator normalizes its output already.
+    """
+
+    def __init__(self, discriminator: nn.Module, formula: Formula, first_order_generator: bool = False):
+        super().__init__()
+        if getattr(discriminator, "output_normalization", None) is not None:
+            raise ValueError(f"{type(discriminator).__name__} normalizes its output already")
+        self.discriminator = discriminator
+        self.formula = formula
+        self.first_order_generator = first_order_generator
+        warn_of_batch_norm(discriminator)
+
+    def forward(self, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The normalized output, in the form that the discriminator returns."""
+        normalize = OutputNormalization(self.formula, self.first_order_generator)
+        return normalize(self.discriminator, self.discriminator, sample, *args, **kwargs)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """How a model's config records this normalizer.
+
+        Raises:
+            ValueError: the formula is the caller's own, which no config can hold.
+        """
+        for (kind, name), formula in FORMULAS.items():
+            if formula is self.formula:
+                named = {} if name is None else {"formula": name}
+                return {"kind": kind, **named, "first_order_generator": self.first_order_generator}
+        raise ValueError(
+            "a formula of your own cannot be written into a config: save the discriminator inside instead"
+        )
+
+    @property
+    def save_pretrained(self) -> Callable[..., None]:
+        """Saves the model inside with this normalizer in its config; absent where that is no model."""
+        save = getattr(self.discriminator, "save_normalized", None)
+        if save is None:
+            raise AttributeError(f"{type(self.discriminator).__name__} has no save_pretrained")
+        return lambda folder, **options: save(folder, self.record, **options)
+
+
 class GradientNormalized(OutputNormalized):
     """Gradient normalization: fhat = f / (||grad f|| + |f|) (Wu et al., ICCV 2021).
 
@@ -90,7 +157,7 @@ class GradientNormalized(OutputNormalized):
 
     Args:
         discriminator: f, any discriminator without batch statistics.
-        first_order_generator: see ``OutputNormalized``.
+        first_order_generator: see ``OutputNormalization``.
     """
 
     def __init__(self, discriminator: nn.Module, first_order_generator: bool = False):
@@ -107,7 +174,7 @@ class PenaltyGradientNormalized(OutputNormalized):
     Args:
         discriminator: f, any discriminator without batch statistics.
         form: ``elementwise`` or ``norm``.
-        first_order_generator: see ``OutputNormalized``.
+        first_order_generator: see ``OutputNormalization``.
 
     Raises:
         ValueError: unknown form.
@@ -119,10 +186,7 @@ class PenaltyGradientNormalized(OutputNormalized):
         form: Literal["elementwise", "norm"] = "elementwise",
         first_order_generator: bool = False,
     ):
-        formulas = {
-            "elementwise": elementwise_penalty_gradient_normalization,
-            "norm": norm_penalty_gradient_normalization,
-        }
-        if form not in formulas:
+        formula = FORMULAS.get(("penalty_gradient", form))
+        if formula is None:
             raise ValueError(f"form is elementwise or norm, not {form!r}")
-        super().__init__(discriminator, formulas[form], first_order_generator)
+        super().__init__(discriminator, formula, first_order_generator)

@@ -6,6 +6,7 @@ vectors of the power iteration in buffers: they are saved, broadcast by DDP, and
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch.nn.utils import parametrize
 
 _NORMALIZED = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
 _WARM_UP_ITERATIONS = 15
+WEIGHT_NORMALIZERS = ("spectral", "stable_rank")  # as recorded in a model's config
 
 
 class _PowerIteration(nn.Module):
@@ -50,7 +52,8 @@ class _PowerIteration(nn.Module):
 
     def _leading(self, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(u, v, sigma); u and v are constants for the gradient, and copies, so that a later iteration spoils none."""
-        with torch.autocast(matrix.device.type, enabled=False):  # half types would spoil the iteration
+        device = "cpu" if matrix.is_meta else matrix.device.type  # meta: a model built to be loaded into
+        with torch.autocast(device, enabled=False):  # half types would spoil the iteration
             if self.training:
                 self._iterate(matrix)
             u, v = self.u.clone(), self.v.clone()
@@ -88,7 +91,7 @@ class _StableRankNorm(_PowerIteration):
         return flat.view(shape).transpose(0, 1) if self.transposed else flat.view(shape)
 
 
-def _normalize(module: nn.Module, make) -> nn.Module:
+def _normalize(module: nn.Module, make, record: dict[str, Any]) -> nn.Module:
     layers = [layer for layer in module.modules() if isinstance(layer, _NORMALIZED)]
     if not layers:
         raise ValueError(f"{type(module).__name__} has no convolution, linear or embedding layer to normalize")
@@ -97,6 +100,8 @@ def _normalize(module: nn.Module, make) -> nn.Module:
             raise ValueError(f"the weight of {layer} is normalized already; remove_weight_normalization first")
         transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
         parametrize.register_parametrization(layer, "weight", make(layer.weight, transposed))
+    if hasattr(module, "record_normalizer"):  # models of this library write it into their config
+        module.record_normalizer(record)
     return module
 
 
@@ -116,7 +121,8 @@ def spectral_normalize(module: nn.Module, k: float = 1.0) -> nn.Module:
     Raises:
         ValueError: there is nothing to normalize, a weight is normalized already, or k is not positive.
     """
-    return _normalize(module, lambda weight, transposed: _SpectralNorm(weight, k, transposed))
+    record = {"kind": "spectral", "k": k}
+    return _normalize(module, lambda weight, transposed: _SpectralNorm(weight, k, transposed), record)
 
 
 def stable_rank_normalize(module: nn.Module, rank_ratio: float = 0.7, k: float = 1.0) -> nn.Module:
@@ -137,7 +143,8 @@ def stable_rank_normalize(module: nn.Module, rank_ratio: float = 0.7, k: float =
     Raises:
         ValueError: there is nothing to normalize, a weight is normalized already, or an argument is out of its range.
     """
-    return _normalize(module, lambda weight, transposed: _StableRankNorm(weight, k, transposed, rank_ratio))
+    record = {"kind": "stable_rank", "rank_ratio": rank_ratio, "k": k}
+    return _normalize(module, lambda weight, transposed: _StableRankNorm(weight, k, transposed, rank_ratio), record)
 
 
 def remove_weight_normalization(module: nn.Module) -> nn.Module:
@@ -146,6 +153,24 @@ def remove_weight_normalization(module: nn.Module) -> nn.Module:
         if parametrize.is_parametrized(layer, "weight"):
             layer.parametrizations.eval()
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    if hasattr(module, "forget_normalizers"):
+        module.forget_normalizers(WEIGHT_NORMALIZERS)
+    return module
+
+
+@torch.no_grad()
+def refresh_power_iterations(module: nn.Module, iterations: int = 50) -> nn.Module:
+    """Brings the singular vectors of normalized weights up to date with the weights, in place.
+
+    Needed where weights changed without a forward pass in train mode, such as in a moving average of a generator.
+    """
+    for owner in module.modules():
+        if parametrize.is_parametrized(owner, "weight"):
+            weight = owner.parametrizations.weight.original
+            for normalizer in owner.parametrizations.weight:
+                if isinstance(normalizer, _PowerIteration):
+                    for _ in range(iterations):
+                        normalizer._iterate(normalizer._matrix(weight))
     return module
 
 

@@ -1,0 +1,221 @@
+"""BigGAN (Brock, Donahue, Simonyan, ICLR 2019), as ajbrock/BigGAN-PyTorch publishes it."""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from ..heads.vector import HeadName, embed_labels, make_head, require_labels
+from ..normalizers.weights import spectral_normalize
+from .discriminator import Discriminator, initialize, normalizes_output
+from .outputs import DiscriminatorOutput, GeneratorOutput
+from .residual import BatchNorm, ConditionalBatchNorm, DiscriminatorBlock, GeneratorBlock, SelfAttention
+from .sizes import default_halvings, smallest_size, widths
+
+# sample_size -> (base channels, multipliers) from the lowest resolution to the highest.
+_GENERATOR = {
+    32: (64, (4, 4, 4, 4)),
+    64: (96, (16, 16, 8, 4, 2)),
+    128: (96, (16, 16, 8, 4, 2, 1)),
+    256: (96, (16, 16, 8, 8, 4, 2, 1)),
+    512: (96, (16, 16, 8, 8, 4, 2, 1, 1)),
+}
+# sample_size -> (base channels, multipliers), one per block; and how many of the blocks halve the size.
+_DISCRIMINATOR = {
+    32: (64, (4, 4, 4, 4)),
+    64: (96, (1, 2, 4, 8, 16)),
+    128: (96, (1, 2, 4, 8, 16, 16)),
+    256: (96, (1, 2, 4, 8, 8, 16, 16)),
+}
+_HALVINGS = {32: 2, 64: 4, 128: 5, 256: 6}
+SPECTRAL = ({"kind": "spectral", "k": 1.0},)
+
+
+def spectral_normalize_generator(generator: nn.Module) -> None:
+    """Normalizes convolutions and linear layers; embeddings stay as they are, as in the reference's generators."""
+    for layer in list(generator.modules()):
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            spectral_normalize(layer)
+
+
+class BigGANGenerator(ModelMixin, ConfigMixin):
+    """Latents and classes -> images; the published CIFAR-10 network (4,304,387 parameters) by default.
+
+    Args:
+        sample_size: height and width of the images in pixels; 32 to 512 are published.
+        out_channels: colour channels of the images.
+        num_classes: number of classes.
+        latent_dim: length of the latent vector; with ``hierarchical`` a multiple of the number of blocks + 1.
+        shared_dim: length of a class embedding that all layers share; None gives each conditional BatchNorm its own.
+        hierarchical: each block gets its own part of the latent beside the class embedding.
+        base_channels: unit of the channels; None takes the published number.
+        channel_multipliers: channels at each resolution from the lowest to the highest, in units of
+            ``base_channels``; None takes the published ones.
+        attention_resolutions: resolutions in pixels after which self-attention follows.
+        spectral_norm: whether convolutions and linear layers are spectrally normalized.
+        norm_eps: eps of BatchNorm.
+        initialization: ``normal`` (N(0, 0.02^2), published for CIFAR-10), ``orthogonal`` (for ImageNet), ``xavier``.
+
+    Raises:
+        ValueError: there is no published network of this size and no multipliers are given, or the latent cannot be
+            split.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 32,
+        out_channels: int = 3,
+        num_classes: int = 10,
+        latent_dim: int = 128,
+        shared_dim: int | None = None,
+        hierarchical: bool = False,
+        base_channels: int | None = None,
+        channel_multipliers: tuple[int, ...] | None = None,
+        attention_resolutions: tuple[int, ...] = (),
+        spectral_norm: bool = True,
+        norm_eps: float = 1e-5,
+        initialization: str = "normal",
+    ):
+        super().__init__()
+        channels = widths(_GENERATOR, sample_size, base_channels, channel_multipliers)
+        count = len(channels) - 1
+        self.bottom = smallest_size(sample_size, count)
+        if hierarchical and shared_dim is None:
+            raise ValueError("hierarchical latents are concatenated with a shared class embedding: pass shared_dim")
+        if hierarchical and latent_dim % (count + 1):
+            raise ValueError(
+                f"latent_dim {latent_dim} cannot be split over the first layer and {count} blocks: "
+                f"{latent_dim // (count + 1) * (count + 1)} can"
+            )
+        self.chunk = latent_dim // (count + 1) if hierarchical else latent_dim
+        self.class_embedding = None if shared_dim is None else nn.Embedding(num_classes, shared_dim)
+        condition_dim = None if shared_dim is None else shared_dim + (self.chunk if hierarchical else 0)
+
+        def make_norm(width: int) -> nn.Module:
+            return ConditionalBatchNorm(width, condition_dim, num_classes if shared_dim is None else None, norm_eps)
+
+        self.linear_in = nn.Linear(self.chunk, channels[0] * self.bottom**2)
+        self.blocks = nn.ModuleList(GeneratorBlock(i, o, make_norm) for i, o in pairwise(channels))
+        sizes = [self.bottom * 2 ** (index + 1) for index in range(count)]
+        self.attentions = nn.ModuleDict(
+            {str(i): SelfAttention(channels[i + 1]) for i, size in enumerate(sizes) if size in attention_resolutions}
+        )
+        self.norm_out = BatchNorm(channels[-1], eps=norm_eps)
+        self.conv_out = nn.Conv2d(channels[-1], out_channels, 3, padding=1)
+        initialize(self, initialization)
+        if spectral_norm:
+            spectral_normalize_generator(self)
+
+    @property
+    def latent_dim(self) -> int:
+        """Length of the latent vector."""
+        return self.config["latent_dim"]
+
+    def _conditions(self, latents: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """What the first layer gets, and what each block gets."""
+        if self.class_embedding is None:
+            return latents, [labels] * len(self.blocks)
+        embedded = embed_labels(self.class_embedding, labels)
+        if not self.config["hierarchical"]:
+            return latents, [embedded] * len(self.blocks)
+        first, *chunks = latents.split(self.chunk, dim=1)
+        return first, [torch.cat([embedded, chunk], dim=1) for chunk in chunks]
+
+    def forward(
+        self, latents: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
+    ) -> GeneratorOutput | tuple[torch.Tensor]:
+        """Latents (batch, latent_dim) and classes -> images (batch, channels, height, width) in [-1, 1].
+
+        Args:
+            class_labels: int64 (batch,) or float (batch, num_classes).
+
+        Raises:
+            ValueError: there are no labels.
+        """
+        first, conditions = self._conditions(latents, require_labels(class_labels, "BigGAN"))
+        hidden = self.linear_in(first).unflatten(1, (-1, self.bottom, self.bottom))
+        for index, (block, condition) in enumerate(zip(self.blocks, conditions, strict=True)):
+            hidden = block(hidden, condition)
+            if str(index) in self.attentions:
+                hidden = self.attentions[str(index)](hidden)
+        images = torch.tanh(self.conv_out(F.relu(self.norm_out(hidden))))
+        return GeneratorOutput(sample=images) if return_dict else (images,)
+
+
+class BigGANDiscriminator(Discriminator):
+    """Images and classes -> logits; the published CIFAR-10 network (4,207,361 parameters) by default.
+
+    Args:
+        sample_size: height and width of the images in pixels; 32 to 256 are published.
+        in_channels: colour channels of the images.
+        num_classes: number of classes; None for unlabelled data.
+        head_type: ``projection``, ``linear`` or ``auxiliary``; None takes ``projection`` where there are classes.
+        base_channels: unit of the channels; None takes the published number.
+        channel_multipliers: channels of each block, in units of ``base_channels``; None takes the published ones.
+        halvings: how many blocks, from the first, halve the size; None takes the published number.
+        attention_resolutions: resolutions in pixels after which self-attention follows.
+        wide: whether blocks have as many hidden channels as they give, instead of as they get.
+        initialization: as in ``BigGANGenerator``.
+        normalizers: see ``Discriminator``; spectral normalization, as published, by default.
+
+    Raises:
+        ValueError: there is no published network of this size and no multipliers are given, or a name is unknown.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 32,
+        in_channels: int = 3,
+        num_classes: int | None = 10,
+        head_type: HeadName | None = None,
+        base_channels: int | None = None,
+        channel_multipliers: tuple[int, ...] | None = None,
+        halvings: int | None = None,
+        attention_resolutions: tuple[int, ...] = (),
+        wide: bool = True,
+        initialization: str = "normal",
+        normalizers: tuple[dict[str, Any], ...] = SPECTRAL,
+    ):
+        super().__init__()
+        channels = widths(_DISCRIMINATOR, sample_size, base_channels, channel_multipliers)
+        if halvings is None:
+            published = channel_multipliers is None
+            halvings = _HALVINGS[sample_size] if published else default_halvings(sample_size, len(channels))
+        smallest_size(sample_size, halvings)
+        self.blocks = nn.ModuleList(
+            DiscriminatorBlock(i, o, o if wide else i, index < halvings, first=index == 0)
+            for index, (i, o) in enumerate(pairwise([in_channels, *channels]))
+        )
+        sizes = [sample_size >> min(index + 1, halvings) for index in range(len(channels))]
+        self.attentions = nn.ModuleDict(
+            {str(i): SelfAttention(channels[i]) for i, size in enumerate(sizes) if size in attention_resolutions}
+        )
+        self.head = make_head(head_type, channels[-1], num_classes)
+        initialize(self, initialization)
+        self.add_normalizers(normalizers)
+
+    @normalizes_output
+    def forward(
+        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
+    ) -> DiscriminatorOutput | tuple:
+        """Images (batch, channels, height, width) in [-1, 1] and classes -> logits (batch, 1).
+
+        Args:
+            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
+
+        Raises:
+            ValueError: the head needs labels and there are none.
+        """
+        hidden = images
+        for index, block in enumerate(self.blocks):
+            hidden = block(hidden)
+            if str(index) in self.attentions:
+                hidden = self.attentions[str(index)](hidden)
+        output = DiscriminatorOutput(*self.head(F.relu(hidden).sum((2, 3)), class_labels))
+        return output if return_dict else output.to_tuple()

@@ -1,0 +1,158 @@
+"""DCGAN (Radford, Metz, Chintala, ICLR 2016) with the widths of StudioGAN's CIFAR-10 network."""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from ..heads.vector import HeadName, make_head, require_labels
+from .discriminator import Discriminator, initialize, normalizes_output
+from .outputs import DiscriminatorOutput, GeneratorOutput
+from .residual import BatchNorm, ConditionalBatchNorm
+from .sizes import smallest_size, widths
+
+_GENERATOR = {32: (64, (8, 4, 2, 1)), 64: (64, (16, 8, 4, 2, 1))}
+_DISCRIMINATOR = {32: (64, (1, 2, 4, 8)), 64: (64, (1, 2, 4, 8, 16))}
+
+
+class _UpBlock(nn.Module):
+    """Transposed convolution, which doubles the size, norm, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_classes: int | None):
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1)
+        conditional = num_classes is not None
+        self.norm = ConditionalBatchNorm(out_channels, None, num_classes) if conditional else BatchNorm(out_channels)
+
+    def forward(self, features: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+        return torch.relu(self.norm(self.conv(features), condition))
+
+
+class DCGANGenerator(ModelMixin, ConfigMixin):
+    """Latent vectors -> images; the 32-px network (3,812,355 parameters) by default.
+
+    Args:
+        sample_size: height and width of the images in pixels; 32 and 64 have widths of their own.
+        out_channels: colour channels of the images.
+        latent_dim: length of the latent vector.
+        num_classes: number of classes, for conditional BatchNorm; None for an unconditional generator.
+        base_channels: unit of the channels; None takes 64.
+        channel_multipliers: channels at each resolution from the lowest to the highest, in units of ``base_channels``.
+        initialization: ``normal`` (N(0, 0.02^2)), ``orthogonal``, ``xavier`` or ``kaiming``.
+
+    Raises:
+        ValueError: there are no widths for this size and none are given.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 32,
+        out_channels: int = 3,
+        latent_dim: int = 128,
+        num_classes: int | None = None,
+        base_channels: int | None = None,
+        channel_multipliers: tuple[int, ...] | None = None,
+        initialization: str = "normal",
+    ):
+        super().__init__()
+        channels = widths(_GENERATOR, sample_size, base_channels, channel_multipliers)
+        self.bottom = smallest_size(sample_size, len(channels) - 1)
+        self.linear_in = nn.Linear(latent_dim, channels[0] * self.bottom**2)
+        self.blocks = nn.ModuleList(_UpBlock(i, o, num_classes) for i, o in pairwise(channels))
+        self.conv_out = nn.Conv2d(channels[-1], out_channels, 3, padding=1)
+        initialize(self, initialization)
+
+    @property
+    def latent_dim(self) -> int:
+        """Length of the latent vector."""
+        return self.config["latent_dim"]
+
+    def forward(
+        self, latents: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
+    ) -> GeneratorOutput | tuple[torch.Tensor]:
+        """Latents (batch, latent_dim) -> images (batch, channels, height, width) in [-1, 1].
+
+        Args:
+            class_labels: int64 (batch,) or float (batch, num_classes); unconditional generators ignore them.
+
+        Raises:
+            ValueError: the generator is conditional and there are no labels.
+        """
+        if self.config["num_classes"] is not None:
+            class_labels = require_labels(class_labels, "this generator")
+        hidden = self.linear_in(latents).unflatten(1, (-1, self.bottom, self.bottom))
+        for block in self.blocks:
+            hidden = block(hidden, class_labels)
+        images = torch.tanh(self.conv_out(hidden))
+        return GeneratorOutput(sample=images) if return_dict else (images,)
+
+
+def _convolution(in_channels: int, out_channels: int, stride: int, batch_norm: bool) -> list[nn.Module]:
+    layers = [nn.Conv2d(in_channels, out_channels, 4 if stride == 2 else 3, stride, padding=1)]
+    return [*layers, *([nn.BatchNorm2d(out_channels)] if batch_norm else []), nn.LeakyReLU(0.2)]
+
+
+class DCGANDiscriminator(Discriminator):
+    """Images -> logits; the 32-px network (2,931,009 parameters) by default.
+
+    Args:
+        sample_size: height and width of the images in pixels; 32 and 64 have widths of their own.
+        in_channels: colour channels of the images.
+        num_classes: number of classes, for conditional heads.
+        head_type: ``linear``, ``projection`` or ``auxiliary``; None takes ``projection`` where there are classes.
+        base_channels: unit of the channels; None takes 64.
+        channel_multipliers: channels of each block, in units of ``base_channels``; all but the last halve the size.
+        batch_norm: as published; it couples the samples, so turn it off with gradient penalties and normalizers.
+        initialization: as in ``DCGANGenerator``.
+        normalizers: see ``Discriminator``.
+
+    Raises:
+        ValueError: there are no widths for this size and none are given.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 32,
+        in_channels: int = 3,
+        num_classes: int | None = None,
+        head_type: HeadName | None = None,
+        base_channels: int | None = None,
+        channel_multipliers: tuple[int, ...] | None = None,
+        batch_norm: bool = True,
+        initialization: str = "normal",
+        normalizers: tuple[dict[str, Any], ...] = (),
+    ):
+        super().__init__()
+        channels = widths(_DISCRIMINATOR, sample_size, base_channels, channel_multipliers)
+        smallest_size(sample_size, len(channels) - 1)
+        blocks = [
+            nn.Sequential(*_convolution(i, o, 1, batch_norm), *_convolution(o, o, 2, batch_norm))
+            for i, o in pairwise([in_channels, *channels[:-1]])
+        ]
+        self.blocks = nn.ModuleList([*blocks, nn.Sequential(*_convolution(channels[-2], channels[-1], 1, batch_norm))])
+        self.head = make_head(head_type, channels[-1], num_classes)
+        initialize(self, initialization)
+        self.add_normalizers(normalizers)
+
+    @normalizes_output
+    def forward(
+        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
+    ) -> DiscriminatorOutput | tuple:
+        """Images (batch, channels, height, width) in [-1, 1] -> logits (batch, 1).
+
+        Args:
+            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
+
+        Raises:
+            ValueError: the head needs labels and there are none.
+        """
+        hidden = images
+        for block in self.blocks:
+            hidden = block(hidden)
+        output = DiscriminatorOutput(*self.head(hidden.sum((2, 3)), class_labels))
+        return output if return_dict else output.to_tuple()

@@ -1,0 +1,128 @@
+"""The layers that BigGAN and SNGAN share: conditional BatchNorm, self-attention, residual blocks."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..heads.vector import embed_labels
+
+
+class ConditionalBatchNorm(nn.Module):
+    """BatchNorm whose scale and shift depend on the class or on a condition vector: (1 + gain(y)) * bn(x) + bias(y).
+
+    Args:
+        channels: of the features.
+        condition_dim: length of the condition vector; with ``num_classes`` it is not used.
+        num_classes: scale and shift are looked up by label instead (BigGAN without a shared embedding, cGAN).
+        eps: of the normalization.
+    """
+
+    def __init__(self, channels: int, condition_dim: int | None, num_classes: int | None = None, eps: float = 1e-5):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False, eps=eps)
+        if num_classes is not None:
+            self.gain, self.bias = nn.Embedding(num_classes, channels), nn.Embedding(num_classes, channels)
+        else:
+            self.gain = nn.Linear(condition_dim, channels, bias=False)
+            self.bias = nn.Linear(condition_dim, channels, bias=False)
+
+    def forward(self, features: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.gain, nn.Embedding):
+            gain, bias = embed_labels(self.gain, condition), embed_labels(self.bias, condition)
+        else:
+            gain, bias = self.gain(condition), self.bias(condition)
+        return (1 + gain[:, :, None, None]) * self.norm(features) + bias[:, :, None, None]
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm with the call of ``ConditionalBatchNorm``; the condition is ignored."""
+
+    def forward(self, features: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        return super().forward(features)
+
+
+class SelfAttention(nn.Module):
+    """Self-attention of SAGAN and BigGAN: gamma * o(softmax(theta phi^T) g) + x, keys and values pooled by 2.
+
+    Plain matrix products, so that it differentiates twice.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.theta = nn.Conv2d(channels, channels // 8, 1, bias=False)
+        self.phi = nn.Conv2d(channels, channels // 8, 1, bias=False)
+        self.g = nn.Conv2d(channels, channels // 2, 1, bias=False)
+        self.o = nn.Conv2d(channels // 2, channels, 1, bias=False)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        height, width = features.shape[2:]
+        queries = self.theta(features).flatten(2)
+        keys = F.max_pool2d(self.phi(features), 2).flatten(2)
+        values = F.max_pool2d(self.g(features), 2).flatten(2)
+        weights = (queries.transpose(1, 2) @ keys).softmax(dim=-1)
+        attended = (values @ weights.transpose(1, 2)).unflatten(2, (height, width))
+        return self.gamma * self.o(attended) + features
+
+
+def upsample(features: torch.Tensor, mode: str) -> torch.Tensor:
+    """(batch, channels, height, width) -> twice the height and width; ``nearest`` or ``bilinear``."""
+    return F.interpolate(features, scale_factor=2, mode=mode, align_corners=None if mode == "nearest" else False)
+
+
+class GeneratorBlock(nn.Module):
+    """norm-ReLU-up-conv-norm-ReLU-conv beside an up-conv1x1 shortcut.
+
+    Args:
+        in_channels: of the features that come in.
+        out_channels: of those that go out.
+        make_norm: channels -> ``BatchNorm`` or ``ConditionalBatchNorm``.
+        upsample_mode: ``nearest`` or ``bilinear``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, make_norm, upsample_mode: str = "nearest"):
+        super().__init__()
+        self.upsample_mode = upsample_mode
+        self.norm1 = make_norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = make_norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, features: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+        hidden = upsample(F.relu(self.norm1(features, condition)), self.upsample_mode)
+        hidden = self.conv2(F.relu(self.norm2(self.conv1(hidden), condition)))
+        return hidden + self.shortcut(upsample(features, self.upsample_mode))
+
+
+class DiscriminatorBlock(nn.Module):
+    """[ReLU]-conv-ReLU-conv[-pool] beside a conv1x1 shortcut, which is there where channels or size change.
+
+    The first block of a network has no leading ReLU and pools before its shortcut's convolution, the others after.
+
+    Args:
+        in_channels: of the features that come in.
+        out_channels: of those that go out.
+        hidden_channels: between the two convolutions.
+        downsample: halve height and width.
+        first: whether it is the network's first block.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int, downsample: bool, first: bool):
+        super().__init__()
+        self.downsample, self.first = downsample, first
+        self.conv1 = nn.Conv2d(in_channels, hidden_channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(hidden_channels, out_channels, 3, padding=1)
+        changes = downsample or in_channels != out_channels
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if changes else None
+
+    def _pool(self, features: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(features, 2) if self.downsample else features
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        hidden = features if self.first else F.relu(features)
+        hidden = self._pool(self.conv2(F.relu(self.conv1(hidden))))
+        if self.shortcut is None:
+            return hidden + features
+        skip = self.shortcut(self._pool(features)) if self.first else self._pool(self.shortcut(features))
+        return hidden + skip

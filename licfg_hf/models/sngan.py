@@ -1,0 +1,247 @@
+"""SNGAN's networks (Miyato et al., ICLR 2018) as GNGAN-PyTorch and mimicry publish them: a CNN and a ResNet.
+
+The ResNets of 32, 48, 128 and 256 px have the widths of GNGAN-PyTorch, those of 64 px the widths of mimicry.
+"""
+
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from ..heads.vector import HeadName, make_head, require_labels
+from .discriminator import Discriminator, initialize, normalizes_output
+from .outputs import DiscriminatorOutput, GeneratorOutput
+from .residual import BatchNorm, ConditionalBatchNorm, DiscriminatorBlock, GeneratorBlock
+from .sizes import default_halvings, smallest_size, widths
+
+Architecture = Literal["resnet", "cnn"]
+
+# sample_size -> (base channels, multipliers), from the lowest resolution to the highest.
+_GENERATORS = {
+    "resnet": {
+        32: (256, (1, 1, 1, 1)),
+        48: (64, (8, 4, 2, 1)),
+        64: (64, (16, 8, 4, 2, 1)),
+        128: (64, (16, 16, 8, 4, 2, 1)),
+        256: (64, (16, 16, 8, 8, 4, 2, 1)),
+    },
+    "cnn": {size: (64, (8, 4, 2, 1)) for size in (32, 48, 64)},
+}
+# sample_size -> (base channels, multipliers), one per block; and how many of the blocks halve the size.
+_DISCRIMINATORS = {
+    "resnet": {
+        32: (128, (1, 1, 1, 1)),
+        48: (64, (1, 2, 4, 8)),
+        64: (64, (1, 2, 4, 8, 16)),
+        128: (64, (1, 2, 4, 8, 16, 16)),
+        256: (64, (1, 2, 4, 8, 8, 16, 16)),
+    },
+    "cnn": {size: (64, (1, 2, 4, 8)) for size in (32, 48, 64)},
+}
+_HALVINGS = {32: 2, 48: 4, 64: 5, 128: 5, 256: 6}
+_NARROW = (64,)  # mimicry's blocks of this size have as many hidden channels as they get
+_INITIALIZATION = {"resnet": "kaiming", "cnn": "normal"}
+
+
+def _require_architecture(architecture: str) -> None:
+    if architecture not in _GENERATORS:
+        raise ValueError(f"architecture is resnet or cnn, not {architecture!r}")
+
+
+class SNGANGenerator(ModelMixin, ConfigMixin):
+    """Latent vectors -> images; the 32-px ResNet (4,276,739 parameters) by default.
+
+    Args:
+        sample_size: height and width of the images in pixels.
+        out_channels: colour channels of the images.
+        architecture: ``resnet`` or ``cnn``.
+        latent_dim: length of the latent vector.
+        num_classes: number of classes, for conditional BatchNorm; None for an unconditional generator.
+        base_channels: unit of the channels; None takes the published number.
+        channel_multipliers: channels at each resolution from the lowest to the highest, in units of
+            ``base_channels``; None takes the published ones.
+        upsample_mode: ``nearest`` (GNGAN) or ``bilinear`` (mimicry); used by ``resnet``.
+        norm_eps: eps of BatchNorm.
+        initialization: ``kaiming``, ``normal``, ``xavier`` or ``orthogonal``; None takes ``kaiming`` for ``resnet``,
+            ``normal`` for ``cnn``.
+
+    Raises:
+        ValueError: there is no published network of this size and no multipliers are given, or a name is unknown.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 32,
+        out_channels: int = 3,
+        architecture: Architecture = "resnet",
+        latent_dim: int = 128,
+        num_classes: int | None = None,
+        base_channels: int | None = None,
+        channel_multipliers: tuple[int, ...] | None = None,
+        upsample_mode: Literal["nearest", "bilinear"] = "nearest",
+        norm_eps: float = 1e-5,
+        initialization: str | None = None,
+    ):
+        super().__init__()
+        _require_architecture(architecture)
+        channels = widths(_GENERATORS[architecture], sample_size, base_channels, channel_multipliers)
+        self.bottom = smallest_size(sample_size, len(channels) - 1)
+        self.linear_in = nn.Linear(latent_dim, channels[0] * self.bottom**2)
+
+        def make_norm(width: int) -> nn.Module:
+            if num_classes is None:
+                return BatchNorm(width, eps=norm_eps)
+            return ConditionalBatchNorm(width, None, num_classes, norm_eps)
+
+        if architecture == "resnet":
+            blocks = [GeneratorBlock(i, o, make_norm, upsample_mode) for i, o in pairwise(channels)]
+            self.norm_out, self.conv_out = (
+                BatchNorm(channels[-1], eps=norm_eps),
+                nn.Conv2d(channels[-1], out_channels, 3, 1, 1),
+            )
+        else:
+            blocks = [TransposedBlock(i, o, make_norm) for i, o in pairwise(channels)]
+            # BatchNorm before each transposed convolution: the last one stands before the image's.
+            self.norm_out = make_norm(channels[-1])
+            self.conv_out = nn.ConvTranspose2d(channels[-1], out_channels, 3, 1, 1)
+        self.blocks = nn.ModuleList(blocks)
+        initialize(self, initialization or _INITIALIZATION[architecture])
+
+    @property
+    def latent_dim(self) -> int:
+        """Length of the latent vector."""
+        return self.config["latent_dim"]
+
+    def forward(
+        self, latents: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
+    ) -> GeneratorOutput | tuple[torch.Tensor]:
+        """Latents (batch, latent_dim) -> images (batch, channels, height, width) in [-1, 1].
+
+        Args:
+            class_labels: int64 (batch,) or float (batch, num_classes); unconditional generators ignore them.
+
+        Raises:
+            ValueError: the generator is conditional and there are no labels.
+        """
+        if self.config["num_classes"] is not None:
+            class_labels = require_labels(class_labels, "this generator")
+        hidden = self.linear_in(latents).unflatten(1, (-1, self.bottom, self.bottom))
+        for block in self.blocks:
+            hidden = block(hidden, class_labels)
+        images = torch.tanh(self.conv_out(F.relu(self.norm_out(hidden, class_labels))))
+        return GeneratorOutput(sample=images) if return_dict else (images,)
+
+
+class TransposedBlock(nn.Module):
+    """norm-ReLU-transposed convolution, which doubles the size."""
+
+    def __init__(self, in_channels: int, out_channels: int, make_norm):
+        super().__init__()
+        self.norm = make_norm(in_channels)
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1)
+
+    def forward(self, features: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+        return self.conv(F.relu(self.norm(features, condition)))
+
+
+class SNGANDiscriminator(Discriminator):
+    """Images -> logits; the 32-px ResNet (1,053,825 parameters) by default, without any normalizer.
+
+    Args:
+        sample_size: height and width of the images in pixels.
+        in_channels: colour channels of the images.
+        architecture: ``resnet`` or ``cnn``.
+        num_classes: number of classes, for conditional heads.
+        head_type: ``linear``, ``projection`` or ``auxiliary``; None takes ``projection`` where there are classes.
+        base_channels: unit of the channels; None takes the published number.
+        channel_multipliers: channels of each block, in units of ``base_channels``; None takes the published ones.
+        halvings: how many blocks of a ``resnet``, from the first, halve the size; None takes the published number.
+        wide: whether the blocks of a ``resnet`` have as many hidden channels as they give, instead of as they get;
+            None takes what is published (False for 64 px).
+        pooling: ``mean`` (GNGAN) or ``sum`` (mimicry, StudioGAN) over the positions; used by ``resnet``.
+        initialization: as in ``SNGANGenerator``.
+        normalizers: see ``Discriminator``; ``[{"kind": "spectral", "k": 1.0}]`` is SNGAN's.
+
+    Raises:
+        ValueError: there is no published network of this size and no multipliers are given, or a name is unknown.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 32,
+        in_channels: int = 3,
+        architecture: Architecture = "resnet",
+        num_classes: int | None = None,
+        head_type: HeadName | None = None,
+        base_channels: int | None = None,
+        channel_multipliers: tuple[int, ...] | None = None,
+        halvings: int | None = None,
+        wide: bool | None = None,
+        pooling: Literal["mean", "sum"] = "mean",
+        initialization: str | None = None,
+        normalizers: tuple[dict[str, Any], ...] = (),
+    ):
+        super().__init__()
+        _require_architecture(architecture)
+        if pooling not in ("mean", "sum"):
+            raise ValueError(f"pooling is mean or sum, not {pooling!r}")
+        channels = widths(_DISCRIMINATORS[architecture], sample_size, base_channels, channel_multipliers)
+        if architecture == "resnet":
+            published = channel_multipliers is None
+            if halvings is None:
+                halvings = _HALVINGS[sample_size] if published else default_halvings(sample_size, len(channels))
+            smallest_size(sample_size, halvings)
+            wide = not (published and sample_size in _NARROW) if wide is None else wide
+            pairs = list(pairwise([in_channels, *channels]))
+            blocks = [
+                DiscriminatorBlock(i, o, o if wide or index == 0 else i, index < halvings, first=index == 0)
+                for index, (i, o) in enumerate(pairs)
+            ]
+            features = channels[-1]
+        else:
+            bottom = smallest_size(sample_size, len(channels) - 1)
+            blocks = [nn.Sequential(nn.Conv2d(in_channels, channels[0], 3, padding=1), nn.LeakyReLU(0.1))]
+            blocks += [_strided_pair(i, o) for i, o in pairwise(channels)]
+            features = channels[-1] * bottom**2
+        self.blocks = nn.ModuleList(blocks)
+        self.head = make_head(head_type, features, num_classes)
+        initialize(self, initialization or _INITIALIZATION[architecture])
+        self.add_normalizers(normalizers)
+
+    @normalizes_output
+    def forward(
+        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
+    ) -> DiscriminatorOutput | tuple:
+        """Images (batch, channels, height, width) in [-1, 1] -> logits (batch, 1).
+
+        Args:
+            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
+
+        Raises:
+            ValueError: the head needs labels and there are none.
+        """
+        hidden = images
+        for block in self.blocks:
+            hidden = block(hidden)
+        if self.config["architecture"] == "cnn":
+            features = hidden.flatten(1)
+        else:
+            hidden = F.relu(hidden)
+            features = hidden.mean((2, 3)) if self.config["pooling"] == "mean" else hidden.sum((2, 3))
+        output = DiscriminatorOutput(*self.head(features, class_labels))
+        return output if return_dict else output.to_tuple()
+
+
+def _strided_pair(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        nn.LeakyReLU(0.1),
+    )
