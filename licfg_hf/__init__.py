@@ -12,6 +12,7 @@ except PackageNotFoundError:  # a source tree that was not installed
 # Public name -> module. Imported on first use, so that taking a loss does not import diffusers.
 _HOME = {
     "AdversarialLoss": "losses",
+    "AuxiliaryClassification": "losses",
     "RelativisticLoss": "losses",
     "get_loss": "losses",
     "AdversarialLipschitzPenalty": "penalties",
@@ -36,7 +37,9 @@ _HOME = {
     "FlipAndShift": "consistency",
     "LatentConsistencyRegularization": "consistency",
     "AuxiliaryClassifierHead": "heads",
+    "FeatureMixing": "heads",
     "LinearHead": "heads",
+    "MultiScaleHead": "heads",
     "ProjectionHead": "heads",
     "BigGANDeepDiscriminator": "models",
     "BigGANDeepGenerator": "models",
@@ -46,10 +49,13 @@ _HOME = {
     "DCGANGenerator": "models",
     "DDGANDiscriminator": "models",
     "DDGANGenerator": "models",
+    "DiffusionDiscriminator": "models",
+    "ProjectedDiscriminator": "models",
     "SNGANDiscriminator": "models",
     "SNGANGenerator": "models",
     "DDGANScheduler": "schedulers",
     "DDGANPipeline": "pipelines",
+    "GANPipeline": "pipelines",
 }
 
 __all__ = sorted(_HOME)

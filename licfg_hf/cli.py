@@ -3,8 +3,15 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from .convert.formats import FORMATS
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from .pipelines.base import HubPipeline
 
 
 def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
@@ -21,29 +28,64 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
 def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
     import torch
 
-    from .pipelines import DDGANPipeline
-    from .pipelines.base import image_grid, save_image
-    from .training.warm_start import locate
+    from .pipelines.base import save_image
 
     output = Path(arguments.output)
     if arguments.count < 1:
         raise InputError(f"--count is at least 1, not {arguments.count}")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder: name a PNG file")
-    folder = locate(arguments.model)
-    try:
-        pipeline = DDGANPipeline.from_pretrained(folder)
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(f"{arguments.model} cannot be loaded as a pipeline: {reason}") from error
+    pipeline = _load_pipeline(arguments.model)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
-    generator = torch.Generator().manual_seed(arguments.seed)
-    images = pipeline(batch_size=arguments.count, generator=generator, output_type="pt").images * 2 - 1
     try:
-        save_image(image_grid(images, columns=max(1, round(arguments.count**0.5))), output)
+        picture = _draw(pipeline, arguments)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    try:
+        save_image(picture, output)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from error
-    print(f"{arguments.count} samples in {output}")
+    print(f"samples in {output}")
+
+
+def _load_pipeline(model: str) -> "HubPipeline":
+    from .pipelines import load_pipeline
+    from .training.warm_start import locate
+
+    folder = locate(model)
+    try:
+        return load_pipeline(folder)
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"{model} cannot be loaded as a pipeline: {reason}") from error
+
+
+def _draw(pipeline: "HubPipeline", arguments: argparse.Namespace) -> "Image":
+    import torch
+
+    from .pipelines import GANPipeline
+    from .pipelines.base import image_grid
+
+    generator = torch.Generator().manual_seed(arguments.seed)
+    given = {"class_labels": arguments.class_labels, "truncation": arguments.truncation}
+    options = {name: value for name, value in given.items() if value is not None}
+    if arguments.picture != "grid" or options:
+        if not isinstance(pipeline, GANPipeline):
+            raise InputError(f"{type(pipeline).__name__} has neither classes, truncation nor latents to interpolate")
+    if arguments.picture == "interpolation":
+        return pipeline.interpolate(generator=generator, **options)
+    if arguments.picture == "classes":
+        return pipeline.class_sweep(generator=generator, **options)
+    images = pipeline(batch_size=arguments.count, generator=generator, output_type="pt", **options).images * 2 - 1
+    return image_grid(images, columns=max(1, round(arguments.count**0.5)))
+
+
+def _convert(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from .convert import convert
+
+    config = None if arguments.config is None else Path(arguments.config)
+    for line in convert(arguments.source, Path(arguments.input), Path(arguments.output), config):
+        print(line)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,8 +100,24 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("model", help="pipeline folder or repository on the Hub")
     sample.add_argument("--count", type=int, default=16, help="number of images (default: %(default)s)")
     sample.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
-    sample.add_argument("--output", default="samples.png", help="PNG file for the grid (default: %(default)s)")
+    sample.add_argument("--output", default="samples.png", help="PNG file for the picture (default: %(default)s)")
+    sample.add_argument(
+        "--picture",
+        choices=("grid", "interpolation", "classes"),
+        default="grid",
+        help="a grid of samples, paths between latents, or the same latents in several classes (default: %(default)s)",
+    )
+    sample.add_argument("--class_labels", type=int, nargs="+", help="classes to draw; default: at random")
+    sample.add_argument("--truncation", type=float, help="in (0, 1]: less variety, more typical images; default: none")
     sample.set_defaults(run=_sample)
+    convert = commands.add_parser("convert", help="turn a foreign checkpoint into a folder for from_pretrained")
+    convert.add_argument("--from", dest="source", required=True, choices=FORMATS, help="who wrote the checkpoint")
+    convert.add_argument("--input", required=True, help="checkpoint file (.pth, .pt, .bin or .safetensors)")
+    convert.add_argument("--output", required=True, help="new folder: a pipeline, or a discriminator's model folder")
+    convert.add_argument(
+        "--config", help="JSON file with the reference's own options, where the weights do not determine the network"
+    )
+    convert.set_defaults(run=_convert)
     return parser
 
 

@@ -72,9 +72,10 @@ class AdversarialLoss:
         generator_term: scalar function of the fake logits that the generator minimizes; ``None`` means psi.
         alpha: domain scaling, in [1e-25, 1e11]; 1 is the plain loss.
         name: how the loss is called in logs and cards.
+        weight: multiplies the losses of both players, such as 1/2 in PGN's Algorithm 1.
 
     Raises:
-        ValueError: alpha is outside its range.
+        ValueError: alpha or the weight is outside its range.
     """
 
     uses_real_logits = False  # whether the generator's loss needs the critic's output on real images
@@ -86,7 +87,10 @@ class AdversarialLoss:
         generator_term: ScalarFunction | None = None,
         alpha: float = 1.0,
         name: str = "custom",
+        weight: float = 1.0,
     ):
+        if not (math.isfinite(weight) and weight > 0):
+            raise ValueError(f"weight is a finite number > 0, not {weight}")
         if not _ALPHA_RANGE[0] <= alpha <= _ALPHA_RANGE[1]:
             raise ValueError(f"alpha is in [{_ALPHA_RANGE[0]:g}, {_ALPHA_RANGE[1]:g}], not {alpha}")
         self.phi = phi
@@ -94,6 +98,7 @@ class AdversarialLoss:
         self.generator_term = generator_term or self.psi
         self.alpha = alpha
         self.name = name
+        self.weight = weight
 
     def discriminator(self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object) -> torch.Tensor:
         """Scalar loss of the discriminator: mean real term + mean fake term (the two batches may differ in size).
@@ -111,12 +116,15 @@ class AdversarialLoss:
 
     def _mean(self, function: ScalarFunction, logits: torch.Tensor) -> torch.Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            return function(self.alpha * logits).mean() / self.alpha
+            return self.weight * function(self.alpha * logits).mean() / self.alpha
 
     def slopes(
         self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
     ) -> dict[str, torch.Tensor]:
-        """L'(alpha u) of each term at these logits, float64 (batch,): ``real``, ``fake`` and ``generator``."""
+        """L'(alpha u) of each term at these logits, float64 (batch,): ``real``, ``fake`` and ``generator``.
+
+        Without the weight.
+        """
         real, fake = flat_logits(real_logits), flat_logits(fake_logits)
         return {
             "real": self._slopes(self.psi, real),
@@ -152,11 +160,11 @@ class AdversarialLoss:
     def _excess(self, function: ScalarFunction, logits: torch.Tensor) -> torch.Tensor:
         scaled = self.alpha * logits
         if scaled.abs().max() > 1e-7:
-            return (function(scaled) - function(torch.zeros_like(scaled))).mean() / self.alpha
+            return self.weight * (function(scaled) - function(torch.zeros_like(scaled))).mean() / self.alpha
         with torch.enable_grad():
             zero = torch.zeros((), dtype=torch.float64, device=logits.device, requires_grad=True)
             (slope,) = torch.autograd.grad(function(zero), zero)
-        return (slope * logits).mean()
+        return self.weight * (slope * logits).mean()
 
     def lipschitz_gan_conditions(self, reach: float = 8.0) -> LipschitzGANConditions:
         """Checks the conditions of Lipschitz GANs numerically.
@@ -188,7 +196,8 @@ class AdversarialLoss:
 
     def __repr__(self) -> str:
         scaling = "" if self.alpha == 1 else f", alpha={self.alpha:g}"
-        return f"{type(self).__name__}({self.name}{scaling})"
+        weight = "" if self.weight == 1 else f", weight={self.weight:g}"
+        return f"{type(self).__name__}({self.name}{scaling}{weight})"
 
 
 class RelativisticLoss(AdversarialLoss):
@@ -201,14 +210,19 @@ class RelativisticLoss(AdversarialLoss):
         function: decreasing scalar function; softplus(-u) by default.
         alpha: domain scaling, in [1e-25, 1e11].
         name: how the loss is called in logs and cards.
+        weight: multiplies the losses of both players.
     """
 
     uses_real_logits = True
 
     def __init__(
-        self, function: ScalarFunction = lambda u: F.softplus(-u), alpha: float = 1.0, name: str = "relativistic"
+        self,
+        function: ScalarFunction = lambda u: F.softplus(-u),
+        alpha: float = 1.0,
+        name: str = "relativistic",
+        weight: float = 1.0,
     ):
-        super().__init__(phi=lambda u: function(-u), psi=function, alpha=alpha, name=name)
+        super().__init__(phi=lambda u: function(-u), psi=function, alpha=alpha, name=name, weight=weight)
 
     @staticmethod
     def _pairs(real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object) -> torch.Tensor:
@@ -251,6 +265,79 @@ class RelativisticLoss(AdversarialLoss):
     ) -> dict[str, torch.Tensor]:
         pairs = self._pairs(real_logits, fake_logits).double()
         return {"discriminator": self._excess(self.psi, pairs), "generator": self._excess(self.phi, pairs)}
+
+
+@dataclass(frozen=True)
+class AuxiliaryClassification:
+    """Cross-entropy of an auxiliary classifier's class logits (AC-GAN; Odena, Olah, Shlens, ICML 2017).
+
+    A term beside the adversarial loss of either player: called like a penalty for the discriminator, and
+    ``generator_term`` for the generator. Needs a discriminator whose output has ``class_logits``.
+
+    Args:
+        weight: the coefficient that multiplies the mean cross-entropy.
+        fake_weight: the discriminator's coefficient on generated images, 1 x weight in the paper; 0, the default,
+            trains the classifier on real images alone, as later implementations do.
+
+    Raises:
+        ValueError: a weight is negative or not finite.
+    """
+
+    weight: float = 1.0
+    fake_weight: float = 0.0
+    shareable = ()
+    method = "none"  # no input gradient is taken
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "fake_weight"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is a finite number >= 0, not {value}")
+
+    @staticmethod
+    def _cross_entropy(output: object, class_labels: torch.Tensor | None) -> torch.Tensor:
+        class_logits = getattr(output, "class_logits", None)
+        if class_logits is None or class_labels is None:
+            raise ValueError("an auxiliary classification needs class_labels and a discriminator with class_logits")
+        with torch.autocast(class_logits.device.type, enabled=False):
+            return F.cross_entropy(class_logits.float(), class_labels)
+
+    def __call__(
+        self,
+        discriminator: object,
+        real: torch.Tensor | None = None,
+        fake: torch.Tensor | None = None,
+        *,
+        real_logits: object,
+        fake_logits: object = None,
+        rng: torch.Generator | None = None,
+        class_labels: torch.Tensor | None = None,
+        **conditioning: object,
+    ) -> torch.Tensor:
+        """The discriminator's weighted term.
+
+        Args:
+            real_logits: the discriminator's output on real images, with ``class_logits``.
+            fake_logits: the same on generated ones; used where ``fake_weight`` is not 0.
+            class_labels: (batch,) int64, of both.
+
+        Raises:
+            ValueError: there are no class logits or no labels.
+        """
+        term = self.weight * self._cross_entropy(real_logits, class_labels)
+        if self.fake_weight:
+            term = term + self.fake_weight * self._cross_entropy(fake_logits, class_labels)
+        return term
+
+    def generator_term(
+        self, fake_logits: object, class_labels: torch.Tensor | None = None, **conditioning: object
+    ) -> torch.Tensor:
+        """The generator's weighted term: its images should be recognized.
+
+        Raises:
+            ValueError: there are no class logits or no labels.
+        """
+        return self.weight * self._cross_entropy(fake_logits, class_labels)
 
 
 def _checked_exp(exponent: torch.Tensor) -> torch.Tensor:
@@ -309,19 +396,20 @@ _LOSSES: dict[str, tuple[ScalarFunction, ScalarFunction | None, ScalarFunction |
 }
 
 
-def get_loss(name: str, alpha: float = 1.0) -> AdversarialLoss:
+def get_loss(name: str, alpha: float = 1.0, weight: float = 1.0) -> AdversarialLoss:
     """A loss by name.
 
     Args:
         name: ``non_saturating, minimax, hinge, wasserstein, least_squares, least_squares_zero_centered, cosine,
             exponential, lgan_linear, lgan_log_sigmoid, lgan_sqrt, lgan_exp, lgan_square, relativistic``.
         alpha: domain scaling L(alpha * u) / alpha, in [1e-25, 1e11].
+        weight: multiplies the losses of both players.
 
     Raises:
-        ValueError: there is no such loss, the message lists those there are; or alpha is outside its range.
+        ValueError: there is no such loss, the message lists those there are; or a number is outside its range.
     """
     if name == "relativistic":
-        return RelativisticLoss(alpha=alpha)
+        return RelativisticLoss(alpha=alpha, weight=weight)
     if name not in _LOSSES:
         raise ValueError(f"no loss named {name!r}; there are: {', '.join([*_LOSSES, 'relativistic'])}")
-    return AdversarialLoss(*_LOSSES[name], alpha=alpha, name=name)
+    return AdversarialLoss(*_LOSSES[name], alpha=alpha, name=name, weight=weight)

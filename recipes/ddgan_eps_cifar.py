@@ -1,4 +1,4 @@
-"""DDGAN with the ε-centred gradient penalty on CIFAR-10: ``accelerate launch recipes/ddgan_eps_cifar.py --help``."""
+"""DDGAN with the ε-centred gradient penalty on CIFAR-10."""
 
 from licfg_hf.recipes import main
 

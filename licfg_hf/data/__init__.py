@@ -1,6 +1,7 @@
 """Where images come from, and the loader that hands them to training."""
 
 from .loader import StepLoader
-from .sources import DataConfig, ImageSet, open_images
+from .presets import PRESETS, DataPreset
+from .sources import DataConfig, ImageSet, number_of_classes, open_images
 
-__all__ = ["DataConfig", "ImageSet", "StepLoader", "open_images"]
+__all__ = ["PRESETS", "DataConfig", "DataPreset", "ImageSet", "StepLoader", "number_of_classes", "open_images"]

@@ -1,8 +1,8 @@
-"""Opens an image data set by name: a Hub id, a local folder of images or parquet files, or the embedded digits."""
+"""Opens an image data set by name: a preset, a Hub id, a local folder of images or parquet files, or the digits."""
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError
 from .decoding import Crop, decode, fit, to_array
+from .presets import PRESETS
 
 EMBEDDED = ("digits",)
 _PROBED_IMAGES = 256
@@ -25,14 +26,18 @@ class DataConfig:
     """The images to train on.
 
     Args:
-        data: ``digits`` (embedded, nothing is downloaded), a local folder of images or of parquet files, or a data
-            set id on the Hub such as ``uoft-cs/cifar10``.
-        split: part of the data set.
-        image_size: height and width in pixels that images are brought to; None keeps theirs, which must be equal.
+        data: ``digits`` (embedded, nothing is downloaded); ``mnist``, ``cifar10``, ``stl10``, ``celeba``,
+            ``celeba-hq``, ``lsun-bedroom``, ``lsun-church`` or ``imagenet``, presets that name a data set on the Hub
+            with its split, columns, size and crop, each of which an option overrides; a local folder of images or of
+            parquet files; or any data set id on the Hub such as ``uoft-cs/cifar10``.
+        split: part of the data set; None takes the preset's, or ``train``.
+        image_size: height and width in pixels that images are brought to; None takes the preset's, or keeps the
+            images' own, which must be equal.
         crop: how an image that is not square fits: ``center`` or ``random`` square of the shorter side, or ``none``,
-            which squeezes it.
-        image_column: column with the images; None takes the only image column.
-        label_column: column with the integer labels; None takes the only class-label column, if there is one.
+            which squeezes it; None takes the preset's, or ``center``.
+        image_column: column with the images; None takes the preset's, or the only image column.
+        label_column: column with the integer labels; None takes the preset's, or the only class-label column, if
+            there is one.
         image_channels: 1 (greyscale) or 3 (RGB); None takes what the first images have.
         in_memory_limit: data sets of at most this many GiB as uint8 are held in memory, on the accelerator where there
             is one; larger ones are decoded by worker processes as they are needed.
@@ -42,9 +47,9 @@ class DataConfig:
     """
 
     data: str = "digits"
-    split: str = "train"
+    split: str | None = None
     image_size: int | None = None
-    crop: Crop = "center"
+    crop: Crop | None = None
     image_column: str | None = None
     label_column: str | None = None
     image_channels: int | None = None
@@ -57,8 +62,18 @@ class DataConfig:
             raise InputError(f"image_size is at least 1 pixel, not {self.image_size}")
         if self.image_channels not in (None, 1, 3):
             raise InputError(f"image_channels is 1 or 3, not {self.image_channels}")
-        if self.crop not in ("center", "random", "none"):
+        if self.crop not in (None, "center", "random", "none"):
             raise InputError(f"crop is center, random or none, not {self.crop!r}")
+
+    def resolved(self) -> "DataConfig":
+        """The same with a preset's name replaced by what it stands for, and with split and crop decided."""
+        preset = PRESETS.get(self.data)
+        if preset is None:
+            return replace(self, split=self.split or "train", crop=self.crop or "center")
+        names = ("split", "image_size", "crop", "image_column", "label_column")
+        given = {name: getattr(self, name) for name in names}
+        chosen = {name: getattr(preset, name) if value is None else value for name, value in given.items()}
+        return replace(self, data=preset.data, **chosen)
 
 
 class ImageSet(Protocol):
@@ -164,6 +179,7 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
     """Opens the data set that ``config`` names.
 
     Args:
+        config: what to open; a preset's name is resolved here.
         progress: show a bar while images are decoded.
 
     Returns:
@@ -174,6 +190,29 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
         InputError: no such data set, split or column; the Hub cannot be reached; images that cannot be read or
             that differ in size while no ``image_size`` is given. The message says what to do.
     """
+    preset, resolved = PRESETS.get(config.data), config.resolved()
+    if preset is None:
+        return _open(resolved, progress)
+    if Path(config.data).is_dir():
+        raise InputError(
+            f"--data {config.data} is the name of a preset and of a folder here: pass --data ./{config.data} for the "
+            f"folder, or --data {preset.data} with --image_size {preset.image_size} for the Hub's"
+        )
+    try:
+        return _open(resolved, progress)
+    except InputError as error:
+        raise InputError(f"{str(error).rstrip('.')}. {_preset_help(config.data)}") from error
+
+
+def _preset_help(name: str) -> str:
+    """What a preset stands for, and how to take other data instead."""
+    return (
+        f"--data {name} stands for {PRESETS[name]}; for another copy pass --data ID_OR_FOLDER --split NAME "
+        "--image_column NAME --label_column NAME --image_size PIXELS"
+    )
+
+
+def _open(config: DataConfig, progress: bool) -> ImageSet:
     return _prepare(_digits() if config.data in EMBEDDED else _load_rows(config), config, progress)
 
 
@@ -215,6 +254,11 @@ def _load_rows(config: DataConfig) -> datasets.Dataset:
     try:
         return datasets.load_dataset(str(path) if is_local else name, split=config.split)
     except datasets.exceptions.DatasetNotFoundError as error:
+        if "is a gated dataset" in str(error):  # the client's own error is not kept as the cause
+            raise InputError(
+                f"{name} is gated and this token has no access, or there is none: accept its terms on its page on the "
+                "Hub, then log in with `hf auth login` or set HF_TOKEN"
+            ) from error
         raise InputError(f"no data set {name} on the Hub, or it is private: {_first_line(error)}") from error
     except (ConnectionError, huggingface_hub.errors.OfflineModeIsEnabled) as error:
         raise InputError(
@@ -278,6 +322,19 @@ def _guess_channels(rows: datasets.Dataset, column: str, config: DataConfig) -> 
     return 1
 
 
+def number_of_classes(images: ImageSet) -> int | None:
+    """The largest label plus one; None without labels.
+
+    Raises:
+        InputError: a label is negative, which data sets use for unlabelled images.
+    """
+    if images.labels is None:
+        return None
+    if images.labels.min() < 0:
+        raise InputError("the data has images with a negative label, i.e. without one: choose another --split")
+    return int(images.labels.max()) + 1
+
+
 def usable_cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -292,7 +349,7 @@ def as_image_set(images: Any) -> ImageSet:
     if isinstance(images, torch.Tensor):
         return TensorImages(images)
     if isinstance(images, datasets.Dataset):
-        return _prepare(images, DataConfig(data="the given data set"), progress=True)
+        return _prepare(images, DataConfig(data="the given data set").resolved(), progress=True)
     if not hasattr(images, "fetch"):
         raise InputError(
             "images are an ImageSet (see open_images), a uint8 tensor or a datasets.Dataset, "

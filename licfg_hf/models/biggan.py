@@ -160,6 +160,8 @@ class BigGANDiscriminator(Discriminator):
         halvings: how many blocks, from the first, halve the size; None takes the published number.
         attention_resolutions: resolutions in pixels after which self-attention follows.
         wide: whether blocks have as many hidden channels as they give, instead of as they get.
+        activate_shortcut: whether the ReLU that opens a block also precedes its shortcut, as in mimicry and StudioGAN,
+            where it works in place.
         initialization: as in ``BigGANGenerator``.
         normalizers: see ``Discriminator``; spectral normalization, as published, by default.
 
@@ -179,6 +181,7 @@ class BigGANDiscriminator(Discriminator):
         halvings: int | None = None,
         attention_resolutions: tuple[int, ...] = (),
         wide: bool = True,
+        activate_shortcut: bool = False,
         initialization: str = "normal",
         normalizers: tuple[dict[str, Any], ...] = SPECTRAL,
     ):
@@ -189,7 +192,7 @@ class BigGANDiscriminator(Discriminator):
             halvings = _HALVINGS[sample_size] if published else default_halvings(sample_size, len(channels))
         smallest_size(sample_size, halvings)
         self.blocks = nn.ModuleList(
-            DiscriminatorBlock(i, o, o if wide else i, index < halvings, first=index == 0)
+            DiscriminatorBlock(i, o, o if wide else i, index < halvings, index == 0, activate_shortcut)
             for index, (i, o) in enumerate(pairwise([in_channels, *channels]))
         )
         sizes = [sample_size >> min(index + 1, halvings) for index in range(len(channels))]

@@ -106,11 +106,20 @@ class DiscriminatorBlock(nn.Module):
         hidden_channels: between the two convolutions.
         downsample: halve height and width.
         first: whether it is the network's first block.
+        activate_shortcut: the shortcut of the other blocks gets the ReLU's output, too, instead of their input.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int, downsample: bool, first: bool):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden_channels: int,
+        downsample: bool,
+        first: bool,
+        activate_shortcut: bool = False,
+    ):
         super().__init__()
-        self.downsample, self.first = downsample, first
+        self.downsample, self.first, self.activate_shortcut = downsample, first, activate_shortcut
         self.conv1 = nn.Conv2d(in_channels, hidden_channels, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden_channels, out_channels, 3, padding=1)
         changes = downsample or in_channels != out_channels
@@ -121,6 +130,7 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         hidden = features if self.first else F.relu(features)
+        features = hidden if self.activate_shortcut else features
         hidden = self._pool(self.conv2(F.relu(self.conv1(hidden))))
         if self.shortcut is None:
             return hidden + features

@@ -164,6 +164,8 @@ class SNGANDiscriminator(Discriminator):
         wide: whether the blocks of a ``resnet`` have as many hidden channels as they give, instead of as they get;
             None takes what is published (False for 64 px).
         pooling: ``mean`` (GNGAN) or ``sum`` (mimicry, StudioGAN) over the positions; used by ``resnet``.
+        activate_shortcut: whether the ReLU that opens a block also precedes its shortcut, as in mimicry and StudioGAN,
+            where it works in place; used by ``resnet``.
         initialization: as in ``SNGANGenerator``.
         normalizers: see ``Discriminator``; ``[{"kind": "spectral", "k": 1.0}]`` is SNGAN's.
 
@@ -184,6 +186,7 @@ class SNGANDiscriminator(Discriminator):
         halvings: int | None = None,
         wide: bool | None = None,
         pooling: Literal["mean", "sum"] = "mean",
+        activate_shortcut: bool = False,
         initialization: str | None = None,
         normalizers: tuple[dict[str, Any], ...] = (),
     ):
@@ -200,7 +203,9 @@ class SNGANDiscriminator(Discriminator):
             wide = not (published and sample_size in _NARROW) if wide is None else wide
             pairs = list(pairwise([in_channels, *channels]))
             blocks = [
-                DiscriminatorBlock(i, o, o if wide or index == 0 else i, index < halvings, first=index == 0)
+                DiscriminatorBlock(
+                    i, o, o if wide or index == 0 else i, index < halvings, index == 0, activate_shortcut
+                )
                 for index, (i, o) in enumerate(pairs)
             ]
             features = channels[-1]

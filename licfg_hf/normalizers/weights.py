@@ -91,10 +91,17 @@ class _StableRankNorm(_PowerIteration):
         return flat.view(shape).transpose(0, 1) if self.transposed else flat.view(shape)
 
 
+def _is_trained(layer: nn.Module) -> bool:
+    if parametrize.is_parametrized(layer, "weight"):
+        return layer.parametrizations.weight.original.requires_grad
+    return layer.weight.requires_grad
+
+
 def _normalize(module: nn.Module, make, record: dict[str, Any]) -> nn.Module:
-    layers = [layer for layer in module.modules() if isinstance(layer, _NORMALIZED)]
+    # Frozen layers, such as those of a pretrained feature network, stay as they are.
+    layers = [layer for layer in module.modules() if isinstance(layer, _NORMALIZED) and _is_trained(layer)]
     if not layers:
-        raise ValueError(f"{type(module).__name__} has no convolution, linear or embedding layer to normalize")
+        raise ValueError(f"{type(module).__name__} has no convolution, linear or embedding layer that is not frozen")
     for layer in layers:
         if parametrize.is_parametrized(layer, "weight"):
             raise ValueError(f"the weight of {layer} is normalized already; remove_weight_normalization first")
@@ -106,9 +113,10 @@ def _normalize(module: nn.Module, make, record: dict[str, Any]) -> nn.Module:
 
 
 def spectral_normalize(module: nn.Module, k: float = 1.0) -> nn.Module:
-    """Gives every convolution, linear and embedding layer the weight k * W / sigma(W), in place.
+    """Gives every trainable convolution, linear and embedding layer the weight k * W / sigma(W), in place.
 
     The network is then at most (k^n times the slopes of its activations)-Lipschitz for n layers in the matrix norm.
+    Frozen layers (``requires_grad`` False) stay as they are: around a frozen part, k bounds only what is trained.
     Miyato et al., 2018 (k = 1); k_SN: Qin, Mitra, Wonka, ECCV 2020.
 
     Args:
@@ -128,8 +136,8 @@ def spectral_normalize(module: nn.Module, k: float = 1.0) -> nn.Module:
 def stable_rank_normalize(module: nn.Module, rank_ratio: float = 0.7, k: float = 1.0) -> nn.Module:
     """Gives every layer, in place, a weight with largest singular value k and stable rank ||W||_F^2 / sigma^2 bounded.
 
-    Sanyal, Torr, Dokania, ICLR 2020; the algorithm was written down from memory of the paper (no public code was
-    found).
+    Frozen layers (``requires_grad`` False) stay as they are. Sanyal, Torr, Dokania, ICLR 2020; the algorithm was
+    written down from memory of the paper (no public code was found).
 
     Args:
         module: a discriminator, or any part of one.
@@ -176,8 +184,9 @@ def refresh_power_iterations(module: nn.Module, iterations: int = 50) -> nn.Modu
 
 @torch.no_grad()
 def clip_weights_(module: nn.Module, bound: float = 0.01) -> nn.Module:
-    """Clips every parameter to [-bound, bound], in place; WGAN's constraint (Arjovsky et al., 2017), after each
-    update.
+    """Clips every parameter that is not frozen to [-bound, bound], in place, after each update.
+
+    WGAN's constraint (Arjovsky et al., 2017).
 
     Raises:
         ValueError: the bound is not positive.
@@ -185,5 +194,6 @@ def clip_weights_(module: nn.Module, bound: float = 0.01) -> nn.Module:
     if not bound > 0:
         raise ValueError(f"bound is > 0, not {bound}")
     for parameter in module.parameters():
-        parameter.clamp_(-bound, bound)
+        if parameter.requires_grad:
+            parameter.clamp_(-bound, bound)
     return module

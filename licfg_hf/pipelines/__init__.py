@@ -1,5 +1,24 @@
 """From weights to pictures: diffusers pipelines."""
 
-from .ddgan import DDGANPipeline
+import json
+from pathlib import Path
 
-__all__ = ["DDGANPipeline"]
+from .base import HubPipeline
+from .ddgan import DDGANPipeline
+from .gan import GANPipeline
+
+__all__ = ["DDGANPipeline", "GANPipeline", "load_pipeline"]
+
+
+def load_pipeline(folder: Path) -> HubPipeline:
+    """The pipeline that lies in a folder, of whichever class of this library it is.
+
+    Raises:
+        ValueError: the folder holds no pipeline of this library.
+        OSError: a file is missing or cannot be read.
+    """
+    known = {pipeline.__name__: pipeline for pipeline in (DDGANPipeline, GANPipeline)}
+    name = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
+    if name not in known:
+        raise ValueError(f"its pipeline class is {name!r}, which is none of {', '.join(known)}")
+    return known[name].from_pretrained(folder)

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ImagePipelineOutput
 from huggingface_hub import snapshot_download
 from PIL import Image
+
+RandomGenerators = torch.Generator | list[torch.Generator] | None
 
 # Everything a pipeline is made of; checkpoints of a training run and code files are never fetched.
 _PIPELINE_FILES = ["*.json", "*.safetensors", "README.md"]
@@ -27,6 +29,31 @@ class HubPipeline(DiffusionPipeline):
         return snapshot_download(
             pretrained_model_name, allow_patterns=_PIPELINE_FILES, ignore_patterns=_NOT_PIPELINE_FILES, **options
         )
+
+
+def require_request(batch_size: int, chunk_size: int, output_type: str, generator: RandomGenerators) -> None:
+    """Checks what every pipeline is asked for.
+
+    Raises:
+        ValueError: ``batch_size`` or ``chunk_size`` is below 1, ``output_type`` is unknown, or the number of
+            generators is not ``batch_size``.
+    """
+    if batch_size < 1 or chunk_size < 1:
+        raise ValueError(f"batch_size and chunk_size are at least 1, not {batch_size} and {chunk_size}")
+    if output_type not in ("pil", "np", "pt"):
+        raise ValueError(f"output_type is pil, np or pt, not {output_type!r}")
+    if isinstance(generator, list) and len(generator) != batch_size:
+        raise ValueError(f"{len(generator)} generators do not fit a batch of {batch_size}")
+
+
+def finish(images: torch.Tensor, output_type: str, return_dict: bool) -> ImagePipelineOutput | tuple:
+    """Images (batch, channels, height, width) in [-1, 1] in the form that the caller wants, as in diffusers."""
+    if output_type == "pil":
+        images = images_to_pil(images)
+    else:
+        images = ((images + 1) / 2).clamp(0, 1)
+        images = images if output_type == "pt" else images.permute(0, 2, 3, 1).float().cpu().numpy()
+    return ImagePipelineOutput(images=images) if return_dict else (images,)
 
 
 def images_to_pil(images: torch.Tensor) -> list[Image.Image]:

@@ -8,7 +8,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from ..models import DDGANGenerator  # also lets from_pretrained find it: diffusers only looks at imported modules
 from ..schedulers import DDGANScheduler
-from .base import HubPipeline, images_to_pil
+from .base import HubPipeline, RandomGenerators, finish, require_request
 
 Denoiser = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
@@ -19,7 +19,7 @@ def sample_ddgan(
     scheduler: DDGANScheduler,
     noise: torch.Tensor,
     latent_dim: int | None,
-    generator: torch.Generator | list[torch.Generator] | None = None,
+    generator: RandomGenerators = None,
     chunk_size: int = 256,
     progress: Callable = iter,
 ) -> torch.Tensor:
@@ -71,7 +71,7 @@ class DDGANPipeline(HubPipeline):
     def __call__(
         self,
         batch_size: int = 1,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: RandomGenerators = None,
         output_type: str = "pil",
         return_dict: bool = True,
         chunk_size: int = 256,
@@ -90,12 +90,7 @@ class DDGANPipeline(HubPipeline):
             ValueError: ``batch_size`` or ``chunk_size`` is below 1, ``output_type`` is unknown, or the number of
                 generators is not ``batch_size``.
         """
-        if batch_size < 1 or chunk_size < 1:
-            raise ValueError(f"batch_size and chunk_size are at least 1, not {batch_size} and {chunk_size}")
-        if output_type not in ("pil", "np", "pt"):
-            raise ValueError(f"output_type is pil, np or pt, not {output_type!r}")
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"{len(generator)} generators do not fit a batch of {batch_size}")
+        require_request(batch_size, chunk_size, output_type, generator)
         config = self.unet.config
         size = config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
@@ -113,12 +108,7 @@ class DDGANPipeline(HubPipeline):
             progress=self.progress_bar,
         )
         self.maybe_free_model_hooks()
-        if output_type == "pil":
-            images = images_to_pil(images)
-        else:
-            images = ((images + 1) / 2).clamp(0, 1)
-            images = images if output_type == "pt" else images.permute(0, 2, 3, 1).float().cpu().numpy()
-        return ImagePipelineOutput(images=images) if return_dict else (images,)
+        return finish(images, output_type, return_dict)
 
     def _denoise(self, sample: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor | None) -> torch.Tensor:
         inputs = (sample, timestep) if latents is None else (sample, timestep, latents)

@@ -5,7 +5,20 @@ from importlib import import_module
 from ..errors import InputError
 from .recipe import Recipe, run
 
-NAMES = ("ddgan_eps_cifar",)
+NAMES = (
+    "biggan_eps_cifar",
+    "biggan_eps_imagenet",
+    "biggan_pgn_cifar",
+    "ddgan_eps_celebahq",
+    "ddgan_eps_cifar",
+    "ddgan_eps_lsun",
+    "distill_diffusion",
+    "lgan_cifar",
+    "projected_gan_cifar",
+    "sngan_pgn_celebahq",
+    "sngan_pgn_cifar",
+    "sngan_pgn_stl10",
+)
 
 __all__ = ["NAMES", "Recipe", "get_recipe", "main", "run"]
 

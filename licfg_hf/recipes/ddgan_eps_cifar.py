@@ -1,36 +1,11 @@
 """DDGAN whose discriminator carries the ε-centred gradient penalty, on CIFAR-10."""
 
-from typing import Any
-
-from ..data import ImageSet
 from ..models import DDGANDiscriminator, DDGANGenerator
 from ..schedulers import DDGANScheduler
-from ..training import DDGANTask
+from .networks import build_ddgan
+from .options import LONG_RUN, optimizers
 from .recipe import Recipe
-
-
-def build(
-    images: ImageSet, arguments: dict[str, dict[str, Any]]
-) -> tuple[DDGANGenerator, DDGANDiscriminator, DDGANTask]:
-    """The networks and the task of a denoising diffusion GAN for images of this shape."""
-    channels, height, width = images.shape
-    if height != width:
-        raise ValueError(f"the network draws square images and the data has {width}x{height}: pass --image_size")
-    generator = DDGANGenerator(sample_size=height, in_channels=channels, **arguments["generator"])
-    discriminator = DDGANDiscriminator(in_channels=channels, **arguments["discriminator"])
-    return generator, discriminator, DDGANTask(DDGANScheduler(**arguments["scheduler"]), generator.config.latent_dim)
-
-
-def _optimizers(generator: float, discriminator: float, **arguments: Any) -> dict[str, Any]:
-    rates = {"generator": generator, "discriminator": discriminator}
-    options: dict[str, Any] = {}
-    for network, rate in rates.items():
-        options[f"{network}_optimizer.learning_rate"] = rate
-        options[f"{network}_optimizer.arguments"] = arguments
-        options[f"{network}_optimizer.schedule"] = "cosine"
-        options[f"{network}_optimizer.final_learning_rate"] = 1e-5
-    return options
-
+from .texts import METHODS, citation
 
 # README of NVlabs/denoising-diffusion-gan: 4 GPUs x 64 images, 1800 epochs of 195 steps; its R1 term (gamma 0.02, i.e.
 # weight 0.01, every 15 steps, not multiplied) is replaced by the ε-centred one. There the learning rate falls once an
@@ -41,15 +16,13 @@ CIFAR10 = {
     "horizontal_flip": True,
     "max_steps": 351_000,
     "batch_size": 256,
-    **_optimizers(generator=1.6e-4, discriminator=1.25e-4, betas=[0.5, 0.9]),
+    **optimizers(1.6e-4, 1.25e-4, schedule="cosine", final=1e-5, betas=[0.5, 0.9]),
     "ema_decay": 0.9999,
     "penalty": "eps_centered",
     "penalty_weight": 0.01,
     "penalty_scale": 0.1,
     "penalty_interval": 15,
-    "checkpoint_every": 2000,
-    "sample_every": 2000,
-    "log_every": 50,
+    **LONG_RUN,
 }
 
 PRESETS = {
@@ -71,7 +44,7 @@ PRESETS = {
         "data": "digits",
         "max_steps": 1400,
         "batch_size": 64,
-        **_optimizers(generator=1e-3, discriminator=2e-3, betas=[0.0, 0.9], fused=True),
+        **optimizers(1e-3, 2e-3, schedule="cosine", final=1e-5, betas=[0.0, 0.9], fused=True),
         # while the critic is still flat, a larger eps keeps Adam from blowing its tiny gradients up to full steps
         "generator_optimizer.arguments": {"betas": [0.0, 0.9], "fused": True, "eps": 1e-4},
         "ema_decay": 0.996,
@@ -97,34 +70,34 @@ PRESETS = {
     },
 }
 
+COMPONENTS = {"generator": DDGANGenerator, "discriminator": DDGANDiscriminator, "scheduler": DDGANScheduler}
+
+CARD = {
+    "tags": ["ddgan"],
+    "summary": "A denoising diffusion GAN (Xiao, Kreis, Vahdat, ICLR 2022): it turns noise into an image in a few "
+    "large steps, and a generator that was trained against a discriminator takes each of them.",
+    "methods": {
+        **METHODS,
+        "eps_centered": "The ε-centred penalty of Li-CFG (arXiv 2501.11236) is "
+        "`weight * mean ||grad D - eps * 1||^2` with `eps = sqrt(scale / d)`, taken with respect to x_t at "
+        "interpolates between the real and the generated x_t. Its place in DDGAN's discriminator step is this "
+        "library's port, and so is its weight: the paper's weight is not known to us. `--penalty r1` trains the "
+        "baseline without it, DDGAN's own R1 term.",
+        "r1": "`weight * mean ||grad D||^2` with respect to the real x_t is DDGAN's own R1 term, where the weight "
+        "is gamma / 2.",
+    },
+    "citation": citation("ddgan", "licfg"),
+    "notes": [
+        "The discriminator's minibatch-stddev layer couples samples, so the penalised gradient is not purely "
+        "per-sample; this is as in the reference."
+    ],
+}
+
 RECIPE = Recipe(
     name="ddgan_eps_cifar",
     title="DDGAN with the ε-centred gradient penalty",
-    components={"generator": DDGANGenerator, "discriminator": DDGANDiscriminator, "scheduler": DDGANScheduler},
-    build=build,
+    components=COMPONENTS,
+    build=build_ddgan,
     presets=PRESETS,
-    card={
-        "tags": ["ddgan"],
-        "summary": "A denoising diffusion GAN (Xiao, Kreis, Vahdat, ICLR 2022): it turns noise into an image in a few "
-        "large steps, and a generator that was trained against a discriminator takes each of them.",
-        "methods": {
-            "eps_centered": "The ε-centred penalty of Li-CFG (arXiv 2501.11236) is "
-            "`weight * mean ||grad D - eps * 1||^2` with `eps = sqrt(scale / d)`, taken with respect to x_t at "
-            "interpolates between the real and the generated x_t. Its place in DDGAN's discriminator step is this "
-            "library's port, and so is its weight: the paper's weight is not known to us. `--penalty r1` trains the "
-            "baseline without it, DDGAN's own R1 term.",
-            "r1": "`weight * mean ||grad D||^2` with respect to the real x_t is DDGAN's own R1 term, where the weight "
-            "is gamma / 2.",
-        },
-        "citation": "@inproceedings{xiao2022tackling,\n"
-        "  title={Tackling the Generative Learning Trilemma with Denoising Diffusion {GANs}},\n"
-        "  author={Xiao, Zhisheng and Kreis, Karsten and Vahdat, Arash},\n"
-        "  booktitle={International Conference on Learning Representations}, year={2022}}\n"
-        "@misc{wan2025licfg,\n  author={Wan and Fan and Sun and Fu and Li and Jiang and Zheng},\n"
-        "  note={Li-CFG}, eprint={2501.11236}, archivePrefix={arXiv}, year={2025}}",
-        "notes": [
-            "The discriminator's minibatch-stddev layer couples samples, so the penalised gradient is not purely "
-            "per-sample; this is as in the reference."
-        ],
-    },
+    card=CARD,
 )

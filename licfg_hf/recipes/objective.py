@@ -1,11 +1,13 @@
-"""The loss and the penalty of a recipe, chosen by name."""
+"""What the discriminator is trained with, chosen by name: loss, penalty, normalizer, consistency, classification."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..consistency import BalancedConsistencyRegularization, ConsistencyRegularization, FlipAndShift
 from ..errors import InputError
-from ..losses import AdversarialLoss, get_loss
+from ..losses import AdversarialLoss, AuxiliaryClassification, get_loss
+from ..models import Discriminator
 from ..penalties import (
     AdversarialLipschitzPenalty,
     EpsCenteredGradientPenalty,
@@ -21,20 +23,23 @@ _TAGS = {"eps_centered": "eps-licfg"}
 PenaltyName = Literal[
     "eps_centered", "zero_centered", "one_centered", "one_sided", "max", "dragan", "r1", "r2", "adversarial", "none"
 ]
+NormalizerName = Literal["spectral", "stable_rank", "gradient", "penalty_gradient", "none"]
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """The adversarial loss and the gradient penalty of the discriminator.
+    """The adversarial loss and what regularizes the discriminator.
 
     Args:
         loss: name of the adversarial loss, see licfg_hf.get_loss.
         loss_alpha: domain scaling L(alpha * u) / alpha of the loss, in [1e-25, 1e11]; 1 is the plain loss.
+        loss_weight: multiplies the adversarial losses of both players.
         penalty: ``eps_centered`` (Li-CFG), ``zero_centered``, ``one_centered`` (WGAN-GP), ``one_sided`` (LP) and
             ``max`` (MaxGP) on interpolates, ``dragan`` around real points, ``r1`` on real points, ``r2`` on fake
             points, ``adversarial`` (ALP), or ``none``.
         penalty_weight: coefficient of the mean squared distance of the input gradient from the centre, as applied
             (R1's gamma / 2).
+        penalty_center: gradient norm that costs nothing, of one_centered and one_sided (k_GP of Qin et al.).
         penalty_scale: squared norm of the centre of eps_centered, in [0, 1] in the published code.
         penalty_direction: direction of that centre: ``ones``, or the controls ``minus_ones`` and ``random``.
         penalty_points: where eps_centered, zero_centered, one_centered, one_sided and max are taken: ``interpolate``,
@@ -43,6 +48,21 @@ class ObjectiveConfig:
             statistics) or ``finite_difference`` (for smooth critics); not used by adversarial.
         penalty_interval: discriminator updates from one penalty to the next.
         penalty_multiply_by_interval: multiply a lazy penalty by its interval, as StyleGAN2 does and DDGAN does not.
+        normalizer: of the discriminator: ``spectral``, ``stable_rank`` (SRN) on its weights, ``gradient`` (GN),
+            ``penalty_gradient`` (PGN) on its output, or ``none``.
+        normalizer_k: largest singular value of each weight, of spectral and stable_rank.
+        normalizer_rank_ratio: bound of the stable rank in units of the smaller matrix dimension, of stable_rank.
+        normalizer_formula: PGN's ``elementwise`` (as published) or ``norm`` (as in its proof).
+        normalizer_first_order_generator: GN and PGN without a second-order graph in the generator's step; exact for
+            piecewise-linear critics.
+        consistency: the discriminator must agree on an image and its augmented copy: on ``real`` images (CR), on
+            ``both`` real and generated ones (bCR), or ``none``.
+        consistency_weight: coefficient of the mean squared difference.
+        consistency_flip: probability of mirroring the copy.
+        consistency_shift: largest shift of the copy as a share of height and width.
+        consistency_padding: what comes in from outside, ``reflect`` or ``zeros``.
+        auxiliary_weight: coefficient of the cross-entropy of an auxiliary classifier head, for both players; None
+            without such a head.
 
     Raises:
         InputError: a value is outside its range.
@@ -50,45 +70,115 @@ class ObjectiveConfig:
 
     loss: str = "non_saturating"
     loss_alpha: float = 1.0
+    loss_weight: float = 1.0
     penalty: PenaltyName = "eps_centered"
     penalty_weight: float = 0.01
+    penalty_center: float = 1.0
     penalty_scale: float = 0.1
     penalty_direction: Literal["ones", "minus_ones", "random"] = "ones"
     penalty_points: Points = "interpolate"
     penalty_method: Method = "exact"
     penalty_interval: int = 1
     penalty_multiply_by_interval: bool = False
+    normalizer: NormalizerName = "none"
+    normalizer_k: float = 1.0
+    normalizer_rank_ratio: float = 0.7
+    normalizer_formula: Literal["elementwise", "norm"] = "elementwise"
+    normalizer_first_order_generator: bool = False
+    consistency: Literal["real", "both", "none"] = "none"
+    consistency_weight: float = 10.0
+    consistency_flip: float = 0.5
+    consistency_shift: float = 0.125
+    consistency_padding: Literal["reflect", "zeros"] = "reflect"
+    auxiliary_weight: float | None = None
 
     def __post_init__(self) -> None:
         try:
             self.build()
+            self.normalizers()
         except ValueError as error:
             raise InputError(str(error)) from error
+        if self.normalizer in ("gradient", "penalty_gradient") and self.penalty_method == "tangent":
+            raise InputError("GN and PGN have no forward-mode derivative: pass --penalty_method exact")
 
     def card(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
-        """What the model card says of the penalty: a tag and the method, added to the recipe's own text."""
-        tags = [*recipe.get("tags", []), f"regularizer:{_TAGS.get(self.penalty, self.penalty.replace('_', '-'))}"]
-        return {"tags": tags, "method": recipe.get("methods", {}).get(self.penalty)}
+        """What the model card says of the techniques: tags and the method, added to the recipe's own text."""
+        used = [name for name in (self.penalty, self.normalizer) if name != "none"] or ["none"]
+        regularizers = [f"regularizer:{_TAGS.get(name, name.replace('_', '-'))}" for name in used]
+        methods = recipe.get("methods", {})
+        text = "\n\n".join(methods[name] for name in used if name in methods)
+        return {"tags": [*recipe.get("tags", []), *regularizers], "method": text or None}
 
     def build(self) -> tuple[AdversarialLoss, list[LazyPenalty]]:
-        """The loss and the penalties, of which there are one or none."""
+        """The loss and the terms beside it."""
+        terms = [self._penalty(), self._consistency(), self._auxiliary()]
+        return get_loss(self.loss, self.loss_alpha, self.loss_weight), [term for term in terms if term is not None]
+
+    def _penalty(self) -> LazyPenalty | None:
         weight, method = self.penalty_weight, self.penalty_method
         at = {"points": self.penalty_points, "method": method}
         eps = {"scale": self.penalty_scale, "direction": self.penalty_direction}
         makers: dict[str, Callable[[], Any]] = {
             "eps_centered": lambda: EpsCenteredGradientPenalty(weight, **at, **eps),
             "zero_centered": lambda: GradientPenalty(weight, **at),
-            "one_centered": lambda: GradientPenalty(weight, center=1.0, **at),
-            "one_sided": lambda: GradientPenalty(weight, center=1.0, one_sided=True, **at),
+            "one_centered": lambda: GradientPenalty(weight, center=self.penalty_center, **at),
+            "one_sided": lambda: GradientPenalty(weight, center=self.penalty_center, one_sided=True, **at),
             "max": lambda: MaxGradientPenalty(weight, **at),
             "dragan": lambda: dragan(weight, method),
             "r1": lambda: GradientPenalty(weight, points="real", method=method),
             "r2": lambda: GradientPenalty(weight, points="fake", method=method),
             "adversarial": lambda: AdversarialLipschitzPenalty(weight),
+            "none": lambda: None,
         }
-        loss = get_loss(self.loss, self.loss_alpha)
-        if self.penalty == "none":
-            return loss, []
         if self.penalty not in makers:
-            raise ValueError(f"penalty is one of {', '.join(makers)}, none, not {self.penalty!r}")
-        return loss, [LazyPenalty(makers[self.penalty](), self.penalty_interval, self.penalty_multiply_by_interval)]
+            raise ValueError(f"penalty is one of {', '.join(makers)}, not {self.penalty!r}")
+        penalty = makers[self.penalty]()
+        if penalty is None:
+            return None
+        return LazyPenalty(penalty, self.penalty_interval, self.penalty_multiply_by_interval)
+
+    def _consistency(self) -> LazyPenalty | None:
+        kinds = {"real": ConsistencyRegularization, "both": BalancedConsistencyRegularization}
+        if self.consistency == "none":
+            return None
+        if self.consistency not in kinds:
+            raise ValueError(f"consistency is real, both or none, not {self.consistency!r}")
+        augmentation = FlipAndShift(self.consistency_flip, self.consistency_shift, self.consistency_padding)
+        return LazyPenalty(kinds[self.consistency](self.consistency_weight, augmentation), name="consistency")
+
+    def _auxiliary(self) -> LazyPenalty | None:
+        if self.auxiliary_weight is None:
+            return None
+        return LazyPenalty(AuxiliaryClassification(self.auxiliary_weight), name="classification")
+
+    def normalizers(self) -> list[dict[str, Any]]:
+        """The normalizers of the discriminator, as its config records them.
+
+        Raises:
+            ValueError: there is no such normalizer.
+        """
+        first_order = {"first_order_generator": self.normalizer_first_order_generator}
+        known: dict[str, dict[str, Any] | None] = {
+            "spectral": {"kind": "spectral", "k": self.normalizer_k},
+            "stable_rank": {"kind": "stable_rank", "rank_ratio": self.normalizer_rank_ratio, "k": self.normalizer_k},
+            "gradient": {"kind": "gradient", **first_order},
+            "penalty_gradient": {"kind": "penalty_gradient", "formula": self.normalizer_formula, **first_order},
+            "none": None,
+        }
+        if self.normalizer not in known:
+            raise ValueError(f"normalizer is one of {', '.join(known)}, not {self.normalizer!r}")
+        record = known[self.normalizer]
+        return [] if record is None else [record]
+
+    def prepare(self, discriminator: Discriminator) -> None:
+        """Applies the normalizers to a discriminator.
+
+        Raises:
+            ValueError: one cannot be applied, or there is a classification to train without a head for it, or a head
+                without its classification.
+        """
+        classifies = discriminator.config.get("head_type") == "auxiliary"
+        if classifies != (self.auxiliary_weight is not None):
+            raise ValueError("--discriminator.head_type auxiliary and --auxiliary_weight 1.0 belong together")
+        for record in self.normalizers():
+            discriminator.add_normalizer(**record)

@@ -19,8 +19,8 @@ from ..training import Trainer, TrainingConfig
 from .objective import ObjectiveConfig
 
 _CONFIGS = (TrainingConfig, DataConfig, ObjectiveConfig)
-# The images decide these, so they are no options of the networks.
-_FROM_IMAGES = {"sample_size", "in_channels"}
+# The images and the objective decide these, so they are no options of the networks.
+_DECIDED_ELSEWHERE = {"sample_size", "in_channels", "out_channels", "num_classes", "normalizers"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Recipe:
         for config in _CONFIGS:
             parser.add_class_arguments(config)
         for prefix, component in self.components.items():
-            parser.add_class_arguments(component, prefix, skip=_FROM_IMAGES)
+            parser.add_class_arguments(component, prefix, skip=_DECIDED_ELSEWHERE)
         parser.set_defaults({"output_dir": f"output/{self.name}-{preset}", **self.presets[preset]})
         return parser
 
@@ -112,6 +112,7 @@ class Recipe:
         arguments = {prefix: dict(options[prefix]) for prefix in self.components}
         try:
             generator, discriminator, task = self.build(images, arguments)
+            objective.prepare(discriminator)
         except ValueError as error:
             raise InputError(str(error)) from error
         loss, penalties = objective.build()

@@ -78,6 +78,8 @@ class TrainingConfig:
         discriminator_optimizer: optimizer of the discriminator.
         ema_decay: decay per step of the averaged generator, constant; None exports the trained weights themselves.
         ema_start: step before which the average just copies the generator.
+        standing_batches: for generators with BatchNorm: batches over which the statistics of the exported and sampled
+            generator are gathered anew (BigGAN takes 16); None keeps the running statistics.
         init_from: folder or Hub repository whose generator and discriminator the run starts from, with new
             optimizers; weights that do not fit are listed.
         resume: ``auto`` goes on from the newest complete checkpoint in output_dir, or starts; ``never`` wants an empty
@@ -108,6 +110,7 @@ class TrainingConfig:
     discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema_decay: float | None = 0.999
     ema_start: int = 0
+    standing_batches: int | None = None
     init_from: str | None = None
     resume: str = "auto"
     checkpoint_every: int = 1000
@@ -130,12 +133,14 @@ class TrainingConfig:
         "log_every",
         "trackers",
         "evaluate_samples",
+        "standing_batches",
     )
 
     def __post_init__(self) -> None:
         counts = (
             "max_steps", "batch_size", "generator_batch_size", "discriminator_steps", "gradient_accumulation_steps",
             "checkpoint_every", "keep_checkpoints", "sample_every", "sample_count", "log_every", "evaluate_samples",
+            "standing_batches",
         )  # fmt: skip
         for name in counts:
             value = getattr(self, name)

@@ -53,9 +53,8 @@ def seconds_per_step(
 
     def update_generator() -> None:
         with frozen(discriminator):
-            sum(
-                generator_terms(generator, discriminator, task, loss, task.draw(images, labels, rng)).values()
-            ).backward()
+            draw = task.draw(images, labels, rng)
+            sum(generator_terms(generator, discriminator, task, loss, draw, penalties).values()).backward()
 
     without = timed(lambda: update_discriminator([]))
     extra = sum(max(timed(lambda p=p: update_discriminator([p])) - without, 0.0) / p.interval for p in penalties)

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..losses import AdversarialLoss
+from ..losses import AdversarialLoss, flat_logits
 from .tasks import Draw
 
 Terms = dict[str, torch.Tensor]
@@ -59,6 +59,11 @@ class LazyPenalty:
         value = self.penalty(*args, **kwargs)
         return value * self.interval if self.multiply_by_interval else value
 
+    def generator_term(self, fake_logits: Any, **conditioning: Any) -> torch.Tensor | None:
+        """Its term in the generator's loss, at every update; None for most, which concern the discriminator alone."""
+        term = getattr(self.penalty, "generator_term", None)
+        return None if term is None else term(fake_logits, **conditioning)
+
 
 def discriminator_terms(
     generator: nn.Module,
@@ -85,6 +90,7 @@ def discriminator_terms(
     real_logits = discriminator(real, **draw.conditioning)
     fake_logits = discriminator(fake, **draw.conditioning)
     terms = {"discriminator_loss": loss.discriminator(real_logits, fake_logits)}
+    terms |= _domain(real_logits, fake_logits)
     if loss.alpha != 1:  # the value may be all L(0) / alpha; this is the part that moves
         excess = loss.excess_over_zero(real_logits, fake_logits)
         terms |= {f"{player}_loss_over_zero": value for player, value in excess.items()}
@@ -97,14 +103,35 @@ def discriminator_terms(
     return terms
 
 
+@torch.no_grad()
+def _domain(real_logits: Any, fake_logits: Any) -> Terms:
+    """The interval that the loss is evaluated on (Omega of Qin et al., 2020), for the logs."""
+    logits = torch.cat([flat_logits(real_logits), flat_logits(fake_logits)])
+    return {"logit_min": logits.min(), "logit_max": logits.max()}
+
+
 def generator_terms(
-    generator: nn.Module, discriminator: nn.Module, task: Task, loss: AdversarialLoss, draw: Draw
+    generator: nn.Module,
+    discriminator: nn.Module,
+    task: Task,
+    loss: AdversarialLoss,
+    draw: Draw,
+    penalties: Sequence[LazyPenalty] = (),
 ) -> Terms:
-    """The named terms of the generator's loss on one micro-batch."""
+    """The named terms of the generator's loss on one micro-batch.
+
+    Args:
+        penalties: those of the discriminator; some have a term for the generator, too.
+    """
     fake = task.generate(generator, draw)
     fake_logits = discriminator(fake, **draw.conditioning)
     real_logits = discriminator(draw.real, **draw.conditioning) if loss.uses_real_logits else None
-    return {"generator_loss": loss.generator(fake_logits, real_logits)}
+    terms = {"generator_loss": loss.generator(fake_logits, real_logits)}
+    for penalty in penalties:
+        term = penalty.generator_term(fake_logits, **draw.conditioning)
+        if term is not None:
+            terms[f"generator_{penalty.name}"] = term
+    return terms
 
 
 @contextmanager

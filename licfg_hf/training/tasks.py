@@ -11,9 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import InputError
 from ..pipelines.ddgan import DDGANPipeline, sample_ddgan
+from ..pipelines.gan import GANPipeline
 from ..schedulers import DDGANScheduler
 from .checkpoint import save_network
+
+_CHUNK = 256  # images per pass when sampling
 
 
 @dataclass(frozen=True)
@@ -39,29 +43,53 @@ def _image(output: Any) -> torch.Tensor:
 class GANTask:
     """A plain GAN: ``generator(latents)`` makes images, ``discriminator(images)`` judges them.
 
+    A conditional one is called ``generator(latents, class_labels)`` and ``discriminator(images, class_labels=...)``.
+    A generated image has the label of the real image beside it, so points between the two have one, too.
+
     Args:
         latent_dim: length of the latent vector, drawn from N(0, I).
+        num_classes: number of classes; None for an unconditional GAN, which does not see labels.
     """
 
     latent_dim: int
+    num_classes: int | None = None
 
     def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Draw:
-        """A micro-batch from images (batch, channels, height, width) in [-1, 1]."""
+        """A micro-batch from images (batch, channels, height, width) in [-1, 1] and their labels (batch,).
+
+        Raises:
+            InputError: the GAN is conditional and the images have no labels.
+        """
         latents = torch.randn(len(images), self.latent_dim, generator=rng, device=images.device)
-        return Draw(real=images, noise={"latents": latents})
+        if self.num_classes is None:
+            return Draw(real=images, noise={"latents": latents})
+        if labels is None:
+            raise InputError("a class-conditional GAN needs labels and the data has none: pass --label_column")
+        return Draw(images, {"class_labels": labels}, {"latents": latents})
 
     def generate(self, generator: nn.Module, draw: Draw) -> torch.Tensor:
         """The fake counterpart of ``draw.real``."""
-        return _image(generator(draw.noise["latents"]))
+        return self._call(generator, draw.noise["latents"], draw.conditioning.get("class_labels"))
+
+    @staticmethod
+    def _call(generator: nn.Module, latents: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        return _image(generator(latents) if labels is None else generator(latents, labels))
 
     def sample(
         self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
     ) -> torch.Tensor:
-        """Finished images (count, channels, height, width) in [-1, 1]."""
-        return _image(generator(torch.randn(count, self.latent_dim, generator=rng, device=rng.device)))
+        """Finished images (count, channels, height, width) in [-1, 1]; the classes in turn, chunk by chunk."""
+        latents = torch.randn(count, self.latent_dim, generator=rng, device=rng.device)
+        labels = None if self.num_classes is None else torch.arange(count, device=rng.device) % self.num_classes
+        parts = [None] * len(latents.split(_CHUNK)) if labels is None else labels.split(_CHUNK)
+        chunks = zip(latents.split(_CHUNK), parts, strict=True)
+        return torch.cat([self._call(generator, chunk, part) for chunk, part in chunks])
 
     def export(self, generator: nn.Module, folder: Path) -> str | None:
-        """Writes the generator to ``folder/model``; there is no pipeline class for it."""
+        """Writes a pipeline folder and returns the pipeline's class; None if diffusers cannot save the generator."""
+        if hasattr(generator, "save_pretrained") and hasattr(generator, "latent_dim"):
+            GANPipeline(model=generator).save_pretrained(folder)
+            return GANPipeline.__name__
         save_network(generator, folder / "model")
         return None
 

@@ -5,7 +5,8 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
 from importlib.metadata import version
@@ -41,6 +42,7 @@ from .estimate import seconds_per_step
 from .interrupts import StopSignals
 from .progress import Progress, duration
 from .run_folder import claim_folder
+from .settling import settled
 from .steps import LazyPenalty, Task, Terms, discriminator_terms, frozen, generator_terms, optimize
 from .term_log import TermLog
 from .tracking import drop_lines_after, make_trackers
@@ -53,7 +55,7 @@ _OPTIMIZERS = {
     "sgd": torch.optim.SGD,
 }
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "accelerate", "datasets", "numpy")
-_PURPOSES = ("training", "samples", "evaluation")
+_PURPOSES = ("training", "samples", "evaluation", "standing")
 _LONG_RUN_SECONDS = 24 * 3600
 _FEWEST_EVALUATED = 4  # nearest neighbours with k = 3 need that many
 
@@ -318,7 +320,7 @@ class Trainer:
                     self._train_step(images)
                     self.step += 1
                     self._after_step()
-        except TrainingDiverged as error:
+        except (TrainingDiverged, OverflowError) as error:
             raise TrainingDiverged(f"{error}; {self._last_checkpoint()}. Try a lower learning rate") from error
         finally:
             self.progress.close()
@@ -375,7 +377,9 @@ class Trainer:
     def _update_generator(self, pixels: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Terms:
         def terms_of(images: torch.Tensor, labels: torch.Tensor | None) -> Terms:
             draw = self.task.draw(images, labels, rng)
-            return generator_terms(self.prepared_generator, self.discriminator, self.task, self.loss, draw)
+            return generator_terms(
+                self.prepared_generator, self.discriminator, self.task, self.loss, draw, self.penalties
+            )
 
         parts = self._micro_batches(pixels, labels, self.generator_micro_batch_size, rng)
         with frozen(self.discriminator):
@@ -398,16 +402,21 @@ class Trainer:
         if not (save or sample or log or self.device.type == "cpu"):
             return
         stop = self.terms.read(self.signals.received or 0)
+        # The log goes first: a resumed run drops lines past its checkpoint, but cannot make up lost ones.
+        if log:
+            self._or_warn(self._log)
         saved = self._save() if save or stop else False
-        try:
-            if log:
-                self._log()
-            if sample:
-                self._save_samples()
-        except OSError as error:
-            self.progress.say(f"WARNING: could not write at step {self.step}: {error}")
+        if sample:
+            self._or_warn(self._save_samples)
         if stop:
             raise TrainingInterrupted(self._stopped(saved), 128 + stop)
+
+    def _or_warn(self, write: Callable[[], None]) -> None:
+        """Writes what the run can do without; a full disk is only reported."""
+        try:
+            write()
+        except OSError as error:
+            self.progress.say(f"WARNING: could not write at step {self.step}: {error}")
 
     def _stopped(self, saved: bool) -> str:
         where = f"stopped at step {self.step} of {self.config.max_steps}"
@@ -435,14 +444,17 @@ class Trainer:
 
         The same randomness at every call, so that pictures can be compared over the run.
         """
-        network = self.final_generator
-        was_training = network.training
-        network.eval()
-        images = self.task.sample(
-            network, count, self.images.shape, random_generator(self.device, self.config.seed, purpose)
-        )
-        network.train(was_training)
-        return images.float().cpu()
+        rng = random_generator(self.device, self.config.seed, purpose)
+        with self._settled_generator() as network:
+            return self.task.sample(network, count, self.images.shape, rng).float().cpu()
+
+    def _settled_generator(self) -> AbstractContextManager[nn.Module]:
+        rng = random_generator(self.device, self.config.seed, "standing")
+
+        def draw(network: nn.Module) -> None:
+            self.task.sample(network, self.generator_micro_batch_size, self.images.shape, rng)
+
+        return settled(self.final_generator, draw, self.config.standing_batches)
 
     def _sample_grid(self) -> Image.Image:
         count = self.config.sample_count
@@ -491,7 +503,8 @@ class Trainer:
     def _export(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        pipeline = self.task.export(self.final_generator.eval(), self.folder)
+        with self._settled_generator() as network:
+            pipeline = self.task.export(network, self.folder)
         save_network(self.discriminator.eval(), self.folder / "discriminator")
         save_image(self._sample_grid(), self.folder / "samples.png")
         facts = {"identity": self.identity, **self._facts(), "step": self.step, "results": self._evaluate()}

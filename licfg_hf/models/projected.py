@@ -1,0 +1,215 @@
+"""Projected GANs (Sauer et al., NeurIPS 2021): a critic on the features of a frozen, pretrained image network."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from ..consistency import DifferentiableAugmentation
+from ..heads.multiscale import FeatureMixing, MultiScaleHead
+from ..heads.vector import HeadName
+from .biggan import SPECTRAL
+from .discriminator import Discriminator, normalizes_output
+from .frozen import KeepsPartsFrozen
+from .outputs import DiscriminatorOutput
+
+Policy = Literal["color", "translation", "cutout"]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _import_timm() -> ModuleType:
+    try:
+        import timm
+    except Exception as error:  # a torchvision built for another torch raises RuntimeError
+        raise ValueError(
+            f"a projected discriminator needs timm, which cannot be imported ({_first_line(error)}): "
+            "pip install 'licfg_hf[timm]', with the torchvision that belongs to the installed torch"
+        ) from error
+    return timm
+
+
+@contextmanager
+def _plain_attention(timm: ModuleType) -> Iterator[None]:
+    """timm builds attention of plain matrix products, which differentiates twice; the fused one does not."""
+    layers = timm.layers
+    usual, experimental = layers.use_fused_attn(), layers.use_fused_attn(experimental=True)
+    layers.set_fused_attn(False)
+    try:
+        yield
+    finally:
+        layers.set_fused_attn(usual, experimental)
+
+
+class _Augmentation(nn.Module):
+    """Differentiable augmentation in train mode, drawn from torch's global generator."""
+
+    def __init__(self, policy: Sequence[Policy]):
+        super().__init__()
+        self.augment = DifferentiableAugmentation(tuple(policy))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.augment(images) if self.training else images
+
+
+class ProjectedDiscriminator(KeepsPartsFrozen, Discriminator):
+    """Images -> logits, by a multi-scale head on the mixed features of a frozen timm network.
+
+    The network and the mixing are never trained and always in eval mode, also their BatchNorm; gradients flow through
+    them to the images, twice. A new discriminator has random weights in both: ``load_backbone`` brings the pretrained
+    ones, and saved discriminators hold their own, so that ``from_pretrained`` downloads nothing else.
+
+    Normalizers of weights act on the head alone: k bounds the head as a function of the mixed features, while the
+    features' own slope is what the frozen network has.
+
+    The defaults are those of the public code where it has the same parts; the head differs (``MultiScaleHead``: one
+    value per sample, no BatchNorm), and images are brought to the mean and deviation that the backbone was trained
+    with, which are 1/2 and 1/2 for the default one, so that there nothing changes.
+
+    Args:
+        in_channels: colour channels of the images; one is repeated to three.
+        backbone: name of a timm model with ``features_only``.
+        out_indices: its feature levels that are judged, from the finest to the coarsest.
+        backbone_size: height and width in pixels that images are resized to; None keeps theirs.
+        backbone_arguments: further arguments of ``timm.create_model``, such as ``{"img_size": 64}`` for a ViT.
+        mixing_channels: of the finest mixed level; each coarser one has twice as many.
+        num_classes: number of classes, for conditional heads.
+        head_type: ``linear``, ``projection`` or ``auxiliary``; None takes ``projection`` where there are classes.
+        augmentation: policies of ``DifferentiableAugmentation`` that images go through in train mode. Each pass draws
+            anew, so with a penalty that compares passes (``finite_difference``, ``tangent``, adversarial) leave it
+            empty.
+        normalizers: see ``Discriminator``; spectral normalization, as published, by default.
+
+    Raises:
+        ValueError: timm is not there or cannot build such a network, or another argument is outside its range.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 3,
+        backbone: str = "tf_efficientnet_lite0",
+        out_indices: tuple[int, ...] = (1, 2, 3, 4),
+        backbone_size: int | None = 224,
+        backbone_arguments: dict[str, Any] | None = None,
+        mixing_channels: int = 64,
+        num_classes: int | None = None,
+        head_type: HeadName | None = None,
+        augmentation: tuple[Policy, ...] = ("color", "translation", "cutout"),
+        normalizers: tuple[dict[str, Any], ...] = SPECTRAL,
+    ):
+        super().__init__()
+        if in_channels not in (1, 3):
+            raise ValueError(f"a timm network sees 3 channels, made of 1 or 3, not of {in_channels}")
+        self.augment = _Augmentation(augmentation)
+        self.trunk = self._build_trunk(pretrained=False)
+        for name in ("mean", "std"):
+            values = torch.tensor(self.trunk.pretrained_cfg[name], dtype=torch.float32)
+            self.register_buffer(name, values.view(1, -1, 1, 1))
+        self.mixing = FeatureMixing(self.trunk.feature_info.channels(), mixing_channels)
+        reductions = self.trunk.feature_info.reduction()
+        halvings = [round(math.log2(max(reductions) / reduction)) for reduction in reductions]
+        self.head = MultiScaleHead(self.mixing.channels, num_classes, head_type, halvings)
+        self.requires_grad_(True)
+        self.train()
+        self.add_normalizers(normalizers)
+
+    @property
+    def frozen_parts(self) -> list[nn.Module]:
+        return [self.trunk, self.mixing]
+
+    def _build_trunk(self, pretrained: bool) -> nn.Module:
+        timm = _import_timm()
+        config = self.config
+        with _plain_attention(timm):
+            try:
+                return timm.create_model(
+                    config["backbone"],
+                    pretrained=pretrained,
+                    features_only=True,
+                    out_indices=tuple(config["out_indices"]),
+                    **(config["backbone_arguments"] or {}),
+                )
+            except Exception as error:  # timm raises whatever the network's own code does
+                what = "load the weights of" if pretrained else "build"
+                raise ValueError(f"timm cannot {what} {config['backbone']!r}: {_first_line(error)}") from error
+
+    def load_backbone(self, weights: str | Path = "timm") -> list[str]:
+        """Puts pretrained weights into the frozen network.
+
+        Args:
+            weights: ``timm`` downloads what timm names for this network (or takes it from the cache); else a
+                safetensors or PyTorch file of the same network, with or without its classifier.
+
+        Returns:
+            The names of what the file holds and the features do not need, such as the classifier.
+
+        Raises:
+            ValueError: they cannot be downloaded or read, or one is missing or misshaped; then none is loaded.
+        """
+        if str(weights) == "timm":
+            self.trunk.load_state_dict(self._build_trunk(pretrained=True).state_dict())
+            return []
+        stored = {_plain(name): (name, value) for name, value in _read_weights(Path(weights)).items()}
+        state, misfits = {}, []
+        for name, own in self.trunk.state_dict().items():
+            found, value = stored.pop(_plain(name), (name, None))
+            if value is None and name.endswith("num_batches_tracked"):
+                value = own  # not used in eval mode, and many files leave it out
+            if value is None:
+                misfits.append(f"{name} is missing")
+            elif value.shape != own.shape:
+                misfits.append(f"{found} is {tuple(value.shape)}, here {tuple(own.shape)}")
+            state[name] = value
+        if misfits:
+            more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
+            raise ValueError(
+                f"{weights} does not fit {self.config['backbone']}: {', '.join(misfits[:3])}{more}; nothing was loaded"
+            )
+        self.trunk.load_state_dict(state)
+        return [name for name, _ in stored.values()]
+
+    @normalizes_output
+    def forward(
+        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
+    ) -> DiscriminatorOutput | tuple:
+        """Images (batch, channels, height, width) in [-1, 1] -> logits (batch, 1).
+
+        Args:
+            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
+
+        Raises:
+            ValueError: the head needs labels and there are none.
+        """
+        images = self.augment(images)
+        size = self.config["backbone_size"]
+        if size is not None:
+            images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+        if images.shape[1] == 1:
+            images = images.expand(-1, 3, -1, -1)
+        images = ((images + 1) / 2 - self.mean) / self.std
+        output = DiscriminatorOutput(*self.head(self.mixing(self.trunk(images)), class_labels))
+        return output if return_dict else output.to_tuple()
+
+
+def _plain(name: str) -> str:
+    """A weight's name without what timm's feature networks change in it: a prefix, and dots in the upper levels."""
+    return name.removeprefix("model.").replace(".", "_")
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise ValueError(f"no file {path}; pass a safetensors or PyTorch file, or timm to download")
+    try:
+        return _import_timm().models.load_state_dict(str(path))
+    except Exception as error:  # unpickling, zip, safetensors and key errors
+        raise ValueError(f"{path} cannot be read: {_first_line(error)}") from error

@@ -1,0 +1,236 @@
+"""Sampling of one-pass generators: BigGAN, BigGAN-deep, SNGAN, DCGAN."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from diffusers import ImagePipelineOutput, ModelMixin
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+
+# Also lets from_pretrained find these classes: diffusers only looks at imported modules.
+from ..models import BigGANDeepGenerator, BigGANGenerator, DCGANGenerator, SNGANGenerator  # noqa: F401
+from .base import HubPipeline, RandomGenerators, finish, image_grid, require_request
+
+Labels = int | Sequence[int] | torch.Tensor
+
+_TRUNCATED_AT = 2.0  # standard deviations at which BigGAN cuts the normal distribution
+
+
+def truncated(noise: torch.Tensor, truncation: float) -> torch.Tensor:
+    """Turns N(0, 1) noise into truncation * N(0, 1) cut at two standard deviations (BigGAN's truncation trick).
+
+    By the inverse of the distribution function, so that one number gives one number, whatever its neighbours are.
+    """
+    uniform = torch.special.ndtr(noise.double())
+    low = float(torch.special.ndtr(torch.tensor(-_TRUNCATED_AT, dtype=torch.float64)))
+    cut = torch.special.ndtri(low + (1 - 2 * low) * uniform)
+    return (truncation * cut).to(noise.dtype)
+
+
+def spherical(first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tensor:
+    """``steps`` points on the arc from one latent (dim,) to another, ends included: (steps, dim).
+
+    The lengths are interpolated linearly, so normal latents stay as long as normal latents are.
+    """
+    lengths = torch.linalg.vector_norm(first), torch.linalg.vector_norm(last)
+    one, other = first / lengths[0].clamp(min=1e-12), last / lengths[1].clamp(min=1e-12)
+    angle = torch.arccos(torch.dot(one, other).clamp(-1, 1))
+    share = torch.linspace(0, 1, steps, device=first.device, dtype=first.dtype)[:, None]
+    if angle < 1e-4 or angle > math.pi - 1e-4:  # no arc to speak of, or no unique one
+        return first + share * (last - first)
+    directions = (torch.sin((1 - share) * angle) * one + torch.sin(share * angle) * other) / torch.sin(angle)
+    return directions * (lengths[0] + share * (lengths[1] - lengths[0]))
+
+
+class GANPipeline(HubPipeline):
+    """Images from a generator in one pass: unconditional or by class.
+
+    Args:
+        model: the generator, called as ``model(latents)`` or ``model(latents, class_labels)``.
+    """
+
+    model_cpu_offload_seq = "model"
+
+    def __init__(self, model: ModelMixin):
+        super().__init__()
+        self.register_modules(model=model)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, or None for an unconditional generator."""
+        return self.model.config.get("num_classes")
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        class_labels: Labels | None = None,
+        truncation: float | None = None,
+        batch_size: int | None = None,
+        generator: RandomGenerators = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        chunk_size: int = 64,
+        latents: torch.Tensor | None = None,
+    ) -> ImagePipelineOutput | tuple:
+        """Draws images.
+
+        Args:
+            class_labels: the classes: one for all, or a list that is repeated until there are ``batch_size``; None
+                draws them at random. Only for conditional generators.
+            truncation: in (0, 1]: latents come from a normal distribution that is cut at two standard deviations and
+                multiplied by it: less variety, more typical images. None draws from N(0, 1); generators with a
+                truncation table then use 1.
+            batch_size: how many images; None means as many as there are class labels (or latents), at least one.
+            generator: makes the pictures reproducible; one generator, or one per image.
+            output_type: ``pil`` (list of 8-bit images), ``np`` (array (batch, height, width, channels)) or ``pt``
+                (tensor (batch, channels, height, width)); arrays and tensors are in [0, 1], as in diffusers.
+            return_dict: False returns ``(images,)``.
+            chunk_size: images per pass through the network; lower it where memory is short, the pictures stay.
+            latents: (batch, latent_dim) used as they are, instead of drawn ones.
+
+        Raises:
+            ValueError: an argument is outside its range, or labels do not fit the generator.
+        """
+        labels = self._labels(class_labels)
+        if batch_size is None:
+            batch_size = len(latents) if latents is not None else len(labels) if labels is not None else 1
+        require_request(batch_size, chunk_size, output_type, generator)
+        if latents is None:
+            latents = self._latents(batch_size, truncation, generator)
+        elif latents.shape != (batch_size, self.model.latent_dim):
+            raise ValueError(f"latents are ({batch_size}, {self.model.latent_dim}), not {tuple(latents.shape)}")
+        labels = self._fill(labels, batch_size, generator)
+        images = self.draw(latents, labels, truncation, chunk_size)
+        self.maybe_free_model_hooks()
+        return finish(images, output_type, return_dict)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        latents: torch.Tensor,
+        class_labels: torch.Tensor | None,
+        truncation: float | None = None,
+        chunk_size: int = 64,
+    ) -> torch.Tensor:
+        """Images (batch, channels, height, width) in [-1, 1] of given latents, on their device, chunk by chunk.
+
+        Args:
+            latents: (batch, latent_dim), already truncated.
+            class_labels: int64 (batch,), float (batch, classes) or None.
+            truncation: selects the statistics of generators with a truncation table; others do not use it.
+        """
+        latents = latents.to(self._execution_device, self.model.dtype)
+        options = {"truncation": truncation or 1.0} if self._has_table else {}
+        parts = [None] * len(latents.split(chunk_size))
+        if class_labels is not None:
+            parts = class_labels.to(latents.device).split(chunk_size)
+        chunks = zip(latents.split(chunk_size), parts, strict=True)
+        return torch.cat([self.model(*_present(chunk, part), **options).sample for chunk, part in chunks])
+
+    @property
+    def _has_table(self) -> bool:
+        return self.model.config.get("variant") == "truncation_table"
+
+    def _latents(self, count: int, truncation: float | None, generator: RandomGenerators) -> torch.Tensor:
+        if truncation is not None and not 0 < truncation <= 1:
+            raise ValueError(f"truncation is in (0, 1], not {truncation}")
+        shape = (count, self.model.latent_dim)
+        noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
+        if truncation is None and not self._has_table:
+            return noise
+        return truncated(noise, truncation or 1.0)
+
+    def _labels(self, class_labels: Labels | None) -> torch.Tensor | None:
+        """The labels as given, int64 (n,), checked."""
+        if class_labels is None:
+            return None
+        if self.num_classes is None:
+            raise ValueError(f"{type(self.model).__name__} is unconditional and takes no class_labels")
+        labels = torch.as_tensor(class_labels)
+        if labels.is_floating_point() or labels.dtype == torch.bool or labels.ndim > 1 or labels.numel() == 0:
+            raise ValueError(f"class_labels are whole numbers, one or a list of them, not {class_labels!r}")
+        labels = labels.long().reshape(-1)
+        if labels.min() < 0 or labels.max() >= self.num_classes:
+            raise ValueError(f"class_labels are in 0 .. {self.num_classes - 1}, not {labels.tolist()}")
+        return labels
+
+    def _fill(self, labels: torch.Tensor | None, count: int, generator: RandomGenerators) -> torch.Tensor | None:
+        """As many labels as images: repeated, or drawn where none are given."""
+        if self.num_classes is None:
+            return None
+        if labels is None:
+            noise = randn_tensor((count, 1), generator=generator, device=self._execution_device, dtype=torch.float32)
+            return (torch.special.ndtr(noise.double()) * self.num_classes).long().clamp(max=self.num_classes - 1)[:, 0]
+        if len(labels) > count:
+            raise ValueError(f"{len(labels)} class_labels do not fit a batch_size of {count}")
+        return labels.repeat(-(-count // len(labels)))[:count]
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        rows: int = 4,
+        steps: int = 8,
+        class_labels: Sequence[int] | None = None,
+        truncation: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Image.Image:
+        """A picture of paths between latents: each row goes from one random latent to another along an arc.
+
+        Args:
+            rows: paths.
+            steps: images on a path, ends included.
+            class_labels: (from, to): the class changes along the path, too; one label keeps it; None draws one class
+                for each row.
+            truncation: as in the call.
+            generator: makes the picture reproducible.
+
+        Raises:
+            ValueError: an argument is outside its range, or labels do not fit the generator.
+        """
+        if rows < 1 or steps < 2:
+            raise ValueError(f"rows is at least 1 and steps at least 2, not {rows} and {steps}")
+        labels = self._labels(class_labels)
+        if labels is not None and len(labels) > 2:
+            raise ValueError(f"class_labels of an interpolation are one or two, not {len(labels)}")
+        ends = self._latents(2 * rows, truncation, generator)
+        latents = torch.cat([spherical(ends[2 * row], ends[2 * row + 1], steps) for row in range(rows)])
+        mixtures = None
+        if self.num_classes is not None:
+            own = self._fill(labels[:1] if labels is not None else None, rows, generator).to(latents.device)
+            last = own if labels is None else labels[-1:].to(latents.device).expand(rows)
+            one_hot = torch.nn.functional.one_hot(torch.stack([own, last]), self.num_classes).to(latents.dtype)
+            share = torch.linspace(0, 1, steps, device=latents.device)[None, :, None]
+            mixtures = torch.lerp(one_hot[0][:, None], one_hot[1][:, None], share).flatten(0, 1)
+        return image_grid(self.draw(latents, mixtures, truncation), columns=steps)
+
+    @torch.no_grad()
+    def class_sweep(
+        self,
+        class_labels: Sequence[int] | None = None,
+        columns: int = 8,
+        truncation: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Image.Image:
+        """A picture of classes: one per row, and in each column the same latent.
+
+        Args:
+            class_labels: the rows; None takes the first ten classes.
+            columns: latents.
+            truncation: as in the call.
+            generator: makes the picture reproducible.
+
+        Raises:
+            ValueError: the generator is unconditional, or an argument is outside its range.
+        """
+        if self.num_classes is None:
+            raise ValueError(f"{type(self.model).__name__} is unconditional: it has no classes to sweep")
+        if columns < 1:
+            raise ValueError(f"columns is at least 1, not {columns}")
+        labels = self._labels(range(min(10, self.num_classes)) if class_labels is None else class_labels)
+        latents = self._latents(columns, truncation, generator).repeat(len(labels), 1)
+        return image_grid(self.draw(latents, labels.repeat_interleave(columns), truncation), columns=columns)
+
+
+def _present(*inputs: torch.Tensor | None) -> list[torch.Tensor]:
+    return [value for value in inputs if value is not None]

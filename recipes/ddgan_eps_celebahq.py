@@ -1,0 +1,6 @@
+"""DDGAN with the ε-centred gradient penalty on CelebA-HQ at 256 pixels."""
+
+from licfg_hf.recipes import main
+
+if __name__ == "__main__":
+    main("ddgan_eps_celebahq")

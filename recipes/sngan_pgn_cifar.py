@@ -1,0 +1,6 @@
+"""SNGAN with penalty gradient normalization on CIFAR-10."""
+
+from licfg_hf.recipes import main
+
+if __name__ == "__main__":
+    main("sngan_pgn_cifar")
