@@ -1,1 +1,67 @@
-"""Converters for checkpoints of other code bases: one file per format."""
+"""Checkpoints of other code bases as this library's networks: one file per format."""
+
+from importlib import import_module
+from pathlib import Path
+
+from ..errors import InputError
+from .formats import FORMATS
+
+__all__ = ["FORMATS", "convert"]
+
+
+def convert(source: str, input: Path, output: Path, config: Path | None = None) -> list[str]:
+    """Turns a foreign checkpoint into a folder for ``from_pretrained``.
+
+    A generator becomes a pipeline folder (its network in ``model/``, for DDGAN in ``unet/``), a discriminator a model
+    folder, a file with both a pipeline folder with ``discriminator/``. Which of them it is follows from the keys.
+
+    Args:
+        source: who wrote the checkpoint, one of ``FORMATS``.
+        input: the file, from ``torch.save`` or safetensors. No code in it is run.
+        output: new or empty folder.
+        config: JSON file with the reference's own options; needed where the keys do not tell the network.
+
+    Returns:
+        Lines that tell the user what was written and how it is loaded.
+
+    Raises:
+        InputError: the file cannot be read or does not fit; nothing is written then.
+    """
+    # Imported here, so that the command line can list the formats without waiting for PyTorch.
+    from .reading import read_checkpoint, read_options
+    from .writing import require_free, write
+
+    if source not in FORMATS:
+        raise InputError(f"there is no format {source!r}; there are: {', '.join(FORMATS)}")
+    input, output = Path(input), Path(output)
+    require_free(output)
+    options = None if config is None else read_options(Path(config))
+    reader = _reader(source)
+    checkpoint = read_checkpoint(input, getattr(reader, "EXTRA_TYPES", ()))
+    known = {name: _reader(name).kind for name in FORMATS}
+    if not any(map(known[source], checkpoint.states.values())):
+        raise InputError(_unknown(source, input, checkpoint, known))
+    try:
+        networks = reader.convert(checkpoint, options)
+    except InputError as error:
+        raise InputError(f"{input} cannot be converted: {error}") from error
+    lines = write(networks, output, source, input)
+    if options is not None and networks.options is None:
+        lines.insert(1, "the config was not used: the keys tell the network")
+    return lines
+
+
+def _reader(source: str):
+    return import_module(f".{source.replace('-', '_')}", __name__)
+
+
+def _unknown(source: str, path: Path, checkpoint, known) -> str:
+    """Why a file is none of a format, and of which it seems to be."""
+    states = checkpoint.states.values()
+    others = [name for name in FORMATS if any(map(known[name], states))]
+    if others:
+        return f"{path} is no checkpoint of {source}: its keys are those of {others[0]}, so pass --from {others[0]}"
+    if not states:
+        return f"{path} holds no weights: there is no dictionary of tensors in it"
+    keys = [key for state in states for key in state]
+    return f"{path} is no checkpoint of {source}, nor of another format that is known; it has {keys[0]} and the like"

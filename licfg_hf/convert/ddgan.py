@@ -1,69 +1,99 @@
-"""Checkpoints of the public DDGAN implementation (NVlabs/denoising-diffusion-gan) -> this library's networks."""
+"""Checkpoints of NVlabs/denoising-diffusion-gan: netG_*.pth, content.pth and discriminators."""
 
-import re
+import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
+from ..errors import InputError
+from ..models import DDGANDiscriminator, DDGANGenerator
+from ..schedulers import DDGANScheduler
+from .mapping import Source, build, fill, torch_layer, weight_shape, within
+from .networks import ONLY_WEIGHTS, Networks
+from .reading import Checkpoint, Options, State, strip_prefix
+
+EXTRA_TYPES = (argparse.Namespace,)  # the training's arguments in content.pth
 _RESNET = {
-    "GroupNorm_0": "norm1",
-    "Conv_0": "conv1",
-    "Dense_0": "time_projection",
-    "GroupNorm_1": "norm2",
-    "Conv_1": "conv2",
-    "Conv_2": "shortcut",
+    "norm1.style": "GroupNorm_0.style",
+    "conv1": "Conv_0",
+    "time_projection": "Dense_0",
+    "norm2.style": "GroupNorm_1.style",
+    "conv2": "Conv_1",
+    "shortcut": "Conv_2",
 }
-_ATTENTION = {"GroupNorm_0": "norm", "NIN_0": "to_q", "NIN_1": "to_k", "NIN_2": "to_v", "NIN_3": "to_out"}
+_ATTENTION = {"norm": "GroupNorm_0", "to_q": "NIN_0", "to_k": "NIN_1", "to_v": "NIN_2", "to_out": "NIN_3"}
+_PYRAMID = {"conv": "Conv2d_0"}
+_LAYER = {"": ""}
 _DISCRIMINATOR = {
-    "t_embed.main": "time_mlp",
-    "start_conv": "conv_in",
-    "final_conv": "conv_out",
-    "end_linear": "linear_out",
+    **within("time_mlp", "t_embed.main", {"0": "0", "2": "2"}),
+    "conv_in": "start_conv",
+    "conv_out": "final_conv",
+    "linear_out": "end_linear",
 }
-_DISCRIMINATOR_BLOCK = {"conv1.0": "conv1", "conv2.0": "conv2", "dense_t1": "time_projection", "skip.0": "shortcut"}
+_DISCRIMINATOR_BLOCK = {"conv1": "conv1.0", "conv2": "conv2.0", "time_projection": "dense_t1", "shortcut": "skip.0"}
+
+
+def kind(state: State) -> str | None:
+    """``generator`` or ``discriminator``, by the keys; None for foreign ones."""
+    if any(key.startswith(("all_modules.", "z_transform.")) for key in state):
+        return "generator"
+    return "discriminator" if any(key.startswith(("start_conv.", "t_embed.")) for key in state) else None
 
 
 def generator_config(options: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of ``DDGANGenerator`` from the reference's options (the golden's ``config``, or its saved ``args``).
 
     Raises:
-        ValueError: an option asks for something that the published checkpoints do not use.
+        InputError: an option is missing, or asks for something that the published checkpoints do not use.
     """
-    fixed = {
-        "resblock_type": "biggan",
-        "progressive": "none",
-        "progressive_input": "residual",
-        "progressive_combine": "sum",
-        "embedding_type": "positional",
-        "fir": True,
-        "skip_rescale": True,
-        "conditional": True,
-        "centered": True,
-        "not_use_tanh": False,
-    }
-    for name, value in fixed.items():
-        if options.get(name, value) != value:
-            raise ValueError(f"only {name}={value!r} can be converted, this checkpoint has {options[name]!r}")
+    options = options if isinstance(options, Options) else Options(options)
+    options.require(
+        resblock_type="biggan",
+        progressive="none",
+        progressive_input="residual",
+        progressive_combine="sum",
+        embedding_type="positional",
+        fir=True,
+        fir_kernel=([1, 3, 3, 1], (1, 3, 3, 1)),
+        skip_rescale=True,
+        conditional=True,
+        centered=True,
+        not_use_tanh=False,
+    )
     return {
-        "sample_size": options["image_size"],
-        "in_channels": options["num_channels"],
-        "base_channels": options["num_channels_dae"],
-        "channel_multipliers": tuple(options["ch_mult"]),
-        "layers_per_block": options["num_res_blocks"],
-        "attention_resolutions": tuple(options["attn_resolutions"]),
-        "latent_dim": options["nz"],
-        "latent_embedding_dim": options["z_emb_dim"],
-        "latent_layers": options["n_mlp"],
-        "dropout": options.get("dropout", 0.0),
+        "sample_size": options.read("image_size", int),
+        "in_channels": options.read("num_channels", int),
+        "base_channels": options.read("num_channels_dae", int),
+        "channel_multipliers": tuple(options.sizes("ch_mult")),
+        "layers_per_block": options.read("num_res_blocks", int),
+        "attention_resolutions": tuple(options.sizes("attn_resolutions")),
+        "latent_dim": options.read("nz", int),
+        "latent_embedding_dim": options.read("z_emb_dim", int),
+        "latent_layers": options.read("n_mlp", int),
+        "dropout": options.read("dropout", float, 0.0),
     }
+
+
+def _scheduler(options: Options) -> DDGANScheduler:
+    """The diffusion; where an option is not there, the reference's default."""
+    try:
+        return DDGANScheduler(
+            num_train_timesteps=options.read("num_timesteps", int, 4),
+            beta_min=options.read("beta_min", float, 0.1),
+            beta_max=options.read("beta_max", float, 20.0),
+            schedule="geometric" if options.read("use_geometric", bool, False) else "vp",
+        )
+    except ValueError as error:
+        raise InputError(f"the diffusion in the config cannot be built: {error}") from error
 
 
 def _module_order(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, str]]]:
     """This library's module and its inner names, in the order of the reference's flat ``all_modules`` list."""
-    yield "time_mlp.0", {}
-    yield "time_mlp.2", {}
-    yield "conv_in", {}
+    yield "time_mlp.0", _LAYER
+    yield "time_mlp.2", _LAYER
+    yield "conv_in", _LAYER
     levels, layers = len(config["channel_multipliers"]), config["layers_per_block"]
     sizes = [config["sample_size"] // 2**level for level in range(levels)]
     for level in range(levels):
@@ -73,7 +103,7 @@ def _module_order(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
                 yield f"down_levels.{level}.attentions.{layer}", _ATTENTION
         if level < levels - 1:
             yield f"down_levels.{level}.downsampler", _RESNET
-            yield f"down_levels.{level}.pyramid", {"Conv2d_0": "conv"}
+            yield f"down_levels.{level}.pyramid", _PYRAMID
     yield "mid_resnet1", _RESNET
     yield "mid_attention", _ATTENTION
     yield "mid_resnet2", _RESNET
@@ -84,70 +114,118 @@ def _module_order(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
             yield f"up_levels.{index}.attention", _ATTENTION
         if level:
             yield f"up_levels.{index}.upsampler", _RESNET
-    yield "norm_out", {}
-    yield "conv_out", {}
+    yield "norm_out", _LAYER
+    yield "conv_out", _LAYER
 
 
-def _strip_data_parallel(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key.removeprefix("module."): value for key, value in state.items()}
+def _layer(layer: nn.Module, name: str) -> dict[str, Source]:
+    if not name.rpartition(".")[2].startswith("NIN_"):
+        return torch_layer(layer, name)
+    features_out, features_in = layer.weight.shape
+    return {
+        "weight": Source({f"{name}.W": (features_in, features_out)}, lambda weight: weight.T),
+        "bias": Source({f"{name}.b": (features_out,)}),
+    }
+
+
+def _generator(state: State, config: Mapping[str, Any]) -> DDGANGenerator:
+    generator = build(DDGANGenerator, **config)
+    names = {f"latent_mapping.{index}": f"z_transform.{index}" for index in range(len(generator.latent_mapping))}
+    for index, (module, inside) in enumerate(_module_order(config)):
+        names |= within(module, f"all_modules.{index}", inside)
+    return fill(generator, state, names, _layer)
 
 
 def convert_generator(state: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """State dict of ``DDGANGenerator(**config)`` from the reference's generator weights.
 
-    Keys that belong to no module are kept as they are, so that a strict ``load_state_dict`` names them.
-
     Args:
         state: the reference's state dict, with or without the ``module.`` prefix.
         config: arguments of ``DDGANGenerator`` (see ``generator_config``).
+
+    Raises:
+        InputError: the keys do not fit.
     """
-    modules = list(_module_order(config))
-    converted = {}
-    for key, value in _strip_data_parallel(state).items():
-        if match := re.fullmatch(r"z_transform\.(.+)", key):
-            converted[f"latent_mapping.{match[1]}"] = value
-        elif (match := re.fullmatch(r"all_modules\.(\d+)\.(.+)", key)) and int(match[1]) < len(modules):
-            module, names = modules[int(match[1])]
-            inner, _, rest = match[2].partition(".")
-            if re.fullmatch(r"NIN_\d", inner):
-                rest = {"W": "weight", "b": "bias"}[rest]
-                value = value.T.contiguous() if value.ndim == 2 else value  # stored (in, out), linear is (out, in)
-            parts = [module, names.get(inner, inner), rest]
-            converted[".".join(part for part in parts if part)] = value
-        else:
-            converted[key] = value
-    return converted
+    return _generator(strip_prefix(state), config).state_dict()
 
 
 def discriminator_config(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """Arguments of ``DDGANDiscriminator``, read off the shapes of the reference's weights.
 
     Raises:
-        ValueError: the keys are not those of a DDGAN discriminator.
+        InputError: the keys are not those of a DDGAN discriminator.
     """
-    state = _strip_data_parallel(state)
-    try:
-        start = state["start_conv.weight"]
-        time = state["t_embed.main.0.weight"]
-    except KeyError as error:
-        raise ValueError(f"not a DDGAN discriminator: key {error} is missing") from None
+    state = strip_prefix(state)
+    channels, images, *_ = weight_shape(state, "start_conv", 4)
     return {
-        "in_channels": start.shape[1] // 2,
-        "base_channels": start.shape[0] // 2,
-        "time_embedding_dim": time.shape[0],
-        "variant": "large" if "conv5.dense_t1.weight" in state else "small",
+        "in_channels": images // 2,
+        "base_channels": channels // 2,
+        "time_embedding_dim": weight_shape(state, "t_embed.main.0", 2)[0],
+        "variant": "large" if any(key.startswith("conv5.") for key in state) else "small",
     }
 
 
+def _discriminator(state: State) -> DDGANDiscriminator:
+    discriminator = build(DDGANDiscriminator, **discriminator_config(state))
+    names = dict(_DISCRIMINATOR)
+    for index in range(len(discriminator.blocks)):
+        names |= within(f"blocks.{index}", f"conv{index + 1}", _DISCRIMINATOR_BLOCK)
+    return fill(discriminator, state, names)
+
+
 def convert_discriminator(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """State dict of ``DDGANDiscriminator`` from the reference's discriminator weights (either variant)."""
-    converted = {}
-    for key, value in _strip_data_parallel(state).items():
-        module, _, leaf = key.rpartition(".")
-        if match := re.fullmatch(r"conv(\d+)\.(.+)", module):
-            module = f"blocks.{int(match[1]) - 1}.{_DISCRIMINATOR_BLOCK.get(match[2], match[2])}"
-        else:
-            for theirs, ours in _DISCRIMINATOR.items():
-                module = re.sub(rf"^{re.escape(theirs)}(?=\.|$)", ours, module)
-        converted[f"{module}.{leaf}"] = value
-    return converted
+    """State dict of ``DDGANDiscriminator`` from the reference's discriminator weights (either variant).
+
+    Raises:
+        InputError: the keys do not fit.
+    """
+    return _discriminator(strip_prefix(state)).state_dict()
+
+
+def _averages(content: Mapping[str, Any], state: State) -> State | None:
+    """The generator's averaged parameters, which its optimizer keeps in their order; None where it keeps none.
+
+    Raises:
+        InputError: the optimizer is not that of this generator.
+    """
+    optimizer = content.get("optimizerG")
+    slots = optimizer.get("state") if isinstance(optimizer, Mapping) else None
+    if not isinstance(slots, Mapping) or not all(isinstance(slot, Mapping) for slot in slots.values()):
+        return None
+    averages = {index: slot["ema"] for index, slot in slots.items() if "ema" in slot}
+    if not averages:
+        return None
+    if sorted(averages, key=str) != sorted(range(len(state)), key=str):
+        raise InputError(f"optimizerG averages {len(averages)} parameters, and netG_dict has {len(state)}")
+    return {key: averages[index] for index, key in enumerate(state)}
+
+
+def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
+    """The networks of a file, the averaged generator where there is one.
+
+    Raises:
+        InputError: an option is missing or cannot be honoured, or the keys do not fit.
+    """
+    networks = {kind(state): state for state in checkpoint.states.values() if kind(state)}
+    discriminator, state = networks.get("discriminator"), networks.get("generator")
+    critic = None if discriminator is None else _discriminator(discriminator)
+    if state is None:
+        return Networks(discriminator=critic)
+    content, weights = checkpoint.content, ONLY_WEIGHTS
+    if "" not in checkpoint.states:  # content.pth, the state of a training
+        arguments = content.get("args")
+        if options is None and isinstance(arguments, argparse.Namespace):
+            options = Options(vars(arguments))
+        averages = _averages(content, state)
+        weights = (
+            "trained weights (netG_dict); the file has no EMA" if averages is None else "EMA weights (optimizerG)"
+        )
+        state = state if averages is None else averages
+    if options is None:
+        raise InputError(
+            "it does not hold the network's options: pass --config FILE.json with the reference's image_size, "
+            "num_channels, num_channels_dae, ch_mult, num_res_blocks, attn_resolutions, nz, z_emb_dim, n_mlp, "
+            "num_timesteps, beta_min, beta_max and use_geometric"
+        )
+    generator = _generator(state, generator_config(options))
+    return Networks(generator, critic, _scheduler(options), weights, options.used)

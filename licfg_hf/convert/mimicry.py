@@ -1,0 +1,93 @@
+"""Checkpoints of kwotsin/mimicry: its SNGAN for 32, 48, 64 and 128 pixels."""
+
+from typing import Any
+
+from ..errors import InputError
+from ..models import SNGANDiscriminator, SNGANGenerator
+from .mapping import build, fill, indices, square_root, units, weight_shape, within
+from .networks import SPECTRAL, Networks
+from .reading import Checkpoint, Options, State
+
+_BLOCK = {"norm1": "b1", "norm2": "b2", "conv1": "c1", "conv2": "c2", "shortcut": "c_sc"}
+# (number of blocks, name of the last layer) -> image size, how many blocks halve it. The discriminators for 48 and 64
+# pixels have the same weights; only the last layer's name tells them apart.
+_DISCRIMINATORS = {(4, "l5"): (32, 2), (5, "l5"): (48, 4), (5, "l6"): (64, 5), (6, "l7"): (128, 5)}
+
+
+def kind(state: State) -> str | None:
+    """``generator`` or ``discriminator``, by the keys; None for foreign ones."""
+    if any(key.startswith("block1.c") for key in state):
+        return "discriminator"
+    return "generator" if any(key.startswith(("l1.", "block2.c1.")) for key in state) else None
+
+
+def _refuse_others(state: State) -> None:
+    marks = {
+        "cGAN-PD": any(".embed." in key or key.startswith("l_y.") for key in state),
+        "SAGAN": any(key.startswith("attn_block") for key in state),
+        "unnormalized": any(key.startswith("block1.") and key.endswith(".weight") for key in state),
+    }
+    for name, found in marks.items():
+        if found:
+            raise InputError(f"this is a {name} network of mimicry; of its networks only SNGAN can be converted")
+
+
+def _generator(state: State) -> SNGANGenerator:
+    blocks = indices(state, r"block(\d+)\.")
+    if not blocks:
+        raise InputError("it has no blocks")
+    channels = [weight_shape(state, f"block{blocks[0]}.c1", 4)[1]]
+    channels += [weight_shape(state, f"block{index}.c1", 4)[0] for index in blocks]
+    features, latent_dim = weight_shape(state, "l1", 2)
+    bottom = square_root(features // channels[0], "l1")
+    last = blocks[-1] + 1
+    generator = build(
+        SNGANGenerator,
+        sample_size=bottom * 2 ** len(blocks),
+        latent_dim=latent_dim,
+        upsample_mode="bilinear",
+        **units(channels),
+    )
+    names = {"linear_in": "l1", "norm_out": f"b{last}", "conv_out": f"c{last}"}
+    for index in range(len(blocks)):
+        names |= within(f"blocks.{index}", f"block{index + 2}", _BLOCK)
+    return fill(generator, state, names)
+
+
+def _discriminator(state: State) -> SNGANDiscriminator:
+    blocks = indices(state, r"block(\d+)\.")
+    last = [key.removesuffix(".bias") for key in state if key.startswith("l") and key.endswith(".bias")]
+    if len(last) != 1 or (len(blocks), last[0]) not in _DISCRIMINATORS:
+        known = ", ".join(f"{count} and {name}" for count, name in _DISCRIMINATORS)
+        raise InputError(
+            f"it has {len(blocks)} blocks and the last layers {last}; the SNGAN discriminators of mimicry have {known}"
+        )
+    size, halvings = _DISCRIMINATORS[len(blocks), last[0]]
+    options: dict[str, Any] = units([weight_shape(state, f"block{index}.c2", 4)[0] for index in blocks])
+    discriminator = build(
+        SNGANDiscriminator,
+        sample_size=size,
+        halvings=halvings,
+        wide=False,
+        pooling="sum",
+        activate_shortcut=True,
+        normalizers=SPECTRAL,
+        **options,
+    )
+    names = {"head.linear": last[0]}
+    for index in range(len(blocks)):
+        names |= within(f"blocks.{index}", f"block{index + 1}", _BLOCK)
+    return fill(discriminator, state, names)
+
+
+def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
+    """The network of a file; which one follows from the keys.
+
+    Raises:
+        InputError: it is no SNGAN, or the keys do not fit.
+    """
+    state = checkpoint.only(kind)
+    _refuse_others(state)
+    if kind(state) == "generator":
+        return Networks(generator=_generator(state))
+    return Networks(discriminator=_discriminator(state))

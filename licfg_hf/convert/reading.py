@@ -1,0 +1,204 @@
+"""Reads files of unknown origin: checkpoints of tensors and plain data, and the JSON with a network's options."""
+
+import json
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ..errors import InputError
+
+# Numbers that evaluation code leaves in checkpoints are plain data, whatever numpy wrote them.
+_NUMPY_NUMBERS = [
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "b1")),
+]
+_ZIP = b"PK\x03\x04"
+_LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[:-1]
+_PICKLE = b"\x80"
+_REQUIRED = object()
+
+
+class Options(dict[str, Any]):
+    """Options of a reference implementation, as its JSON or its ``args`` hold them.
+
+    Attributes:
+        used: those that were asked for, with their values.
+    """
+
+    def __init__(self, options: Mapping[str, Any]):
+        super().__init__(options)
+        self.used: dict[str, Any] = {}
+
+    def read(self, name: str, kind: type, default: Any = _REQUIRED) -> Any:
+        """One option.
+
+        Args:
+            kind: its type; a whole number serves as a float, a tuple as a list.
+            default: for options that need not be there.
+
+        Raises:
+            InputError: it is not there and has no default, or has another type.
+        """
+        if name not in self:
+            if default is _REQUIRED:
+                raise InputError(f"the config lacks {name}")
+            return default
+        value = self[name]
+        accepted = {float: (float, int), list: (list, tuple)}.get(kind, kind)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            raise InputError(f"{name} of the config is a {kind.__name__}, not {value!r}")
+        self.used[name] = value
+        return value
+
+    def sizes(self, name: str, default: Any = _REQUIRED) -> list[int]:
+        """An option that is a list of whole numbers from 1.
+
+        Raises:
+            InputError: as ``read``.
+        """
+        values = list(self.read(name, list, default))
+        if not all(isinstance(value, int) and value > 0 for value in values):
+            raise InputError(f"{name} of the config is a list of whole numbers from 1, not {values}")
+        return values
+
+    def require(self, **expected: Any) -> None:
+        """Refuses what cannot be converted: options that are there and have none of the expected values.
+
+        Args:
+            expected: name -> the only value that can be converted, or a tuple of such values.
+
+        Raises:
+            InputError: an option has another value.
+        """
+        for name, values in expected.items():
+            allowed = values if isinstance(values, tuple) else (values,)
+            if name not in self:
+                continue
+            if self[name] not in allowed:
+                only = " or ".join(map(repr, allowed))
+                raise InputError(f"only {name}={only} can be converted, the config has {self[name]!r}")
+            self.used[name] = self[name]
+
+
+def read_options(path: Path) -> Options:
+    """The options in a JSON file: the object itself, or what it has under ``config``.
+
+    Raises:
+        InputError: there is no such file, or it holds no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the config {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the config {path} is not JSON: {error}") from error
+    if isinstance(content, dict):
+        content = content.get("config", content)
+    if not isinstance(content, dict):
+        raise InputError(f"the config {path} is not a JSON object of options")
+    return Options(content)
+
+
+def read_checkpoint(path: Path, extra_types: tuple[type, ...] = ()) -> "Checkpoint":
+    """What a ``torch.save`` file, old or new, or a safetensors file holds. No code in it is run.
+
+    Args:
+        extra_types: classes that may be in the file beside tensors and plain data; they hold plain data themselves.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or it holds anything else.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name the checkpoint file in it")
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if not head:
+        raise InputError(f"{path} is empty")
+    if path.suffix == ".safetensors":
+        try:
+            return Checkpoint.of(load_file(path))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise InputError(f"{path} is truncated, damaged or no safetensors file") from error
+    try:
+        with torch.serialization.safe_globals([*_NUMPY_NUMBERS, *extra_types]):
+            return Checkpoint.of(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # a damaged or hostile file can raise anything
+        raise InputError(f"{path} {_reason(error, head)}") from error
+
+
+def _reason(error: Exception, head: bytes) -> str:
+    """Why ``torch.load`` refused a file."""
+    if found := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"holds {found[1]}: only tensors and plain data are read, because anything else can run code"
+    if "TorchScript" in str(error):
+        return "is a TorchScript program: only tensors and plain data are read, because anything else can run code"
+    if head.startswith((_ZIP, _LEGACY)):
+        return "is truncated or damaged"
+    if head.startswith(_PICKLE):
+        return "is a pickle of Python objects, as StyleGAN and R3GAN publish: reading it would run the code in it"
+    return "is no PyTorch checkpoint"
+
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        content: all of it.
+        states: the state dicts in it by their names, ``""`` for one that is the file itself, without the ``module.``
+            that DataParallel puts before the keys.
+    """
+
+    content: Any
+    states: dict[str, State]
+
+    @classmethod
+    def of(cls, content: Any) -> "Checkpoint":
+        """Finds the state dicts: values of the file, or else the file itself."""
+        if not isinstance(content, Mapping):
+            return cls(content, {})
+        states = {str(name): strip_prefix(value) for name, value in content.items() if _is_state(value)}
+        if not states and _is_state(content):
+            states = {"": strip_prefix(content)}
+        return cls(content, states)
+
+    def only(self, kind: Callable[[State], str | None]) -> State:
+        """The one state dict that a format knows.
+
+        Raises:
+            InputError: there are several.
+        """
+        names = [name for name, state in self.states.items() if kind(state)]
+        if len(names) > 1:
+            raise InputError(f"it holds several networks ({', '.join(names)}), which this format does not")
+        return self.states[names[0]]
+
+
+def _is_state(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and all(isinstance(key, str) for key in content)
+        and any(isinstance(value, torch.Tensor) for value in content.values())
+    )
+
+
+def strip_prefix(state: Mapping[str, Any]) -> State:
+    """A state dict without the ``module.`` before its keys, where the rest is no other key."""
+    plain = {key: key.removeprefix("module.") for key in state}
+    return {key if short != key and short in state else short: state[key] for key, short in plain.items()}

@@ -1,0 +1,164 @@
+"""Writes converted networks as a folder for ``from_pretrained``: all of it, or nothing."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from string import Template
+
+from torch import nn
+
+from ..errors import InputError
+from ..pipelines import DDGANPipeline, GANPipeline
+from .networks import Networks
+
+_CARD = Template("""\
+---
+library_name: licfg_hf
+license: other
+tags:
+- gan
+- licfg
+---
+
+# $title
+
+Converted from `$file`, a checkpoint of $source, by `licfg-hf convert`.
+
+## Use
+
+```python
+$code
+```
+
+(Run it in this folder, or put the folder's name in place of `"."`.)
+
+## What it is
+
+$facts
+
+## Where it comes from
+
+- File: `$file`, sha256 `$digest`.
+- Format: `$source`.
+- Options of the reference: $options
+- Licence: that of the original weights; converting them changes nothing about it.
+""")
+
+
+def require_free(folder: Path) -> None:
+    """Raises:
+    InputError: the output folder exists and is not an empty folder.
+    """
+    if folder.is_dir():
+        if any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty: name a new folder")
+    elif folder.exists() or folder.is_symlink():
+        raise InputError(f"{folder} is a file: name a new folder")
+
+
+def count(network: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _facts(networks: Networks) -> list[str]:
+    """One line for each network, and the notes."""
+    lines = []
+    if networks.generator is not None:
+        where = "model" if networks.scheduler is None else "unet"
+        lines.append(
+            f"generator: {type(networks.generator).__name__}, {count(networks.generator):,} parameters, "
+            f"{networks.generator_weights}, in {where}/"
+        )
+    if networks.scheduler is not None:
+        config = networks.scheduler.config
+        lines.append(
+            f"scheduler: DDGANScheduler, {config.num_train_timesteps} steps, {config.schedule}, "
+            f"beta {config.beta_min} to {config.beta_max}, in scheduler/"
+        )
+    if networks.discriminator is not None:
+        where = "this folder" if networks.generator is None else "discriminator/"
+        lines.append(
+            f"discriminator: {type(networks.discriminator).__name__}, {count(networks.discriminator):,} parameters, "
+            f"in {where}"
+        )
+    return [*lines, *networks.notes]
+
+
+def _code(networks: Networks, folder: str) -> list[str]:
+    """How to load the folder, in Python."""
+    place, classes, lines = json.dumps(folder), [], []
+    if networks.generator is not None:
+        pipeline = "GANPipeline" if networks.scheduler is None else "DDGANPipeline"
+        table = networks.generator.config.get("variant") == "truncation_table"
+        arguments = "batch_size=4, truncation=0.4" if table else "batch_size=4"
+        classes.append(pipeline)
+        lines += [f"pipeline = {pipeline}.from_pretrained({place})", f"images = pipeline({arguments}).images"]
+    if networks.discriminator is not None:
+        name = type(networks.discriminator).__name__
+        subfolder = "" if networks.generator is None else ', subfolder="discriminator"'
+        classes.append(name)
+        lines.append(f"discriminator = {name}.from_pretrained({place}{subfolder})")
+    return [f"from licfg_hf import {', '.join(classes)}", *lines]
+
+
+def _save(networks: Networks, folder: Path) -> None:
+    if networks.generator is None:
+        networks.discriminator.save_pretrained(folder)
+        return
+    if networks.scheduler is None:
+        GANPipeline(model=networks.generator).save_pretrained(folder)
+    else:
+        DDGANPipeline(unet=networks.generator, scheduler=networks.scheduler).save_pretrained(folder)
+    if networks.discriminator is not None:
+        networks.discriminator.save_pretrained(folder / "discriminator")
+
+
+def _card(networks: Networks, source: str, file: Path) -> str:
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    named = networks.generator if networks.generator is not None else networks.discriminator
+    config = "none needed, the weights tell the network."
+    if networks.options is not None:
+        config = f"\n\n```json\n{json.dumps(dict(networks.options), indent=2)}\n```\n"
+    return _CARD.substitute(
+        title=f"{type(named).__name__} from {source}",
+        source=source,
+        file=file.name,
+        code="\n".join(_code(networks, ".")),
+        facts="\n".join(f"- {line[0].upper()}{line[1:]}" for line in _facts(networks)),
+        digest=digest,
+        options=config,
+    )
+
+
+def write(networks: Networks, folder: Path, source: str, file: Path) -> list[str]:
+    """Writes the folder beside its name and renames it, so that it is whole or not there.
+
+    Args:
+        source: name of the format.
+        file: the checkpoint.
+
+    Returns:
+        Lines that say what lies where and how it is loaded.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    place = folder.absolute()
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        _save(networks, partial)
+        (partial / "README.md").write_text(_card(networks, source, file), encoding="utf-8")
+        if place.is_dir():
+            place.rmdir()
+        partial.rename(place)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    code = [f"    {line}" for line in _code(networks, str(folder))]
+    return [f"{file.name} ({source}) is now in {folder}", *_facts(networks), "load it:", *code]
