@@ -69,9 +69,8 @@ def _draw(pipeline: "HubPipeline", arguments: argparse.Namespace) -> "Image":
     generator = torch.Generator().manual_seed(arguments.seed)
     given = {"class_labels": arguments.class_labels, "truncation": arguments.truncation}
     options = {name: value for name, value in given.items() if value is not None}
-    if arguments.picture != "grid" or options:
-        if not isinstance(pipeline, GANPipeline):
-            raise InputError(f"{type(pipeline).__name__} has neither classes, truncation nor latents to interpolate")
+    if (arguments.picture != "grid" or options) and not isinstance(pipeline, GANPipeline):
+        raise InputError(f"{type(pipeline).__name__} has neither classes, truncation nor latents to interpolate")
     if arguments.picture == "interpolation":
         return pipeline.interpolate(generator=generator, **options)
     if arguments.picture == "classes":

@@ -35,7 +35,7 @@ _RESNET_SIZES = {(4, 2): 32, (4, 4): 48, (6, 5): 128, (7, 6): 256}
 
 
 def kind(state: State) -> str | None:
-    """Which network it is, by the keys: ``cnn generator``, ``biggan discriminator`` and so on; None for foreign ones."""
+    """Which network it is, by the keys: ``cnn generator``, ``biggan discriminator`` and so on; None for others."""
 
     def has(*beginnings: str) -> bool:
         return any(key.startswith(beginnings) for key in state)
@@ -106,8 +106,8 @@ def _residual_trunk(state: State, prefix: str) -> tuple[dict[str, Any], dict[str
     if (len(blocks), len(halving)) not in _RESNET_SIZES:
         known = ", ".join(f"{count} and {halvings}" for count, halvings in _RESNET_SIZES)
         raise InputError(
-            f"it has {len(blocks)} blocks, {len(halving)} of them with a shortcut; the discriminators of GNGAN-PyTorch "
-            f"have {known}"
+            f"it has {len(blocks)} blocks, {len(halving)} of them with a shortcut; the discriminators of "
+            f"GNGAN-PyTorch have {known}"
         )
     names = {}
     for index, place in enumerate(blocks):

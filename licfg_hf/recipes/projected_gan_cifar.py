@@ -93,9 +93,9 @@ RECIPE = Recipe(
   author={Sauer, Axel and Chitta, Kashyap and M{\\"u}ller, Jens and Geiger, Andreas},
   booktitle={Advances in Neural Information Processing Systems}, year={2021}}""",
         "notes": [
-            "The paper's generator is FastGAN's; this one is SNGAN's ResNet. The paper sums the loss over the positions "
-            "of each level's logits and its critics have BatchNorm; here each level gives one value, the mean over the "
-            "levels is the critic's, and there is no BatchNorm, so that penalties are per sample.",
+            "The paper's generator is FastGAN's; this one is SNGAN's ResNet. The paper sums the loss over the "
+            "positions of each level's logits and its critics have BatchNorm; here each level gives one value, the "
+            "mean over the levels is the critic's, and there is no BatchNorm, so that penalties are per sample.",
             "Where the setting `backbone.weights` is `random`, as in the quickstart, the discriminator's backbone was "
             "never trained: such a run shows that the recipe works, not what a projected GAN can do.",
             "A backbone that was trained on ImageNet brings what it learnt there into the samples and into every "

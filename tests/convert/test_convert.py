@@ -168,9 +168,8 @@ def test_ddgan_content_gives_the_average_that_the_optimizer_holds(tmp_path):
     state = weights(generator["keys"])
     names = [key for key in state if not key.endswith("kernel")]
     moments = {index: {"ema": state[key] * 2, "step": 3} for index, key in enumerate(names)}
-    arguments = argparse.Namespace(
-        **generator["config"], num_timesteps=4, beta_min=0.1, beta_max=20.0, use_geometric=False
-    )
+    diffusion = {"num_timesteps": 4, "beta_min": 0.1, "beta_max": 20.0, "use_geometric": False}
+    arguments = argparse.Namespace(**{**generator["config"], **diffusion})
     content = {
         "epoch": 1,
         "global_step": 10,
@@ -209,7 +208,7 @@ def test_converted_networks_can_be_fine_tuned(tmp_path):
     assert all(parameter.grad is not None for parameter in discriminator.parameters())
 
 
-# ---- StudioGAN, of which there is no golden: a file with exactly its keys and shapes ----------------------------------
+# ---- StudioGAN, of which there is no golden: a file with exactly its keys and shapes
 
 
 def _convolution(state: dict, name: str, shape: tuple[int, ...], normalized: bool, bias: bool = True) -> None:
