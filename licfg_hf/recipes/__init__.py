@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from ..errors import InputError
-from .recipe import Recipe, run
+from .recipe import Recipe
 
 NAMES = (
     "biggan_eps_cifar",
@@ -14,13 +14,14 @@ NAMES = (
     "ddgan_eps_lsun",
     "distill_diffusion",
     "lgan_cifar",
+    "lipschitz_losses",
     "projected_gan_cifar",
     "sngan_pgn_celebahq",
     "sngan_pgn_cifar",
     "sngan_pgn_stl10",
 )
 
-__all__ = ["NAMES", "Recipe", "get_recipe", "main", "run"]
+__all__ = ["NAMES", "Recipe", "get_recipe", "main"]
 
 
 def get_recipe(name: str) -> Recipe:
@@ -36,4 +37,4 @@ def get_recipe(name: str) -> Recipe:
 
 def main(name: str, arguments: list[str] | None = None) -> None:
     """Runs a recipe with command-line arguments (those of the process by default)."""
-    run(get_recipe(name), arguments)
+    get_recipe(name).run(arguments)

@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from torch import nn
 
 from ..data import DataConfig, ImageSet, open_images
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
-from ..training import Trainer, TrainingConfig
+from ..losses import AdversarialLoss
+from ..training import LazyPenalty, Trainer, TrainingConfig
 from .objective import ObjectiveConfig
 
 _CONFIGS = (TrainingConfig, DataConfig, ObjectiveConfig)
@@ -100,14 +102,14 @@ class Recipe:
             message = " ".join(str(error).split())
             raise InputError(f"{message} (see --help)") from error
 
-    def trainer(self, options: Namespace) -> Trainer:
-        """The trainer that parsed options describe.
+    def parts(self, options: Namespace) -> "Parts":
+        """What parsed options describe: settings, images, networks, task and objective.
 
         Raises:
-            InputError: they do not fit together, the data or the output folder.
+            InputError: they do not fit together or the data.
         """
         training, data, objective = (_config(config, options) for config in _CONFIGS)
-        images = open_images(data, progress=_is_main_process())
+        images = open_images(data, progress=is_main_process())
         torch.manual_seed(training.seed)
         arguments = {prefix: dict(options[prefix]) for prefix in self.components}
         try:
@@ -115,16 +117,60 @@ class Recipe:
             objective.prepare(discriminator)
         except ValueError as error:
             raise InputError(str(error)) from error
-        loss, penalties = objective.build()
+        return Parts(training, data, objective, images, generator, discriminator, task, *objective.build())
+
+    def trainer(self, options: Namespace) -> Trainer:
+        """The trainer that parsed options describe.
+
+        Raises:
+            InputError: they do not fit together, the data or the output folder.
+        """
+        parts = self.parts(options)
         settings = {"recipe": self.name, **options.as_dict()}
         settings.pop("config", None)
-        card = {"title": self.title, "data": data.data, **self.card, **objective.card(self.card)}
-        if data.data == "digits":
+        card = {"title": self.title, "data": parts.data.data, **self.card, **parts.objective.card(self.card)}
+        if parts.data.data == "digits":
             card["data_license"] = (
                 "CC BY 4.0; Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine "
                 "Learning Repository, 1998, doi:10.24432/C50P49"
             )
-        return Trainer(training, generator, discriminator, images, task, loss, penalties, settings, card)
+        return Trainer(
+            parts.training,
+            parts.generator,
+            parts.discriminator,
+            parts.images,
+            parts.task,
+            parts.loss,
+            parts.penalties,
+            settings,
+            card,
+        )
+
+    def run(self, arguments: list[str] | None = None) -> None:
+        """Parses, trains and exports; every failure a user can mend ends in one line on stderr."""
+        with one_line_errors():
+            parser, options = self.parse(sys.argv[1:] if arguments is None else arguments)
+            trainer = self.trainer(options)
+            if is_main_process():
+                text = parser.dump(options, skip_unset=False)
+                (trainer.folder / "config.yaml").write_text(text, encoding="utf-8")
+            trainer.train()
+            trainer.accelerator.end_training()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, before it has an output folder."""
+
+    training: TrainingConfig
+    data: DataConfig
+    objective: ObjectiveConfig
+    images: ImageSet
+    generator: nn.Module
+    discriminator: nn.Module
+    task: Any
+    loss: AdversarialLoss
+    penalties: list[LazyPenalty]
 
 
 def _config(config: type, options: Namespace) -> Any:
@@ -136,23 +182,19 @@ def _config(config: type, options: Namespace) -> Any:
     return config(**values)
 
 
-def _is_main_process() -> bool:
+def is_main_process() -> bool:
+    """Whether this process is the one that prints and writes."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def run(recipe: Recipe, arguments: list[str] | None = None) -> None:
-    """Parses, trains and exports; every failure a user can mend ends in one line on stderr.
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the process with one line on stderr where a user can mend the failure.
 
     Exit codes: 2 for a wrong option or input, 1 for a run that diverged, 128 + signal for an interrupted one.
     """
     try:
-        parser, options = recipe.parse(sys.argv[1:] if arguments is None else arguments)
-        trainer = recipe.trainer(options)
-        if _is_main_process():
-            text = parser.dump(options, skip_unset=False)
-            (trainer.folder / "config.yaml").write_text(text, encoding="utf-8")
-        trainer.train()
-        trainer.accelerator.end_training()
+        yield
     except InputError as error:
         _exit(f"error: {error}", 2)
     except TrainingDiverged as error:
@@ -166,6 +208,6 @@ def run(recipe: Recipe, arguments: list[str] | None = None) -> None:
 
 
 def _exit(line: str, code: int) -> None:
-    if _is_main_process():
+    if is_main_process():
         print(line, file=sys.stderr, flush=True)
     sys.exit(code)

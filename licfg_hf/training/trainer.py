@@ -6,7 +6,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
 from importlib.metadata import version
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, DynamoBackend
 from PIL import Image
@@ -24,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..data.loader import StepImages, StepLoader
 from ..data.sources import ImageSet, as_image_set, usable_cores
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
-from ..evaluation.metrics import precision_recall
+from ..evaluation.metrics import frechet_distance, precision_recall
 from ..hub.card import write_card
 from ..losses import AdversarialLoss
 from ..pipelines.base import image_grid, save_image
@@ -57,6 +58,7 @@ _OPTIMIZERS = {
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "accelerate", "datasets", "numpy")
 _PURPOSES = ("training", "samples", "evaluation", "standing")
 _LONG_RUN_SECONDS = 24 * 3600
+_POOLED_SIZE = 8  # pixels, of the images whose Fréchet distance is measured
 _FEWEST_EVALUATED = 4  # nearest neighbours with k = 3 need that many
 
 
@@ -306,7 +308,8 @@ class Trainer:
         """
         config = self.config
         if self._resume_from is None:
-            self._announce_long_run()
+            with suppress(OverflowError):  # of an exponential loss; the training itself then says so
+                self._announce_long_run()
         self._prepare()
         self._announce()
         if self.accelerator.is_main_process:
@@ -520,7 +523,11 @@ class Trainer:
         real = self.images.fetch(torch.from_numpy(chosen), seed=0).cpu().float() / 127.5 - 1
         fake = self.draw_samples(count, "evaluation")
         precision, recall = precision_recall(real.flatten(1), fake.flatten(1), k=3)
-        return {"precision": precision, "recall": recall, "samples": count, "reals": len(real), "k": 3}
+        frechet = frechet_distance(
+            *(F.adaptive_avg_pool2d(images, _POOLED_SIZE).flatten(1) for images in (real, fake))
+        )
+        numbers = {"precision": precision, "recall": recall, "pixel_frechet": frechet}
+        return {**numbers, "samples": count, "reals": len(real), "k": 3}
 
     # ---- what it says -----------------------------------------------------------------------------------------
 

@@ -1,0 +1,155 @@
+"""What holds for every recipe of a plain GAN, and the settings that papers publish."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from goldens import SHARED, needs_shared_data
+
+from licfg_hf import GANPipeline
+from licfg_hf.pipelines import load_pipeline
+from licfg_hf.recipes import NAMES, get_recipe, main
+
+ROOT = Path(__file__).resolve().parents[2]
+FEW = "--max_steps 2 --batch_size 8 --sample_count 4 --evaluate_samples 8".split()
+OFFLINE = [name for name in NAMES if name not in ("projected_gan_cifar", "lipschitz_losses")]  # tested by themselves
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_quickstart_trains_and_leaves_a_pipeline(name, tmp_path):
+    main(name, ["--preset", "quickstart", *FEW, "--output_dir", str(tmp_path)])
+    pipeline = load_pipeline(tmp_path)
+    assert pipeline(batch_size=2).images[0].size == (8, 8)
+    assert (tmp_path / "samples.png").is_file() and (tmp_path / "discriminator" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_can_be_read_and_every_recipe_has_its_file(name):
+    recipe = get_recipe(name)
+    assert recipe.name == name and "quickstart" in recipe.presets
+    for preset in recipe.presets:
+        parser, options = recipe.parse(["--preset", preset])
+        assert options.output_dir == f"output/{name}-{preset}"
+    assert f'main("{name}")' in (ROOT / "recipes" / f"{name}.py").read_text()
+
+
+def preset(name: str, which: str):
+    return get_recipe(name).parse(["--preset", which])[1]
+
+
+def test_published_settings_of_biggan():
+    options = preset("biggan_eps_cifar", "cifar10")
+    assert (options.batch_size, options.discriminator_steps, options.max_steps) == (50, 4, 125_000)
+    assert options.loss == "hinge" and options.normalizer == "spectral" and options.ema_start == 1000
+    assert options.generator_optimizer.learning_rate == options.discriminator_optimizer.learning_rate == 2e-4
+    large = preset("biggan_eps_imagenet", "imagenet")
+    assert (large.batch_size, large.ema_start, large.generator.latent_dim) == (2048, 20_000, 120)
+    rates = (large.generator_optimizer.learning_rate, large.discriminator_optimizer.learning_rate)
+    assert rates == (1e-4, 4e-4) and large.generator.hierarchical
+
+
+def test_published_settings_of_gn_and_pgn():
+    options = preset("sngan_pgn_cifar", "resnet-pgn-cr")
+    assert (options.batch_size, options.generator_batch_size, options.discriminator_steps) == (64, 128, 5)
+    assert (options.consistency, options.consistency_weight) == ("real", 5.0)
+    assert (options.consistency_flip, options.consistency_shift, options.consistency_padding) == (0.5, 0.2, "zeros")
+    assert options.normalizer == "penalty_gradient" and options.generator_optimizer.schedule == "linear"
+    assert next(iter(get_recipe("sngan_pgn_cifar").presets)) == "resnet-pgn-cr"
+    halved = preset("sngan_pgn_cifar", "cnn-pgn-algorithm1")
+    assert (halved.loss, halved.loss_weight) == ("wasserstein", 0.5)
+    arms = {f"{net}-{arm}" for net in ("resnet", "cnn") for arm in ("pgn", "gn", "sn", "sn-cr", "gn-cr", "wgan-gp")}
+    for name in ("sngan_pgn_cifar", "sngan_pgn_stl10"):
+        assert arms <= set(get_recipe(name).presets)
+    assert preset("biggan_pgn_cifar", "gn-cr").normalizer == "gradient"
+    assert {"128-pgn", "256-gn", "256-wgan-gp"} <= set(get_recipe("sngan_pgn_celebahq").presets)
+
+
+def test_published_settings_of_lipschitz_gans_and_ddgan():
+    options = preset("lgan_cifar", "log-sigmoid")
+    assert (options.loss, options.penalty, options.penalty_weight) == ("lgan_log_sigmoid", "max", 0.1)
+    assert options.ema_decay == 0.99 and options.generator.base_channels == 128
+    church = preset("ddgan_eps_lsun", "church")
+    assert (church.batch_size, church.penalty_interval, church.penalty_weight) == (64, 10, 0.5)
+    faces = preset("ddgan_eps_celebahq", "celebahq")
+    assert (faces.batch_size, faces.scheduler.num_train_timesteps, faces.penalty_weight) == (32, 2, 1.0)
+
+
+def refused(capsys, name: str, *options: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(name, ["--preset", "quickstart", *FEW, *options])
+    assert stop.value.code == 2
+    errors = capsys.readouterr().err
+    assert "Traceback" not in errors
+    return errors
+
+
+def test_what_does_not_fit_together_is_one_line_before_training(tmp_path, capsys):
+    folder = ("--output_dir", str(tmp_path / "new"))
+    for name, options, words in (
+        ("biggan_eps_cifar", ("--discriminator.head_type", "auxiliary"), "--auxiliary_weight"),
+        ("biggan_eps_cifar", ("--auxiliary_weight", "1"), "head_type auxiliary"),
+        ("biggan_eps_cifar", ("--generator.hierarchical", "true"), "shared_dim"),
+        ("sngan_pgn_cifar", ("--generator.channel_multipliers", "null"), "no published network for 8 pixels"),
+        ("sngan_pgn_cifar", ("--penalty", "r1", "--penalty_method", "tangent"), "forward-mode"),
+        ("sngan_pgn_cifar", ("--normalizer", "magic"), "normalizer"),
+        ("sngan_pgn_cifar", ("--consistency_weight", "-1", "--consistency", "real"), "weight"),
+    ):
+        assert words in refused(capsys, name, *options, *folder), (name, options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_loss_that_overflows_is_a_run_that_diverged(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(
+            "lgan_cifar",
+            ["--preset", "quickstart", *FEW, "--loss", "lgan_exp", "--normalizer", "spectral", "--normalizer_k", "50"]
+            + ["--output_dir", str(tmp_path)],
+        )
+    assert stop.value.code == 1 and "diverged" in capsys.readouterr().err
+
+
+def test_data_without_labels_cannot_train_a_conditional_gan(tmp_path, capsys):
+    from PIL import Image
+
+    for index in range(8):
+        Image.new("L", (8, 8), index).save(tmp_path / f"{index}.png")
+    options = ("--data", str(tmp_path), "--output_dir", str(tmp_path / "new"))
+    assert "no labels" in refused(capsys, "biggan_eps_cifar", *options)
+
+
+def test_an_auxiliary_classifier_trains_through_the_command_line(tmp_path):
+    options = ["--discriminator.head_type", "auxiliary", "--auxiliary_weight", "0.5", "--consistency", "both"]
+    main("biggan_eps_cifar", ["--preset", "quickstart", *FEW, *options, "--output_dir", str(tmp_path)])
+    line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"classification", "generator_classification", "consistency", "penalty"} <= line.keys()
+
+
+def test_training_goes_on_from_a_finished_model(tmp_path):
+    first = ["--preset", "quickstart", *FEW, "--output_dir", str(tmp_path / "first")]
+    main("sngan_pgn_cifar", first)
+    second = ["--preset", "quickstart", *FEW, "--output_dir", str(tmp_path / "second")]
+    main("sngan_pgn_cifar", [*second, "--init_from", str(tmp_path / "first")])
+    assert GANPipeline.from_pretrained(tmp_path / "second")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")
+def test_without_timm_the_projected_gan_says_what_to_install(tmp_path, capsys):
+    assert "licfg_hf[timm]" in refused(capsys, "projected_gan_cifar", "--output_dir", str(tmp_path / "new"))
+
+
+@pytest.mark.slow
+@needs_shared_data
+def test_real_cifar10_under_accelerate_launch(tmp_path):
+    launch = [
+        str(Path(sys.executable).with_name("accelerate")),
+        "launch",
+        str(ROOT / "recipes" / "biggan_eps_cifar.py"),
+    ]
+    data = ["--data", str(SHARED / "data" / "cifar10"), "--output_dir", str(tmp_path)]
+    options = ["--preset", "cifar10-small", "--max_steps", "20"]
+    result = subprocess.run([*launch, *options, *data], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert GANPipeline.from_pretrained(tmp_path)(class_labels=[3]).images[0].size == (32, 32)
