@@ -14,7 +14,7 @@ from licfg_hf.pipelines import load_pipeline
 from licfg_hf.recipes import NAMES, get_recipe, main
 
 ROOT = Path(__file__).resolve().parents[2]
-FEW = "--max_steps 2 --batch_size 8 --sample_count 4 --evaluate_samples 8".split()
+FEW = ["--max_steps", "2", "--batch_size", "8", "--sample_count", "4", "--evaluate_samples", "8"]
 OFFLINE = [name for name in NAMES if name not in ("projected_gan_cifar", "lipschitz_losses")]  # tested by themselves
 
 
@@ -31,7 +31,7 @@ def test_every_preset_can_be_read_and_every_recipe_has_its_file(name):
     recipe = get_recipe(name)
     assert recipe.name == name and "quickstart" in recipe.presets
     for preset in recipe.presets:
-        parser, options = recipe.parse(["--preset", preset])
+        _, options = recipe.parse(["--preset", preset])
         assert options.output_dir == f"output/{name}-{preset}"
     assert f'main("{name}")' in (ROOT / "recipes" / f"{name}.py").read_text()
 
@@ -102,12 +102,9 @@ def test_what_does_not_fit_together_is_one_line_before_training(tmp_path, capsys
 
 
 def test_a_loss_that_overflows_is_a_run_that_diverged(tmp_path, capsys):
+    steep = ["--loss", "lgan_exp", "--normalizer", "spectral", "--normalizer_k", "50"]
     with pytest.raises(SystemExit) as stop:
-        main(
-            "lgan_cifar",
-            ["--preset", "quickstart", *FEW, "--loss", "lgan_exp", "--normalizer", "spectral", "--normalizer_k", "50"]
-            + ["--output_dir", str(tmp_path)],
-        )
+        main("lgan_cifar", ["--preset", "quickstart", *FEW, *steep, "--output_dir", str(tmp_path)])
     assert stop.value.code == 1 and "diverged" in capsys.readouterr().err
 
 

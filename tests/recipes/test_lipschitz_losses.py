@@ -98,9 +98,10 @@ def test_a_dry_run_lists_the_arms_and_writes_nothing(tmp_path, capsys):
 
 
 def test_scaling_the_domain_of_least_squares_draws_a_warning(capsys):
-    main("lipschitz_losses", "--preset quickstart --studies table4a --losses LS --dry_run".split())
+    options = ["--preset", "quickstart", "--studies", "table4a", "--dry_run", "--losses"]
+    main("lipschitz_losses", [*options, "LS"])
     assert "wants LS#" in capsys.readouterr().out
-    main("lipschitz_losses", "--preset quickstart --studies table4a --losses LS# --dry_run".split())
+    main("lipschitz_losses", [*options, "LS#"])
     assert "WARNING" not in capsys.readouterr().out
 
 
@@ -139,6 +140,7 @@ def test_slopes_over_the_domain_are_those_of_the_loss():
 @pytest.mark.slow
 @needs_shared_data
 def test_real_mnist(tmp_path):
-    options = "--preset mnist --studies table3 --losses NS WGAN --k_sn 1 --max_steps 5 --evaluate_samples 64".split()
-    main("lipschitz_losses", [*options, "--data", str(SHARED / "data" / "mnist"), "--output_dir", str(tmp_path)])
+    arms = ["--preset", "mnist", "--studies", "table3", "--losses", "NS", "WGAN", "--k_sn", "1"]
+    few = ["--max_steps", "5", "--evaluate_samples", "64"]
+    main("lipschitz_losses", [*arms, *few, "--data", str(SHARED / "data" / "mnist"), "--output_dir", str(tmp_path)])
     assert (tmp_path / "table.md").read_text().count("| NS |") == 2
