@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from gans import GENERATORS
 from PIL import Image
 from tiny import tiny_discriminator, tiny_generator
 from torch import nn
 
 import licfg_hf
-from licfg_hf import DDGANPipeline, DDGANScheduler
+from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline
+from licfg_hf.convert import FORMATS
+from licfg_hf.recipes import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,6 +61,22 @@ def test_load_a_model(tmp_path, monkeypatch):
     DDGANPipeline(tiny_generator().eval(), DDGANScheduler()).save_pretrained("output/ddgan_eps_cifar-quickstart")
     exec(next(block for block in blocks("README.md") if "from_pretrained" in block), {})
     assert Image.open("digit.png").size == (8, 8)
+
+
+def test_load_a_plain_gan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    GANPipeline(GENERATORS["biggan"]().eval()).save_pretrained("output/biggan_eps_cifar-quickstart")
+    names: dict = {}
+    exec(next(block for block in blocks("README.md") if "class_labels=[3, 8]" in block), names)
+    assert len(names["images"]) == 4 and Path("paths.png").is_file()
+
+
+def test_every_recipe_stands_in_the_table():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        assert f"| `{name}` |" in text and f"`recipes/{name}.py" in text
+    for source in FORMATS:
+        assert f"| `{source}` |" in text
 
 
 def test_train_your_own_networks(tmp_path, monkeypatch):
