@@ -296,22 +296,19 @@ def report(found: Found) -> str:
 
 
 def _plot(found: Found, path: Path) -> None:
-    """Ω over the iterations, a panel for each constant (Fig. 4)."""
-    panels: dict[str, list[tuple[Setting, Result]]] = {}
+    """Ω over the iterations, a panel for each loss and constant (Fig. 4)."""
+    panels: dict[str, Result] = {}
     for setting, results in found:
         if setting.alpha == 1 and results and results[0].logits:
             names = {"k_SN": setting.k_sn, "k_GP": setting.k_gp, "rank": setting.rank_ratio}
-            title = ", ".join(f"{name} = {value:g}" for name, value in names.items() if value is not None)
-            panels.setdefault(title, []).append((setting, results[0]))
+            used = [f"{name} = {value:g}" for name, value in names.items() if value is not None]
+            panels[", ".join([setting.loss, *used])] = results[0]
     if not panels:
         return
     figure, axes = panel_grid(len(panels), columns=4, size=(3.2, 2.4))
-    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
-        for index, (setting, result) in enumerate(lines):
-            steps, low, high = zip(*result.logits, strict=True)
-            axis.fill_between(steps, low, high, alpha=0.35, color=f"C{index}", label=setting.loss)
+    for axis, (title, result) in zip(axes, panels.items(), strict=True):
+        axis.fill_between(*zip(*result.logits, strict=True), alpha=0.4)
         axis.set_title(title, fontsize=9)
-        axis.legend(fontsize=7)
         axis.set_xlabel("step", fontsize=8)
     axes[0].set_ylabel("Ω, the critic's outputs", fontsize=8)
     figure.savefig(path, dpi=100)

@@ -43,6 +43,19 @@ DISCRIMINATORS = {
 CONTAINERS = {"mimicry": "model_state_dict"}
 
 
+HEAVY = (
+    "biggan_128_ch96_G",
+    "biggan_128_ch96_D",
+    "hf_biggan_deep_128_trunc0.55",
+    "sngan_resnet128_G",
+    "sngan_resnet128_D",
+)
+
+
+def heavy_as_slow(names):
+    return [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in names]
+
+
 def converted(name: str, source: str, folder: Path) -> tuple[dict, dict[str, torch.Tensor], Path]:
     """The golden's description and tensors, and the folder that its weights were converted into."""
     description, tensors = load(name)
@@ -61,7 +74,7 @@ def parameters(network: torch.nn.Module) -> int:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", heavy_as_slow(GENERATORS))
 def test_generator(name, tmp_path):
     description, tensors, folder = converted(name, GENERATORS[name], tmp_path)
     generator = GANPipeline.from_pretrained(folder).model
@@ -72,7 +85,7 @@ def test_generator(name, tmp_path):
     torch.testing.assert_close(generator(*inputs, **options).sample, tensors["out.out"], **TOLERANCE)
 
 
-@pytest.mark.parametrize("name", DISCRIMINATORS)
+@pytest.mark.parametrize("name", heavy_as_slow(DISCRIMINATORS))
 def test_discriminator(name, tmp_path):
     description, tensors, folder = converted(name, DISCRIMINATORS[name], tmp_path)
     kind = json.loads((folder / "config.json").read_text())["_class_name"]
