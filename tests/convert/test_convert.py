@@ -178,12 +178,12 @@ def test_ddgan_content_gives_the_average_that_the_optimizer_holds(tmp_path):
         "optimizerG": {"state": moments, "param_groups": [{"params": list(range(len(names)))}]},
         "netD_dict": {f"module.{key}": value for key, value in discriminator.items()},
     }
-    convert("ddgan", saved(content, tmp_path, "content.pth"), tmp_path / "new")
-    pipeline = DDGANPipeline.from_pretrained(tmp_path / "new")
+    convert("ddgan", saved(content, tmp_path, "content.pth"), tmp_path / "converted")
+    pipeline = DDGANPipeline.from_pretrained(tmp_path / "converted")
     torch.testing.assert_close(pipeline.unet.conv_in.weight, state["all_modules.2.weight"] * 2)
     assert pipeline.scheduler.config.num_train_timesteps == 4
     assert isinstance(pipeline.unet, DDGANGenerator)
-    assert DDGANDiscriminator.from_pretrained(tmp_path / "new", subfolder="discriminator")
+    assert DDGANDiscriminator.from_pretrained(tmp_path / "converted", subfolder="discriminator")
     refused("gngan", tmp_path / "content.pth", tmp_path, "Namespace")  # only DDGAN's may hold one
 
 
