@@ -36,6 +36,9 @@ _HOME = {
     "DifferentiableAugmentation": "consistency",
     "FlipAndShift": "consistency",
     "LatentConsistencyRegularization": "consistency",
+    "FunctionalGradientFlow": "functional_gradient",
+    "functional_gradient": "functional_gradient",
+    "regression_loss": "functional_gradient",
     "AuxiliaryClassifierHead": "heads",
     "FeatureMixing": "heads",
     "LinearHead": "heads",
@@ -56,6 +59,7 @@ _HOME = {
     "DDGANScheduler": "schedulers",
     "DDGANPipeline": "pipelines",
     "GANPipeline": "pipelines",
+    "load_flow": "pipelines",
 }
 
 __all__ = sorted(_HOME)

@@ -17,17 +17,19 @@ class StepImages:
 
     Attributes:
         discriminator: per discriminator update (images, labels or None).
-        generator: the same for the generator update.
+        generator: the same for the generator; None where its turn does not come in this step.
     """
 
     discriminator: list[tuple[torch.Tensor, torch.Tensor | None]]
-    generator: tuple[torch.Tensor, torch.Tensor | None]
+    generator: tuple[torch.Tensor, torch.Tensor | None] | None
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "StepImages":
         def both(batch: tuple[torch.Tensor, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor | None]:
             return change(batch[0]), None if batch[1] is None else change(batch[1])
 
-        return StepImages([both(batch) for batch in self.discriminator], both(self.generator))
+        return StepImages(
+            [both(batch) for batch in self.discriminator], None if self.generator is None else both(self.generator)
+        )
 
     def pin_memory(self) -> "StepImages":
         """The same in page-locked memory; called by ``DataLoader``."""
@@ -41,9 +43,10 @@ class StepImages:
 class StepLoader:
     """Hands out the images of each step: fresh ones for every discriminator update, the last of them to the generator.
 
-    The images form one endless stream of shuffled epochs, of which a step takes
-    max(discriminator_steps * batch_size, generator_batch_size) and each rank a share; no image repeats before the
-    epoch is over.
+    The images form one endless stream of shuffled epochs, of which ``generator_interval`` steps together take
+    max(generator_interval * discriminator_steps * batch_size, generator_batch_size), rounded up to equal steps, and
+    each rank a share; no image repeats before the epoch is over. The generator has the last images of an interval, at
+    its first step.
 
     Args:
         images: the data set.
@@ -54,6 +57,7 @@ class StepLoader:
         rank: this process.
         world_size: number of processes; divides both batch sizes.
         device: where the images are wanted.
+        generator_interval: steps from one batch of the generator to the next.
 
     Raises:
         InputError: the data set has fewer images than a batch.
@@ -69,6 +73,7 @@ class StepLoader:
         rank: int,
         world_size: int,
         device: torch.device,
+        generator_interval: int = 1,
     ):
         largest = max(batch_size, generator_batch_size)
         if len(images) < largest:
@@ -77,6 +82,7 @@ class StepLoader:
         self.batch_size, self.generator_batch_size = batch_size, generator_batch_size
         self.discriminator_steps = discriminator_steps
         self.seed, self.rank, self.world_size, self.device = seed, rank, world_size, device
+        self.generator_interval = generator_interval
         self._permutations: dict[int, np.ndarray] = {}
 
     def _permutation(self, epoch: int) -> np.ndarray:
@@ -88,29 +94,41 @@ class StepLoader:
             }  # a step spans two at most
         return self._permutations[epoch]
 
-    def indices(self, step: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """This rank's image indices: one tensor per discriminator update, and the generator's."""
-        count = max(self.discriminator_steps * self.batch_size, self.generator_batch_size)
-        positions = np.arange(step * count, (step + 1) * count)
-        epochs, offsets = np.divmod(positions, len(self.images))
-        stream = np.empty(count, dtype=np.int64)
+    def indices(self, step: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """This rank's image indices: one tensor per discriminator update, and the generator's where its turn comes."""
+        count = max(
+            self.discriminator_steps * self.batch_size, -(-self.generator_batch_size // self.generator_interval)
+        )
+        stream = self._stream(step * count, (step + 1) * count)
+        updates = stream[: self.discriminator_steps * self.batch_size].view(self.discriminator_steps, -1)
+        shares = [self._share(update) for update in updates]
+        if step % self.generator_interval:
+            return shares, None
+        end = (step + self.generator_interval) * count
+        return shares, self._share(self._stream(end - self.generator_batch_size, end))
+
+    def _share(self, indices: torch.Tensor) -> torch.Tensor:
+        return indices.view(self.world_size, -1)[self.rank]
+
+    def _stream(self, first: int, last: int) -> torch.Tensor:
+        """Image indices at positions ``first`` .. ``last - 1`` of the endless stream."""
+        epochs, offsets = np.divmod(np.arange(first, last), len(self.images))
+        stream = np.empty(last - first, dtype=np.int64)
         for epoch in np.unique(epochs):
             stream[epochs == epoch] = self._permutation(int(epoch))[offsets[epochs == epoch]]
-        stream = torch.from_numpy(stream)
-        updates = stream[: self.discriminator_steps * self.batch_size].view(self.discriminator_steps, -1)
-        shares = [update.view(self.world_size, -1)[self.rank] for update in updates]
-        return shares, stream[-self.generator_batch_size :].view(self.world_size, -1)[self.rank]
+        return torch.from_numpy(stream)
 
     def load(self, step: int) -> StepImages:
         """The images of one step, on the CPU or wherever the data set is held; each is decoded once."""
         shares, generator_share = self.indices(step)
-        unique, inverse = torch.cat([*shares, generator_share]).unique(return_inverse=True)
+        wanted = shares if generator_share is None else [*shares, generator_share]
+        unique, inverse = torch.cat(wanted).unique(return_inverse=True)
         seed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
         pixels = self.images.fetch(unique, seed)
         labels = None if self.images.labels is None else self.images.labels.to(pixels.device)[unique.to(pixels.device)]
-        parts = inverse.to(pixels.device).split([len(share) for share in [*shares, generator_share]])
+        parts = inverse.to(pixels.device).split([len(share) for share in wanted])
         batches = [(pixels[part], None if labels is None else labels[part]) for part in parts]
-        return StepImages(discriminator=batches[:-1], generator=batches[-1])
+        return StepImages(batches[: len(shares)], batches[-1] if generator_share is not None else None)
 
     def steps(self, first: int, last: int) -> Iterator[StepImages]:
         """The images of steps ``first`` .. ``last - 1``; decoded ahead by worker processes unless held in memory."""

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from .base import HubPipeline
 from .ddgan import DDGANPipeline
+from .flow import load_flow
 from .gan import GANPipeline
 
-__all__ = ["DDGANPipeline", "GANPipeline", "load_pipeline"]
+__all__ = ["DDGANPipeline", "GANPipeline", "load_flow", "load_pipeline"]
 
 
 def load_pipeline(folder: Path) -> HubPipeline:

@@ -1,11 +1,13 @@
 """Sampling of denoising diffusion GANs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from diffusers import ImagePipelineOutput, ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 
+from ..functional_gradient import FunctionalGradientFlow
 from ..models import DDGANGenerator  # also lets from_pretrained find it: diffusers only looks at imported modules
 from ..schedulers import DDGANScheduler
 from .base import HubPipeline, RandomGenerators, finish, require_request
@@ -22,6 +24,7 @@ def sample_ddgan(
     generator: RandomGenerators = None,
     chunk_size: int = 256,
     progress: Callable = iter,
+    flow: FunctionalGradientFlow | None = None,
 ) -> torch.Tensor:
     """Denoises x_T step by step.
 
@@ -36,6 +39,8 @@ def sample_ddgan(
         generator: random generator, or one per image.
         chunk_size: images per pass through the network.
         progress: wraps the sequence of timesteps, e.g. in a progress bar.
+        flow: functional-gradient steps that move every x_t, given t and x_{t+1}; its noise comes from ``generator``
+            where that is one generator.
 
     Returns:
         x_0, (batch, channels, height, width).
@@ -49,7 +54,12 @@ def sample_ddgan(
             latents = drawn.split(chunk_size)
         chunks = zip(sample.split(chunk_size), latents, strict=True)
         originals = torch.cat([denoise(chunk, timestep, latent) for chunk, latent in chunks])
-        sample = scheduler.step(originals, timestep, sample, generator=generator).prev_sample
+        previous = scheduler.step(originals, timestep, sample, generator=generator).prev_sample
+        if flow is not None:
+            steps = timestep.expand(len(sample)) if torch.is_tensor(timestep) else torch.full((len(sample),), timestep)
+            rng = generator if isinstance(generator, torch.Generator) else None
+            previous = flow(previous, rng=rng, timestep=steps.to(sample.device), next_sample=sample)
+        sample = previous
     return sample
 
 
@@ -75,6 +85,7 @@ class DDGANPipeline(HubPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         chunk_size: int = 256,
+        flow: FunctionalGradientFlow | None = None,
     ) -> ImagePipelineOutput | tuple:
         """Draws images.
 
@@ -85,6 +96,7 @@ class DDGANPipeline(HubPipeline):
                 (tensor (batch, channels, height, width)); arrays and tensors are in [0, 1], as in diffusers.
             return_dict: False returns ``(images,)``.
             chunk_size: images per pass through the network; lower it where memory is short, the pictures stay.
+            flow: functional-gradient steps after every denoising step, such as ``load_flow`` gives; None takes none.
 
         Raises:
             ValueError: ``batch_size`` or ``chunk_size`` is below 1, ``output_type`` is unknown, or the number of
@@ -106,6 +118,7 @@ class DDGANPipeline(HubPipeline):
             generator=generator,
             chunk_size=chunk_size,
             progress=self.progress_bar,
+            flow=None if flow is None else replace(flow, chunk_size=chunk_size),
         )
         self.maybe_free_model_hooks()
         return finish(images, output_type, return_dict)

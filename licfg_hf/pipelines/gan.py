@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from diffusers import ImagePipelineOutput, ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
+
+from ..functional_gradient import FunctionalGradientFlow
 
 # Also lets from_pretrained find these classes: diffusers only looks at imported modules.
 from ..models import BigGANDeepGenerator, BigGANGenerator, DCGANGenerator, SNGANGenerator  # noqa: F401
@@ -72,6 +75,7 @@ class GANPipeline(HubPipeline):
         return_dict: bool = True,
         chunk_size: int = 64,
         latents: torch.Tensor | None = None,
+        flow: FunctionalGradientFlow | None = None,
     ) -> ImagePipelineOutput | tuple:
         """Draws images.
 
@@ -88,6 +92,7 @@ class GANPipeline(HubPipeline):
             return_dict: False returns ``(images,)``.
             chunk_size: images per pass through the network; lower it where memory is short, the pictures stay.
             latents: (batch, latent_dim) used as they are, instead of drawn ones.
+            flow: functional-gradient steps that follow the generator, such as ``load_flow`` gives; None takes none.
 
         Raises:
             ValueError: an argument is outside its range, or labels do not fit the generator.
@@ -102,6 +107,10 @@ class GANPipeline(HubPipeline):
             raise ValueError(f"latents are ({batch_size}, {self.model.latent_dim}), not {tuple(latents.shape)}")
         labels = self._fill(labels, batch_size, generator)
         images = self.draw(latents, labels, truncation, chunk_size)
+        if flow is not None:
+            conditioning = {} if labels is None else {"class_labels": labels.to(images.device)}
+            rng = generator if isinstance(generator, torch.Generator) else None
+            images = replace(flow, chunk_size=chunk_size)(images, rng=rng, **conditioning)
         self.maybe_free_model_hooks()
         return finish(images, output_type, return_dict)
 

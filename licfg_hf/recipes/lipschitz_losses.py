@@ -188,6 +188,7 @@ def _list(arms: Sequence[Arm], seeds: Sequence[int], rest: list[str]) -> None:
         parts.penalties,
         parts.images.shape,
         parts.training,
+        parts.generator_step.load(parts.training),
         1,
         device,
     )

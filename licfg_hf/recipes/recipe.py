@@ -17,7 +17,8 @@ from torch import nn
 from ..data import DataConfig, ImageSet, open_images
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
 from ..losses import AdversarialLoss
-from ..training import LazyPenalty, Trainer, TrainingConfig
+from ..training import AdversarialStep, LazyPenalty, Trainer, TrainingConfig
+from ..training.generator_steps import GeneratorStep
 from .objective import ObjectiveConfig
 
 _CONFIGS = (TrainingConfig, DataConfig, ObjectiveConfig)
@@ -35,6 +36,7 @@ class Recipe:
         components: option prefix -> class whose arguments become options, such as ``generator``.
         build: (images, component arguments) -> generator, discriminator, task.
         presets: name -> option values, dotted for nested ones; the first is the default.
+        generator_step: component arguments -> how the generator learns.
         card: further variables of the model card's template.
     """
 
@@ -43,6 +45,7 @@ class Recipe:
     components: Mapping[str, type]
     build: Callable[[ImageSet, dict[str, dict[str, Any]]], tuple[nn.Module, nn.Module, Any]]
     presets: Mapping[str, Mapping[str, Any]]
+    generator_step: Callable[[dict[str, dict[str, Any]]], GeneratorStep] = lambda arguments: AdversarialStep()
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def parser(self, preset: str) -> ArgumentParser:
@@ -115,9 +118,11 @@ class Recipe:
         try:
             generator, discriminator, task = self.build(images, arguments)
             objective.prepare(discriminator)
+            generator_step = self.generator_step(arguments)
         except ValueError as error:
             raise InputError(str(error)) from error
-        return Parts(training, data, objective, images, generator, discriminator, task, *objective.build())
+        networks = (generator, discriminator, task, generator_step)
+        return Parts(training, data, objective, images, *networks, *objective.build())
 
     def trainer(self, options: Namespace) -> Trainer:
         """The trainer that parsed options describe.
@@ -144,6 +149,7 @@ class Recipe:
             parts.penalties,
             settings,
             card,
+            parts.generator_step,
         )
 
     def run(self, arguments: list[str] | None = None) -> None:
@@ -169,6 +175,7 @@ class Parts:
     generator: nn.Module
     discriminator: nn.Module
     task: Any
+    generator_step: GeneratorStep
     loss: AdversarialLoss
     penalties: list[LazyPenalty]
 

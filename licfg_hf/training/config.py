@@ -67,7 +67,8 @@ class TrainingConfig:
             checkpoints/step-N.
         max_steps: length of the run in steps, and the horizon of the learning-rate schedules.
         batch_size: images per discriminator update, over all processes and micro-batches.
-        generator_batch_size: images per generator update, likewise; None means batch_size.
+        generator_batch_size: images per generator update, likewise; in functional-gradient stages, the pool of samples
+            that the generator learns at once; None means batch_size.
         discriminator_steps: discriminator updates per generator update.
         gradient_accumulation_steps: micro-batches that one update is split into.
         horizontal_flip: mirror each image with probability 1/2, anew every time it is drawn.

@@ -21,6 +21,7 @@ def seconds_per_step(
     penalties: Sequence[LazyPenalty],
     shape: tuple[int, int, int],
     config: TrainingConfig,
+    load: tuple[float, float],
     processes: int,
     device: torch.device,
 ) -> float:
@@ -32,6 +33,7 @@ def seconds_per_step(
         generator: a copy that may be altered.
         discriminator: likewise.
         shape: (channels, height, width) of an image.
+        load: images per step that pass the discriminator outside its updates, and images of generator updates.
     """
     generator.to(device)
     discriminator.to(device)
@@ -58,9 +60,7 @@ def seconds_per_step(
 
     without = timed(lambda: update_discriminator([]))
     extra = sum(max(timed(lambda p=p: update_discriminator([p])) - without, 0.0) / p.interval for p in penalties)
-    per_image = {
-        "discriminator": (without + extra) / _PROBE_IMAGES,
-        "generator": timed(update_generator) / _PROBE_IMAGES,
-    }
-    total = per_image["discriminator"] * config.batch_size * config.discriminator_steps
-    return (total + per_image["generator"] * config.effective_generator_batch_size) / processes
+    transported, learned = load
+    update = (without + extra) / _PROBE_IMAGES  # of one real and one fake image
+    per_step = update * config.batch_size * config.discriminator_steps + update / 2 * transported
+    return (per_step + timed(update_generator) / _PROBE_IMAGES * learned) / processes

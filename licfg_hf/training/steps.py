@@ -59,10 +59,14 @@ class LazyPenalty:
         value = self.penalty(*args, **kwargs)
         return value * self.interval if self.multiply_by_interval else value
 
-    def generator_term(self, fake_logits: Any, **conditioning: Any) -> torch.Tensor | None:
-        """Its term in the generator's loss, at every update; None for most, which concern the discriminator alone."""
-        term = getattr(self.penalty, "generator_term", None)
-        return None if term is None else term(fake_logits, **conditioning)
+    @property
+    def has_generator_term(self) -> bool:
+        """Whether it has a term in the generator's loss, too; most concern the discriminator alone."""
+        return hasattr(self.penalty, "generator_term")
+
+    def generator_term(self, fake_logits: Any, **conditioning: Any) -> torch.Tensor:
+        """Its term in the generator's loss, at every update."""
+        return self.penalty.generator_term(fake_logits, **conditioning)
 
 
 def discriminator_terms(
@@ -126,12 +130,24 @@ def generator_terms(
     fake = task.generate(generator, draw)
     fake_logits = discriminator(fake, **draw.conditioning)
     real_logits = discriminator(draw.real, **draw.conditioning) if loss.uses_real_logits else None
-    terms = {"generator_loss": loss.generator(fake_logits, real_logits)}
-    for penalty in penalties:
-        term = penalty.generator_term(fake_logits, **draw.conditioning)
-        if term is not None:
-            terms[f"generator_{penalty.name}"] = term
-    return terms
+    beside = penalty_terms_of_generator(penalties, lambda: fake_logits, draw.conditioning)
+    return {"generator_loss": loss.generator(fake_logits, real_logits), **beside}
+
+
+def penalty_terms_of_generator(
+    penalties: Sequence[LazyPenalty], fake_logits: Callable[[], Any], conditioning: dict[str, torch.Tensor]
+) -> Terms:
+    """The terms that penalties of the discriminator have in the generator's loss.
+
+    Args:
+        fake_logits: gives the discriminator's output on the generator's images; called only where there is a term.
+        conditioning: of the discriminator.
+    """
+    concerned = [penalty for penalty in penalties if penalty.has_generator_term]
+    if not concerned:
+        return {}
+    output = fake_logits()
+    return {f"generator_{penalty.name}": penalty.generator_term(output, **conditioning) for penalty in concerned}
 
 
 @contextmanager

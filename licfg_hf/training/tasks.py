@@ -4,7 +4,8 @@ The steps and the trainer know only the three methods of a task, so a plain GAN 
 trained by the same code.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from ..functional_gradient import FunctionalGradientFlow
 from ..pipelines.ddgan import DDGANPipeline, sample_ddgan
 from ..pipelines.gan import GANPipeline
 from ..schedulers import DDGANScheduler
@@ -33,6 +35,26 @@ class Draw:
     real: torch.Tensor
     conditioning: dict[str, torch.Tensor] = field(default_factory=dict)
     noise: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def join(draws: "Sequence[Draw]") -> "Draw":
+        """Several micro-batches as one."""
+
+        def joined(values: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+            return {name: torch.cat([value[name] for value in values]) for name in values[0]}
+
+        return Draw(
+            torch.cat([draw.real for draw in draws]),
+            joined([draw.conditioning for draw in draws]),
+            joined([draw.noise for draw in draws]),
+        )
+
+    def pick(self, indices: torch.Tensor) -> "Draw":
+        """The samples at ``indices`` (n,)."""
+        conditioning, noise = (
+            {name: value[indices] for name, value in values.items()} for values in (self.conditioning, self.noise)
+        )
+        return Draw(self.real[indices], conditioning, noise)
 
 
 def _image(output: Any) -> torch.Tensor:
@@ -76,14 +98,25 @@ class GANTask:
         return _image(generator(latents) if labels is None else generator(latents, labels))
 
     def sample(
-        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
+        self,
+        generator: nn.Module,
+        count: int,
+        shape: tuple[int, int, int],
+        rng: torch.Generator,
+        flow: FunctionalGradientFlow | None = None,
     ) -> torch.Tensor:
-        """Finished images (count, channels, height, width) in [-1, 1]; the classes in turn, chunk by chunk."""
+        """Finished images (count, channels, height, width) in [-1, 1]; the classes in turn, chunk by chunk.
+
+        Args:
+            flow: moves what the generator drew; None leaves it.
+        """
         latents = torch.randn(count, self.latent_dim, generator=rng, device=rng.device)
         labels = None if self.num_classes is None else torch.arange(count, device=rng.device) % self.num_classes
         parts = [None] * len(latents.split(_CHUNK)) if labels is None else labels.split(_CHUNK)
         chunks = zip(latents.split(_CHUNK), parts, strict=True)
-        return torch.cat([self._call(generator, chunk, part) for chunk, part in chunks])
+        images = torch.cat([self._call(generator, chunk, part) for chunk, part in chunks])
+        conditioning = {} if labels is None else {"class_labels": labels}
+        return images if flow is None else replace(flow, chunk_size=_CHUNK)(images, rng=rng, **conditioning)
 
     def export(self, generator: nn.Module, folder: Path) -> str | None:
         """Writes a pipeline folder and returns the pipeline's class; None if diffusers cannot save the generator."""
@@ -132,12 +165,22 @@ class DDGANTask:
         return _image(generator(*inputs))
 
     def sample(
-        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
+        self,
+        generator: nn.Module,
+        count: int,
+        shape: tuple[int, int, int],
+        rng: torch.Generator,
+        flow: FunctionalGradientFlow | None = None,
     ) -> torch.Tensor:
-        """Finished images (count, channels, height, width) in [-1, 1]."""
+        """Finished images (count, channels, height, width) in [-1, 1].
+
+        Args:
+            flow: moves every x_t that was drawn, with the timestep and x_{t+1} as conditioning; None leaves it.
+        """
         noise = torch.randn(count, *shape, generator=rng, device=rng.device)
+        flow = None if flow is None else replace(flow, chunk_size=_CHUNK)
         return sample_ddgan(
-            lambda *inputs: self._denoise(generator, *inputs), self.scheduler, noise, self.latent_dim, rng
+            lambda *inputs: self._denoise(generator, *inputs), self.scheduler, noise, self.latent_dim, rng, flow=flow
         )
 
     def export(self, generator: nn.Module, folder: Path) -> str | None:

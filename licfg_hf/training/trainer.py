@@ -26,6 +26,7 @@ from ..data.loader import StepImages, StepLoader
 from ..data.sources import ImageSet, as_image_set, usable_cores
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
 from ..evaluation.metrics import frechet_distance, precision_recall
+from ..functional_gradient import FunctionalGradientFlow
 from ..hub.card import write_card
 from ..losses import AdversarialLoss
 from ..pipelines.base import image_grid, save_image
@@ -40,11 +41,12 @@ from .checkpoint import (
 )
 from .config import OptimizerConfig, TrainingConfig
 from .estimate import seconds_per_step
+from .generator_steps import AdversarialStep, Batch, Game, GeneratorStep
 from .interrupts import StopSignals
 from .progress import Progress, duration
 from .run_folder import claim_folder
 from .settling import settled
-from .steps import LazyPenalty, Task, Terms, discriminator_terms, frozen, generator_terms, optimize
+from .steps import LazyPenalty, Task, Terms, discriminator_terms, optimize
 from .term_log import TermLog
 from .tracking import drop_lines_after, make_trackers
 from .warm_start import warm_start
@@ -66,7 +68,12 @@ class TrainableTask(Task, Protocol):
     """What the trainer asks of a task besides what a step needs."""
 
     def sample(
-        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
+        self,
+        generator: nn.Module,
+        count: int,
+        shape: tuple[int, int, int],
+        rng: torch.Generator,
+        flow: FunctionalGradientFlow | None = None,
     ) -> torch.Tensor: ...
 
     def export(self, generator: nn.Module, folder: Path) -> str | None: ...
@@ -147,6 +154,8 @@ class Trainer:
         task: how real and generated points come from images: ``GANTask`` or ``DDGANTask``.
         loss: the adversarial loss.
         penalties: penalties, each due at every update, or wrapped in ``LazyPenalty``.
+        generator_step: how the generator learns; None means by its part of the loss. ``FunctionalGradientStep`` and
+            ``StagedFunctionalGradient`` follow the functional gradient.
         settings: further settings for the model card and training.json, such as those of a recipe.
         card: further variables of the model card's template.
 
@@ -165,11 +174,13 @@ class Trainer:
         penalties: Sequence[LazyPenalty | Any] = (),
         settings: dict[str, Any] | None = None,
         card: dict[str, Any] | None = None,
+        generator_step: GeneratorStep | None = None,
     ):
         self.config, self.task, self.loss = config, task, loss
         self.generator, self.discriminator = generator.train(), discriminator.train()
         self.images = as_image_set(images)
         self.penalties = _named([p if isinstance(p, LazyPenalty) else LazyPenalty(p) for p in penalties])
+        self.generator_step = generator_step or AdversarialStep()
         self.settings, self.card = settings or {}, card or {}
         self.folder = Path(config.output_dir).expanduser()
         self.step = 0
@@ -189,6 +200,7 @@ class Trainer:
             self.accelerator.process_index,
             processes,
             self.device,
+            self.generator_step.interval,
         )
         self.optimizers = {
             "generator": make_optimizer(config.generator_optimizer, generator),
@@ -198,6 +210,7 @@ class Trainer:
         self._resume_from = self._claim_folder()
         if config.init_from is not None and self._resume_from is None:
             self._warm_start(config.init_from)
+        self.generator_step.attach(discriminator, self.accelerator, config)
         # The average is copied before ``prepare`` wraps the forward pass in autocast: it samples in full precision.
         self.average = None
         if config.ema_decay is not None:
@@ -261,6 +274,7 @@ class Trainer:
             "task": _task_settings(self.task),
             "loss": _description(self.loss),
             "penalties": [_description(penalty) for penalty in self.penalties],
+            "generator_step": _description(self.generator_step),
             "images": {"fingerprint": self.images.fingerprint, "count": len(self.images), "shape": self.images.shape},
         }
         return json.loads(json.dumps(content, default=_description))
@@ -341,6 +355,20 @@ class Trainer:
         self.prepared_generator, self.prepared_discriminator = self.accelerator.prepare(
             self.generator, self.discriminator
         )
+        self.game = Game(
+            self.accelerator,
+            self.task,
+            self.loss,
+            self.penalties,
+            self.generator,
+            self.discriminator,
+            self.prepared_generator,
+            self.optimizers["generator"],
+            self._micro_batches,
+            self.micro_batch_size,
+            self.generator_micro_batch_size,
+            self.config.gradient_accumulation_steps,
+        )
 
     def _train_step(self, images: StepImages) -> None:
         config = self.config
@@ -350,47 +378,34 @@ class Trainer:
         for name, schedule in schedules.items():
             for group in self.optimizers[name].param_groups:
                 group["lr"] = schedule.learning_rate_at(self.step, config.max_steps)
-        updates = []
+        updates = [self.generator_step.open(self.game, images.generator, self.step, rng)]
+        opponent = self.generator_step.opponent(self.game, rng)
         for index, batch in enumerate(images.discriminator):
             update = self.step * config.discriminator_steps + index
-            updates.append(self._update_discriminator(update, *batch, rng))
-        updates.append(self._update_generator(*images.generator, rng))
+            updates.append(self._update_discriminator(update, opponent, batch, rng))
+        updates.append(self.generator_step.close(self.game, images.generator, rng))
         if self.average is not None:
             if self.step < config.ema_start:
                 self.average.n_averaged.zero_()  # the next update then copies instead of averaging
             self.average.update_parameters(self.generator)
         self.terms.add(self.step, {name: value for terms in updates for name, value in terms.items()})
 
-    def _update_discriminator(
-        self, update: int, pixels: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator
-    ) -> Terms:
+    def _update_discriminator(self, update: int, opponent: Task, batch: Batch, rng: torch.Generator) -> Terms:
         due = [penalty for penalty in self.penalties if penalty.due(update)]
 
         def terms_of(images: torch.Tensor, labels: torch.Tensor | None) -> Terms:
-            draw = self.task.draw(images, labels, rng)
+            draw = opponent.draw(images, labels, rng)
             return discriminator_terms(
-                self.generator, self.prepared_discriminator, self.task, self.loss, due, draw, rng
+                self.generator, self.prepared_discriminator, opponent, self.loss, due, draw, rng
             )
 
-        parts = self._micro_batches(pixels, labels, self.micro_batch_size, rng)
+        parts = self._micro_batches(batch, self.micro_batch_size, rng)
         return optimize(
             self.accelerator, self.prepared_discriminator, self.optimizers["discriminator"], terms_of, parts
         )
 
-    def _update_generator(self, pixels: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Terms:
-        def terms_of(images: torch.Tensor, labels: torch.Tensor | None) -> Terms:
-            draw = self.task.draw(images, labels, rng)
-            return generator_terms(
-                self.prepared_generator, self.discriminator, self.task, self.loss, draw, self.penalties
-            )
-
-        parts = self._micro_batches(pixels, labels, self.generator_micro_batch_size, rng)
-        with frozen(self.discriminator):
-            return optimize(self.accelerator, self.prepared_generator, self.optimizers["generator"], terms_of, parts)
-
-    def _micro_batches(
-        self, pixels: torch.Tensor, labels: torch.Tensor | None, size: int, rng: torch.Generator
-    ) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    def _micro_batches(self, batch: Batch, size: int, rng: torch.Generator) -> list[Batch]:
+        pixels, labels = batch
         images = to_unit_range(pixels, self.config.horizontal_flip, rng).split(size)
         parts = [None] * len(images) if labels is None else labels.to(self.device).split(size)
         return list(zip(images, parts, strict=True))
@@ -442,14 +457,19 @@ class Trainer:
         return self.generator if self.average is None else self.average.module
 
     @torch.no_grad()
-    def draw_samples(self, count: int, purpose: str = "samples") -> torch.Tensor:
+    def draw_samples(
+        self, count: int, purpose: str = "samples", flow: FunctionalGradientFlow | None = None
+    ) -> torch.Tensor:
         """Images (count, channels, height, width) in [-1, 1] of the final generator, on the CPU.
 
         The same randomness at every call, so that pictures can be compared over the run.
+
+        Args:
+            flow: functional-gradient steps that follow the generator; None takes none.
         """
         rng = random_generator(self.device, self.config.seed, purpose)
         with self._settled_generator() as network:
-            return self.task.sample(network, count, self.images.shape, rng).float().cpu()
+            return self.task.sample(network, count, self.images.shape, rng, flow=flow).float().cpu()
 
     def _settled_generator(self) -> AbstractContextManager[nn.Module]:
         rng = random_generator(self.device, self.config.seed, "standing")
@@ -459,9 +479,9 @@ class Trainer:
 
         return settled(self.final_generator, draw, self.config.standing_batches)
 
-    def _sample_grid(self) -> Image.Image:
+    def _sample_grid(self, flow: FunctionalGradientFlow | None = None) -> Image.Image:
         count = self.config.sample_count
-        return image_grid(self.draw_samples(count), columns=int(np.ceil(np.sqrt(count))))
+        return image_grid(self.draw_samples(count, flow=flow), columns=int(np.ceil(np.sqrt(count))))
 
     def _save_samples(self) -> None:
         if self.accelerator.is_main_process:
@@ -483,6 +503,7 @@ class Trainer:
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
+            "generator_step": self.generator_step.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
         description = {"identity": self.identity, **self._facts()}
@@ -500,6 +521,7 @@ class Trainer:
         self.discriminator.load_state_dict(state["discriminator"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        self.generator_step.load_state_dict(state["generator_step"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
 
@@ -510,18 +532,24 @@ class Trainer:
             pipeline = self.task.export(network, self.folder)
         save_network(self.discriminator.eval(), self.folder / "discriminator")
         save_image(self._sample_grid(), self.folder / "samples.png")
-        facts = {"identity": self.identity, **self._facts(), "step": self.step, "results": self._evaluate()}
+        self.generator_step.export(self.folder)
+        flow = self.generator_step.flow()
+        results = self._evaluate()
+        if flow is not None:
+            save_image(self._sample_grid(flow), self.folder / "samples_moved.png")
+            results = None if results is None else {**results, "moved": self._evaluate(flow)}
+        facts = {"identity": self.identity, **self._facts(), "step": self.step, "results": results}
         write_json(self.folder / DESCRIPTION_FILE, facts)
         write_card(self.folder, facts, self.loss, self.penalties, {"pipeline": pipeline, **self.card})
         self.accelerator.print(f"done: samples in {self.folder / 'samples.png'}, model and card in {self.folder}")
 
-    def _evaluate(self) -> dict[str, Any] | None:
+    def _evaluate(self, flow: FunctionalGradientFlow | None = None) -> dict[str, Any] | None:
         count = self.config.evaluate_samples
         if count is None:
             return None
         chosen = np.random.default_rng(self.config.seed).permutation(len(self.images))[:count]
         real = self.images.fetch(torch.from_numpy(chosen), seed=0).cpu().float() / 127.5 - 1
-        fake = self.draw_samples(count, "evaluation")
+        fake = self.draw_samples(count, "evaluation", flow)
         precision, recall = precision_recall(real.flatten(1), fake.flatten(1), k=3)
         frechet = frechet_distance(
             *(F.adaptive_avg_pool2d(images, _POOLED_SIZE).flatten(1) for images in (real, fake))
@@ -543,8 +571,11 @@ class Trainer:
             f"{len(self.images):,} images of {self.images.shape[2]}x{self.images.shape[1]}\n"
             f"  batch {config.batch_size} = {self.micro_batch_size} images x {config.gradient_accumulation_steps} "
             f"micro-batch(es) x {accelerator.num_processes} process(es)\n"
-            f"  {self.loss}, {penalties}"
+            f"  {self.loss}, {penalties}, generator: {self.generator_step}"
         )
+        cost = self.generator_step.describe(config)
+        if cost is not None:
+            accelerator.print(f"  {cost}")
         used, cores = accelerator.num_processes * torch.get_num_threads(), usable_cores()
         if self.device.type == "cpu" and used < cores:
             accelerator.print(
@@ -561,6 +592,7 @@ class Trainer:
             self.penalties,
             self.images.shape,
             self.config,
+            self.generator_step.load(self.config),
             self.accelerator.num_processes,
             self.device,
         )

@@ -1,0 +1,235 @@
+"""Functional gradients: samples follow the discriminator's input gradient, and the generator follows the samples.
+
+Composite functional gradient learning (CFG; Johnson and Zhang, ICML 2018, arXiv 1801.06309) moves every sample by
+
+    x <- x + eta * s(x) * grad_x D(x)
+
+For D = ln(p_real / p_fake), the optimum of the logistic loss, and small eta each step lowers KL(p_real || p_fake) by
+eta * E_real[s * ||grad D||^2], and KL(p_fake || p_real) by eta * E_fake[s * ||grad D||^2]. xICFG takes T such steps,
+each with the discriminator of its time, then teaches the generator where its samples went, by regression. Li-CFG
+(arXiv 2501.11236) adds a gradient penalty to the discriminator's loss.
+
+    flow = FunctionalGradientFlow([discriminator], step_size=0.5)   # or the stored D_1 .. D_T
+    target = flow(fake)                                             # no graph is kept
+    regression_loss(generator(latents), target).backward()
+
+With one step and s = ``logd`` that gradient is eta times that of the non-saturating loss of a GAN's generator.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+Critic = Callable[..., Any]
+Scaling = Literal["kl", "logd", "js", "jeffreys"]
+
+# s of a logit D. f-divergences by their names in the CFG papers; ``logd`` is the trick of a GAN's generator.
+SCALINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "kl": torch.ones_like,
+    "logd": lambda logits: torch.sigmoid(-logits),  # 1 / (1 + e^D)
+    "js": torch.sigmoid,  # 1 / (1 + e^-D)
+    "jeffreys": lambda logits: 1 + torch.exp(logits),
+}
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    """Half types as float32, others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def functional_gradient(
+    discriminator: Critic, samples: torch.Tensor, scaling: Scaling = "kl", **conditioning: Any
+) -> torch.Tensor:
+    """s(x) * grad_x D(x) at samples (batch, ...), of the same shape; it has no graph and leaves no parameter gradient.
+
+    The gradient is that of the summed logits: per-sample, unless the discriminator couples the samples of a batch.
+
+    Args:
+        discriminator: samples -> logits (batch,) or (batch, 1), or an object with such ``logits``.
+        scaling: name of s.
+        conditioning: further keyword arguments of the discriminator.
+    """
+    with torch.enable_grad():
+        points = samples.detach().requires_grad_()
+        output = discriminator(points, **conditioning)
+        logits = _wide(getattr(output, "logits", output)).reshape(-1)
+        _require(len(logits) == len(samples), f"{len(logits)} logits do not fit {len(samples)} samples")
+        (gradient,) = torch.autograd.grad(logits.sum(), points)
+    scale = SCALINGS[scaling](logits.detach()).view(-1, *[1] * (samples.ndim - 1))
+    return scale * _wide(gradient)
+
+
+@dataclass(frozen=True)
+class FunctionalGradientFlow:
+    """One functional-gradient step for each discriminator, in order: where the samples go.
+
+    No graph runs from one step to the next, so memory is that of one step on ``chunk_size`` samples.
+
+    Args:
+        discriminators: D_1 .. D_T; none leaves the samples where they are.
+        step_size: eta, >= 0, in units of the samples.
+        scaling: s: ``kl`` (1), ``logd`` (1 / (1 + e^D)), ``js`` (1 / (1 + e^-D)) or ``jeffreys`` (1 + e^D).
+        noise: standard deviation of the normal noise that follows each step (the DDGAN port of Li-CFG has 0.01).
+        chunk_size: samples per pass; ``None`` passes the whole batch.
+
+    Raises:
+        ValueError: a value is outside its range.
+    """
+
+    discriminators: Sequence[Critic]
+    step_size: float = 0.5
+    scaling: Scaling = "kl"
+    noise: float = 0.0
+    chunk_size: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.step_size < float("inf"), f"step_size is finite and >= 0, not {self.step_size}")
+        _require(self.scaling in SCALINGS, f"scaling is one of {', '.join(SCALINGS)}, not {self.scaling!r}")
+        _require(0 <= self.noise < float("inf"), f"noise is finite and >= 0, not {self.noise}")
+        _require(self.chunk_size is None or self.chunk_size >= 1, f"chunk_size is at least 1, not {self.chunk_size}")
+
+    @torch.no_grad()
+    def __call__(
+        self, samples: torch.Tensor, rng: torch.Generator | None = None, **conditioning: torch.Tensor
+    ) -> torch.Tensor:
+        """Samples (batch, ...) -> moved samples, without a graph; values may leave [-1, 1], as in the papers.
+
+        Args:
+            rng: random generator for the noise; the result does not depend on ``chunk_size``.
+            conditioning: further keyword arguments of the discriminators, batch first.
+        """
+        samples = samples.detach()
+        for discriminator in self.discriminators:
+            samples = samples + self.step_size * self._gradient(discriminator, samples, conditioning).to(samples.dtype)
+            if self.noise:
+                drawn = torch.randn(samples.shape, generator=rng, device=samples.device, dtype=samples.dtype)
+                samples = samples + self.noise * drawn
+        return samples
+
+    def _gradient(
+        self, discriminator: Critic, samples: torch.Tensor, conditioning: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        size = self.chunk_size or max(len(samples), 1)
+        split = {name: value.split(size) for name, value in conditioning.items()}
+        return torch.cat(
+            [
+                functional_gradient(
+                    discriminator, chunk, self.scaling, **{name: parts[index] for name, parts in split.items()}
+                )
+                for index, chunk in enumerate(samples.split(size))
+            ]
+        )
+
+
+def regression_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """1/2 * ||output - target||^2, summed over a sample's elements, averaged over the batch.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _require(output.shape == target.shape, f"{tuple(output.shape)} and {tuple(target.shape)} differ")
+    return 0.5 * (_wide(output) - _wide(target)).square().flatten(1).sum(dim=1).mean()
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """The numbers of xICFG; the defaults are those of the CFG authors' convolutional networks without BatchNorm.
+
+    A stage is ``steps`` functional-gradient steps, each after the discriminator's updates, and one regression of the
+    generator on a pool of samples and where the steps brought them.
+
+    Args:
+        steps: T, functional-gradient steps of a stage.
+        step_size: eta; the authors' values depend on data and networks (MNIST 0.5 with BatchNorm and 2.5 without).
+        scaling: s: ``kl`` (1, the authors' choice), ``logd``, ``js`` or ``jeffreys``.
+        noise: standard deviation of the noise after each step.
+        epochs: passes of the regression over the pool.
+        learning_rate_decay: factor of the generator's learning rate whenever an epoch's loss is higher than that of
+            the epoch before.
+        max_decays: the regression ends when the learning rate would fall for this many times and once more.
+        initial_scale: before the first stage the generator learns clamp(z W, -1, 1) with W ~ N(0, initial_scale^2),
+            so that its first samples differ; None leaves it as it was initialized.
+        max_gap: the run ends where mean D(real) - mean D(fake) exceeds this: the generator has lost; None never ends
+            it so.
+        max_gap_after: stages before which ``max_gap`` does not count.
+
+    Raises:
+        ValueError: a value is outside its range.
+    """
+
+    steps: int = 15
+    step_size: float = 2.5
+    scaling: Scaling = "kl"
+    noise: float = 0.0
+    epochs: int = 10
+    learning_rate_decay: float = 0.1
+    max_decays: int = 3
+    initial_scale: float | None = 0.01
+    max_gap: float | None = 40.0
+    max_gap_after: int = 2000
+
+    def __post_init__(self) -> None:
+        self.flow([])
+        _require(self.steps >= 1, f"steps is at least 1, not {self.steps}")
+        _require(self.epochs >= 1, f"epochs is at least 1, not {self.epochs}")
+        _require(
+            0 < self.learning_rate_decay <= 1, f"learning_rate_decay is in (0, 1], not {self.learning_rate_decay}"
+        )
+        _require(self.max_decays >= 0, f"max_decays is at least 0, not {self.max_decays}")
+        _require(
+            self.initial_scale is None or self.initial_scale > 0,
+            f"initial_scale is positive, not {self.initial_scale}",
+        )
+        _require(self.max_gap is None or self.max_gap > 0, f"max_gap is positive, not {self.max_gap}")
+        _require(self.max_gap_after >= 0, f"max_gap_after is at least 0, not {self.max_gap_after}")
+
+    def flow(self, discriminators: Sequence[Critic], chunk_size: int | None = None) -> FunctionalGradientFlow:
+        """The steps so far, one for each discriminator."""
+        return FunctionalGradientFlow(discriminators, self.step_size, self.scaling, self.noise, chunk_size)
+
+    def cost(self, batch_size: int, discriminator_steps: int, pool: int) -> "StageCost":
+        """What a stage costs.
+
+        Args:
+            batch_size: images per discriminator update, and per regression step.
+            discriminator_steps: U, discriminator updates per functional-gradient step.
+            pool: N, samples that the regression learns.
+        """
+        updates = self.steps * discriminator_steps
+        return StageCost(
+            discriminator_updates=updates * batch_size,
+            transport_passes=discriminator_steps * batch_size * self.steps * (self.steps - 1) // 2 + pool * self.steps,
+            sampling_passes=updates * batch_size + pool,
+            generator_updates=self.epochs * pool,
+        )
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Images that pass a network in one stage, at most (a regression may end early).
+
+    Attributes:
+        discriminator_updates: fake images of discriminator updates (as many real ones beside them; penalty not
+            counted): forward and backward.
+        transport_passes: through stored discriminators: forward, and backward to the input alone.
+        sampling_passes: through the generator, forward alone.
+        generator_updates: of the regression: forward and backward.
+    """
+
+    discriminator_updates: int
+    transport_passes: int
+    sampling_passes: int
+    generator_updates: int
+
+    def __str__(self) -> str:
+        return (
+            f"discriminator: {self.discriminator_updates:,} images in updates and {self.transport_passes:,} in "
+            f"transport; generator: {self.sampling_passes:,} in sampling and {self.generator_updates:,} in regression"
+        )
