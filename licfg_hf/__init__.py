@@ -37,7 +37,6 @@ _HOME = {
     "FlipAndShift": "consistency",
     "LatentConsistencyRegularization": "consistency",
     "FunctionalGradientFlow": "functional_gradient",
-    "functional_gradient": "functional_gradient",
     "regression_loss": "functional_gradient",
     "AuxiliaryClassifierHead": "heads",
     "FeatureMixing": "heads",

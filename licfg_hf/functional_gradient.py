@@ -44,7 +44,7 @@ def _wide(values: torch.Tensor) -> torch.Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-def functional_gradient(
+def scaled_gradient(
     discriminator: Critic, samples: torch.Tensor, scaling: Scaling = "kl", **conditioning: Any
 ) -> torch.Tensor:
     """s(x) * grad_x D(x) at samples (batch, ...), of the same shape; it has no graph and leaves no parameter gradient.
@@ -120,7 +120,7 @@ class FunctionalGradientFlow:
         split = {name: value.split(size) for name, value in conditioning.items()}
         return torch.cat(
             [
-                functional_gradient(
+                scaled_gradient(
                     discriminator, chunk, self.scaling, **{name: parts[index] for name, parts in split.items()}
                 )
                 for index, chunk in enumerate(samples.split(size))
