@@ -63,18 +63,23 @@ def _load_pipeline(model: str) -> "HubPipeline":
 def _draw(pipeline: "HubPipeline", arguments: argparse.Namespace) -> "Image":
     import torch
 
-    from .pipelines import GANPipeline
+    from .pipelines import GANPipeline, load_flow
     from .pipelines.base import image_grid
+    from .training.warm_start import locate
 
     generator = torch.Generator().manual_seed(arguments.seed)
     given = {"class_labels": arguments.class_labels, "truncation": arguments.truncation}
     options = {name: value for name, value in given.items() if value is not None}
     if (arguments.picture != "grid" or options) and not isinstance(pipeline, GANPipeline):
         raise InputError(f"{type(pipeline).__name__} has neither classes, truncation nor latents to interpolate")
+    if arguments.flow and arguments.picture != "grid":
+        raise InputError("--flow draws a grid only")
     if arguments.picture == "interpolation":
         return pipeline.interpolate(generator=generator, **options)
     if arguments.picture == "classes":
         return pipeline.class_sweep(generator=generator, **options)
+    if arguments.flow:
+        options["flow"] = load_flow(locate(arguments.model), pipeline.device)
     images = pipeline(batch_size=arguments.count, generator=generator, output_type="pt", **options).images * 2 - 1
     return image_grid(images, columns=max(1, round(arguments.count**0.5)))
 
@@ -108,6 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     sample.add_argument("--class_labels", type=int, nargs="+", help="classes to draw; default: at random")
     sample.add_argument("--truncation", type=float, help="in (0, 1]: less variety, more typical images; default: none")
+    sample.add_argument(
+        "--flow",
+        action="store_true",
+        help="move the samples by the model's functional-gradient steps (a grid only)",
+    )
     sample.set_defaults(run=_sample)
     convert = commands.add_parser("convert", help="turn a foreign checkpoint into a folder for from_pretrained")
     convert.add_argument("--from", dest="source", required=True, choices=FORMATS, help="who wrote the checkpoint")

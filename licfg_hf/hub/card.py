@@ -23,8 +23,8 @@ def write_card(folder: Path, facts: dict[str, Any], loss: Any, penalties: list[A
         facts: content of training.json: settings, identity, versions, device, results.
         loss: the adversarial loss.
         penalties: the penalties, each of which prints the coefficient that it applies.
-        details: ``title``, ``summary``, ``method``, ``citation``, ``pipeline`` (class name), ``data_license``,
-            ``notes`` (list of sentences) where the caller has them.
+        details: ``title``, ``summary``, ``training`` (how the generator learned), ``method``, ``citation``,
+            ``pipeline`` (class name), ``data_license``, ``notes`` (list of sentences) where the caller has them.
     """
     title = details.get("title", "GAN trained with licfg_hf")
     metadata = ModelCardData(
