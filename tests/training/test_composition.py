@@ -22,7 +22,8 @@ from licfg_hf import (
     wgan_gp,
 )
 from licfg_hf.losses import _LOSSES
-from licfg_hf.training import GANTask, LazyPenalty
+from licfg_hf.training import FunctionalGradientStep, GANTask, LazyPenalty
+from licfg_hf.training.generator_steps import Game
 from licfg_hf.training.steps import discriminator_terms, frozen, generator_terms, optimize
 
 LOSSES = (*_LOSSES, "relativistic")
@@ -123,3 +124,21 @@ def test_a_penalty_adds_its_term_to_the_loss_and_nothing_else(penalty):
     ):
         alone = torch.zeros_like(with_it) if alone is None else alone
         torch.testing.assert_close(with_it - without, alone, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_functional_gradient_takes_every_loss_penalty_and_head(head):
+    """The plain step: one regression on samples that follow the discriminator's gradient."""
+    step, accelerator, (images, labels) = FunctionalGradientStep(0.5, "logd"), Accelerator(cpu=True), batch()
+    for loss, penalty in itertools.product(LOSSES, PENALTIES):
+        torch.manual_seed(0)
+        discriminator = DISCRIMINATORS["sngan_resnet"](**HEADS[head], normalizers=NORMALIZERS["spectral"])
+        generator, beside = GENERATORS["sngan_conditional"](), terms_beside(penalty, head)
+        one_step(loss, penalty, discriminator, generator, beside)
+        optimizer = torch.optim.SGD(generator.parameters(), lr=1e-3)
+        networks = (generator, discriminator, generator, optimizer)
+        game = Game(accelerator, TASK, get_loss(loss), beside, *networks, lambda batch, *_: [batch], 4, 4, 1)
+        terms = step.close(game, (images, labels), torch.Generator().manual_seed(0))
+        assert all(torch.isfinite(value) for value in terms.values()), (loss, penalty)
+        assert ("generator_classification" in terms) == (head == "auxiliary")
+        assert sum(p.grad.abs().sum() for p in generator.parameters() if p.grad is not None) > 0, (loss, penalty)

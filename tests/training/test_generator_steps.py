@@ -1,0 +1,277 @@
+"""The functional gradient as a generator's step of the trainer: what it learns from, what it keeps, what it leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from gans import CLASSES, DISCRIMINATORS, GENERATORS, HEADS, NORMALIZERS, batch
+from safetensors.torch import load_file
+from tiny import tiny_discriminator, tiny_generator
+
+from licfg_hf import DDGANPipeline, DDGANScheduler, EpsCenteredGradientPenalty, GANPipeline, get_loss, load_flow
+from licfg_hf.data.sources import TensorImages
+from licfg_hf.errors import InputError, TrainingDiverged
+from licfg_hf.functional_gradient import StageConfig
+from licfg_hf.recipes import main
+from licfg_hf.training import (
+    DDGANTask,
+    FunctionalGradientStep,
+    GANTask,
+    OptimizerConfig,
+    StagedFunctionalGradient,
+    Trainer,
+    TrainingConfig,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "--preset", "quickstart", "--batch_size", "8", "--generator_batch_size", "16", "--log_every", "1",
+    "--sample_every", "null", "--evaluate_samples", "null", "--keep_checkpoints", "null",
+    "--functional_gradient.epochs", "2", "--functional_gradient.steps", "4",
+]  # fmt: skip
+
+
+def trainer(folder: Path, step, conditional: bool = True, normalizer: str = "none", **options) -> Trainer:
+    torch.manual_seed(0)
+    images, labels = batch(64)
+    classes = CLASSES if conditional else None
+    settings = {
+        "max_steps": 6, "batch_size": 8, "generator_batch_size": 16, "ema_decay": None, "sample_count": 4,
+        "sample_every": None, "log_every": 1, **options,
+    }  # fmt: skip
+    head = HEADS["projection" if conditional else "linear"]
+    discriminator = DISCRIMINATORS["sngan_cnn"](**head, normalizers=NORMALIZERS[normalizer])
+    name = "sngan_conditional" if conditional else "sngan_resnet"
+    pixels = ((images + 1) * 127.5).round().to(torch.uint8)
+    data = TensorImages(pixels, labels=labels) if conditional else pixels
+    penalties = [EpsCenteredGradientPenalty(0.1)]
+    return Trainer(
+        TrainingConfig(output_dir=str(folder), **settings), GENERATORS[name](), discriminator, data,
+        GANTask(6, classes), get_loss("non_saturating"), penalties, generator_step=step,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("normalizer", ["none", "spectral", "gradient", "spectral_and_gradient"])
+@pytest.mark.parametrize("conditional", [True, False])
+def test_the_flow_of_a_folder_draws_what_the_trainer_draws(conditional, normalizer, tmp_path):
+    step = StagedFunctionalGradient(StageConfig(steps=4, step_size=300.0, epochs=2, initial_scale=None))
+    run = trainer(tmp_path, step, conditional, normalizer)  # six steps: one stage, and half of the next
+    run.train()
+    flow = load_flow(tmp_path)
+    assert len(flow.discriminators) == 2
+    expected = run.draw_samples(4, flow=step.flow())
+    alone = run.draw_samples(4)
+    assert (expected - alone).abs().max() > 1e-3
+    pipeline = GANPipeline.from_pretrained(tmp_path)
+    rng = torch.Generator().manual_seed(0)
+    options = {"class_labels": [0, 1, 2, 3]} if conditional else {}
+    latents = torch.randn(4, 6, generator=rng)
+    still = pipeline(batch_size=4, latents=latents, output_type="pt", **options).images
+    moved = pipeline(batch_size=4, latents=latents, output_type="pt", flow=flow, **options).images
+    labels = torch.arange(4) % CLASSES
+    conditioning = {"class_labels": labels} if conditional else {}
+    generator = run.generator.eval()
+    with torch.no_grad():
+        start = generator(latents, **conditioning).sample
+    torch.testing.assert_close(still, ((start + 1) / 2).clamp(0, 1))
+    expected = ((step.flow()(start, **conditioning) + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_stored_discriminators_are_those_of_their_time_and_cost_no_gradients(tmp_path):
+    step = StagedFunctionalGradient(StageConfig(steps=10, step_size=0.3))
+    seen = []
+
+    class Watched(StagedFunctionalGradient):
+        def close(self, game, batch, rng):
+            game.discriminator.eval()
+            with torch.no_grad():
+                seen.append(game.discriminator(images, class_labels=labels).logits.clone())
+            game.discriminator.train()
+            return super().close(game, batch, rng)
+
+    images, labels = batch(5)
+    step = Watched(StageConfig(steps=10, step_size=0.3))
+    trainer(tmp_path, step, normalizer="spectral", max_steps=3).train()
+    critics = step.flow().discriminators
+    assert len(critics) == len(seen) == 3
+    with torch.no_grad():
+        for critic, logits in zip(critics, seen, strict=True):
+            torch.testing.assert_close(critic(images, class_labels=labels).logits, logits)
+    stored = [value for snapshot in step.state_dict()["snapshots"] for value in snapshot.values()]
+    assert not any(value.requires_grad for value in stored)
+    assert (seen[0] - seen[2]).abs().max() > 1e-4
+
+
+def test_the_generator_waits_for_the_end_of_a_stage_and_then_learns_its_moved_samples(tmp_path):
+    step = StagedFunctionalGradient(StageConfig(steps=3, step_size=0.5, epochs=30, initial_scale=None))
+    rate = OptimizerConfig("adam", 1e-2)
+    run = trainer(tmp_path, step, max_steps=4, generator_batch_size=64, generator_optimizer=rate)
+    before = {name: value.clone() for name, value in run.generator.named_parameters()}
+    learned = []
+    original = step._regress
+
+    def regress(game, draws, targets, rng):
+        assert all(torch.equal(value, before[name]) for name, value in run.generator.named_parameters())
+        assert len(step._snapshots) == 3
+
+        @torch.no_grad()
+        def distance() -> float:
+            pairs = zip(draws, targets, strict=True)
+            return float(sum((game.task.generate(game.generator, draw) - target).norm() for draw, target in pairs))
+
+        start, loss = distance(), original(game, draws, targets, rng)
+        learned.append((start, distance()))
+        return loss
+
+    step._regress = regress
+    run.train()
+    ((start, end),) = learned
+    assert end < 0.7 * start
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [("generator_loss" in line, "logit_gap" in line) for line in lines] == [(False, False)] * 3 + [(True, True)]
+
+
+def test_the_first_thing_learned_is_a_projection_of_the_latents(tmp_path):
+    step = StagedFunctionalGradient(StageConfig(steps=5, initial_scale=0.1, epochs=60))
+    rate = OptimizerConfig("adam", 3e-3)
+    run = trainer(tmp_path, step, False, max_steps=1, generator_batch_size=64, generator_optimizer=rate)
+    losses = []
+    original = step._regress
+
+    def regress(game, draws, targets, rng):
+        latents, target = torch.cat([draw.noise["latents"] for draw in draws]), torch.cat(targets).flatten(1)
+        solution = torch.linalg.lstsq(latents, target).solution
+        inside = target.abs() < 1
+        torch.testing.assert_close((latents @ solution)[inside], target[inside], atol=0.05, rtol=0)
+        assert float(solution.std()) == pytest.approx(0.1, rel=0.2)
+        before = float((run.generator(latents).sample.flatten(1) - target).square().sum(dim=1).mean() / 2)
+        losses.extend([before, float(original(game, draws, targets, rng))])
+
+    step._regress = regress
+    run.train()
+    assert losses[1] < 0.3 * losses[0]
+
+
+def test_a_plain_functional_step_trains_a_ddgan_and_gives_its_folder(tmp_path):
+    images = torch.randint(0, 256, (32, 1, 8, 8), dtype=torch.uint8)
+    for name, step in {
+        "plain": FunctionalGradientStep(0.5, "logd"),
+        "staged": StagedFunctionalGradient(StageConfig(steps=2, noise=0.01, epochs=1, initial_scale=None)),
+    }.items():
+        config = TrainingConfig(output_dir=str(tmp_path / name), max_steps=5, batch_size=8, sample_count=4)
+        task = DDGANTask(DDGANScheduler(num_train_timesteps=2), latent_dim=6)
+        run = Trainer(
+            config, tiny_generator(), tiny_discriminator(), images, task, get_loss("non_saturating"),
+            generator_step=step,
+        )  # fmt: skip
+        run.train()
+        pipeline = DDGANPipeline.from_pretrained(tmp_path / name)
+        assert pipeline(batch_size=4).images[0].size == (8, 8)
+    flow, draw = load_flow(tmp_path / "staged"), lambda: torch.Generator().manual_seed(0)
+    moved = pipeline(batch_size=4, generator=draw(), output_type="pt", flow=flow).images
+    assert torch.isfinite(moved).all()
+    assert not torch.allclose(moved, pipeline(batch_size=4, generator=draw(), output_type="pt").images)
+    with pytest.raises(ValueError, match=r"flow/flow\.json"):
+        load_flow(tmp_path / "plain")
+
+
+def exported(folder: Path) -> dict[str, torch.Tensor]:
+    files = {path.parent.relative_to(folder): load_file(path) for path in sorted(folder.glob("**/*.safetensors"))}
+    assert len(files) > 2
+    return {f"{place}.{key}": value for place, state in files.items() for key, value in state.items()}
+
+
+@pytest.mark.parametrize("name", ["licfg_mnist", "licfg_biggan_cifar", "licfg_ddgan_cifar"])
+def test_resuming_inside_a_stage_is_bit_identical(name, tmp_path):
+    """Stages of 4 steps: steps 3 and 6 are inside the first and second, 4 is between them."""
+    options = [*SMALL, "--max_steps", "9", "--checkpoint_every", "1"]
+    main(name, [*options, "--output_dir", str(tmp_path / "whole")])
+    whole = exported(tmp_path / "whole")
+    for step in (3, 4, 6):
+        resume = ["--resume", str(tmp_path / "whole" / "checkpoints" / f"step-{step}")]
+        main(name, [*options, *resume, "--output_dir", str(tmp_path / f"from-{step}")])
+        resumed = exported(tmp_path / f"from-{step}")
+        assert whole.keys() == resumed.keys()
+        for key, value in whole.items():
+            assert torch.equal(value, resumed[key]), (step, key)
+
+
+def test_sigkill_inside_a_stage_loses_nothing(tmp_path):
+    options = [*SMALL, "--max_steps", "30", "--checkpoint_every", "1"]
+    main("licfg_mnist", [*options, "--output_dir", str(tmp_path / "whole")])
+    script = str(ROOT / "recipes" / "licfg_mnist.py")
+    command = [sys.executable, script, *options, "--output_dir", str(tmp_path / "cut")]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "cut").glob("checkpoints/step-1[01]/training.json")):  # 8 to 11 are one stage
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "cut" / "model").exists()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    whole, resumed = exported(tmp_path / "whole"), exported(tmp_path / "cut")
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+def test_two_processes_learn_the_same_generator_and_take_the_same_decisions(tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29518"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    script = str(ROOT / "recipes" / "licfg_mnist.py")
+    options = [*SMALL, "--max_steps", "9", "--output_dir", str(tmp_path)]
+    result = subprocess.run([*launch, script, *options], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads((tmp_path / "training.json").read_text())["processes"] == 2
+    assert len(load_flow(tmp_path).discriminators) == 1
+    GANPipeline.from_pretrained(tmp_path)(batch_size=2)
+
+
+def test_bfloat16_transport_trains(tmp_path):
+    step = StagedFunctionalGradient(StageConfig(steps=2, epochs=1))
+    trainer(tmp_path, step, normalizer="spectral", mixed_precision="bf16").train()
+    weights = load_file(tmp_path / "model" / "diffusion_pytorch_model.safetensors")
+    assert all(value.dtype == torch.float32 for value in weights.values() if value.is_floating_point())
+    pipeline = GANPipeline.from_pretrained(tmp_path)
+    assert torch.isfinite(pipeline(batch_size=4, output_type="pt", flow=load_flow(tmp_path)).images).all()
+
+
+def test_what_does_not_fit_is_said_in_one_line(tmp_path, capsys):
+    with pytest.raises(InputError, match="no multiple of the batch_size 8"):
+        trainer(tmp_path / "a", StagedFunctionalGradient(), generator_batch_size=20)
+    for option, value, words in (
+        ("--functional_gradient.steps", "0", "steps is at least 1"),
+        ("--functional_gradient.scaling", "hellinger", "hellinger"),
+        ("--functional_gradient.step_size", "-1", "step_size"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main("licfg_mnist", [*SMALL, option, value, "--output_dir", str(tmp_path / "b")])
+        message = capsys.readouterr().err
+        assert stop.value.code == 2 and words in message and "Traceback" not in message
+    with pytest.raises(SystemExit) as stop:
+        main(
+            "licfg_ddgan_cifar",
+            [
+                *SMALL,
+                "--generator.latent_dim",
+                "null",
+                "--output_dir",
+                str(tmp_path / "c"),
+                "--functional_gradient.initial_scale",
+                "0.01",
+            ],
+        )
+    assert stop.value.code == 2
+
+
+def test_a_generator_that_has_lost_ends_the_run(tmp_path):
+    step = StagedFunctionalGradient(StageConfig(steps=1, max_gap=1e-3, max_gap_after=1, epochs=1))
+    with pytest.raises(TrainingDiverged, match="max_gap"):
+        trainer(tmp_path, step, max_steps=40, discriminator_optimizer=OptimizerConfig("adam", 1e-2)).train()
