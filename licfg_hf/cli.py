@@ -1,8 +1,13 @@
 """The ``licfg-hf`` command."""
 
 import argparse
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from .convert.formats import FORMATS
@@ -31,7 +36,7 @@ def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
     from .pipelines.base import save_image
 
     output = Path(arguments.output)
-    if arguments.count < 1:
+    if arguments.count is not None and arguments.count < 1:
         raise InputError(f"--count is at least 1, not {arguments.count}")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder: name a PNG file")
@@ -67,7 +72,7 @@ def _draw(pipeline: "HubPipeline", arguments: argparse.Namespace) -> "Image":
     from .pipelines.base import image_grid
     from .training.warm_start import locate
 
-    generator = torch.Generator().manual_seed(arguments.seed)
+    generator, count = torch.Generator().manual_seed(arguments.seed), arguments.count
     given = {"class_labels": arguments.class_labels, "truncation": arguments.truncation}
     options = {name: value for name, value in given.items() if value is not None}
     if (arguments.picture != "grid" or options) and not isinstance(pipeline, GANPipeline):
@@ -75,13 +80,16 @@ def _draw(pipeline: "HubPipeline", arguments: argparse.Namespace) -> "Image":
     if arguments.flow and arguments.picture != "grid":
         raise InputError("--flow draws a grid only")
     if arguments.picture == "interpolation":
-        return pipeline.interpolate(generator=generator, **options)
+        return pipeline.interpolate(rows=count or 4, generator=generator, **options)
     if arguments.picture == "classes":
-        return pipeline.class_sweep(generator=generator, **options)
+        return pipeline.class_sweep(columns=count or 8, generator=generator, **options)
+    count = count or 16
+    if len(options.get("class_labels", ())) > count:
+        raise InputError(f"{len(arguments.class_labels)} --class_labels do not fit a --count of {count}")
     if arguments.flow:
         options["flow"] = load_flow(locate(arguments.model), pipeline.device)
-    images = pipeline(batch_size=arguments.count, generator=generator, output_type="pt", **options).images * 2 - 1
-    return image_grid(images, columns=max(1, round(arguments.count**0.5)))
+    images = pipeline(batch_size=count, generator=generator, output_type="pt", **options).images * 2 - 1
+    return image_grid(images, columns=max(1, round(count**0.5)))
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> None:
@@ -102,7 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
     sample = commands.add_parser("sample", help="draw images from a trained model")
     sample.add_argument("model", help="pipeline folder or repository on the Hub")
-    sample.add_argument("--count", type=int, default=16, help="number of images (default: %(default)s)")
+    sample.add_argument(
+        "--count",
+        type=int,
+        help="images of a grid (default: 16), paths of an interpolation (4), or images of each class (8)",
+    )
     sample.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
     sample.add_argument("--output", default="samples.png", help="PNG file for the picture (default: %(default)s)")
     sample.add_argument(
@@ -130,8 +142,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Terminated(BaseException):
+    """SIGTERM came; no Exception, so that nothing on the way to ``main`` takes it for a failure."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+@contextmanager
+def _termination_raises() -> Iterator[None]:
+    """SIGTERM raises, like Ctrl-C, so that unfinished files are removed. Only the main thread can handle signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the ``licfg-hf`` command; failures that a user can mend end in one line on stderr."""
+    """Entry point of the ``licfg-hf`` command.
+
+    Failures that a user can mend end in one line on stderr and exit code 2; Ctrl-C and SIGTERM in one line and 130 or
+    143, as shells report them.
+    """
     parser = _parser()
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["train"] and len(given) > 1:  # everything after the name belongs to the recipe
@@ -141,7 +178,16 @@ def main(arguments: list[str] | None = None) -> None:
     if rest and known.run is not _train:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        known.run(known, rest)
+        with nullcontext() if known.run is _train else _termination_raises():  # a training handles its own signals
+            known.run(known, rest)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _exit(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        _exit("stopped by Ctrl-C", 128 + signal.SIGINT)
+    except _Terminated:
+        _exit("stopped by SIGTERM", 128 + signal.SIGTERM)
+
+
+def _exit(line: str, code: int) -> None:
+    print(line, file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -58,11 +58,22 @@ class FlipAndShift:
         flip: probability of mirroring.
         shift: largest shift as a share of height and width: 1/8 in StudioGAN, 0.2 in the GN and PGN code.
         padding: ``reflect`` (StudioGAN) or ``zeros`` (GN, PGN).
+
+    Raises:
+        ValueError: a value is outside its range.
     """
 
     flip: float = 0.5
     shift: float = 0.125
     padding: Literal["zeros", "reflect"] = "reflect"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"flip is a probability, not {self.flip}")
+        if not 0 <= self.shift <= 0.5:
+            raise ValueError(f"shift is a share of the size in [0, 0.5], not {self.shift}")
+        if self.padding not in ("zeros", "reflect"):
+            raise ValueError(f"padding is zeros or reflect, not {self.padding!r}")
 
     def __call__(self, images: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
         mirrored = torch.where(_uniform(images, rng) < self.flip, images.flip(3), images)

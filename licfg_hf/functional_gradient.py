@@ -44,6 +44,11 @@ def _wide(values: torch.Tensor) -> torch.Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
+def _usable(value: Any) -> Any:
+    """Tensors of inference mode cannot be differentiated; their copies can."""
+    return value.clone() if isinstance(value, torch.Tensor) and value.is_inference() else value
+
+
 def scaled_gradient(
     discriminator: Critic, samples: torch.Tensor, scaling: Scaling = "kl", **conditioning: Any
 ) -> torch.Tensor:
@@ -56,8 +61,9 @@ def scaled_gradient(
         scaling: name of s.
         conditioning: further keyword arguments of the discriminator.
     """
-    with torch.enable_grad():
-        points = samples.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        conditioning = {name: _usable(value) for name, value in conditioning.items()}
+        points = _usable(samples).detach().requires_grad_()
         output = discriminator(points, **conditioning)
         logits = _wide(getattr(output, "logits", output)).reshape(-1)
         _require(len(logits) == len(samples), f"{len(logits)} logits do not fit {len(samples)} samples")

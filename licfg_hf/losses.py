@@ -300,7 +300,8 @@ class AuxiliaryClassification:
         if class_logits is None or class_labels is None:
             raise ValueError("an auxiliary classification needs class_labels and a discriminator with class_logits")
         with torch.autocast(class_logits.device.type, enabled=False):
-            return F.cross_entropy(class_logits.float(), class_labels)
+            wide = class_logits.float() if class_logits.element_size() < 4 else class_logits
+            return F.cross_entropy(wide, class_labels)
 
     def __call__(
         self,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .formats import FORMATS
+from .text import printable
 
 __all__ = ["FORMATS", "convert"]
 
@@ -25,15 +26,21 @@ def convert(source: str, input: Path, output: Path, config: Path | None = None) 
         Lines that tell the user what was written and how it is loaded.
 
     Raises:
-        InputError: the file cannot be read or does not fit; nothing is written then.
+        InputError: the file cannot be read or does not fit; nothing is written then. The message is one line.
     """
+    try:
+        return [printable(line) for line in _convert(source, Path(input), Path(output), config)]
+    except InputError as error:  # names in foreign files can hold anything
+        raise InputError(printable(str(error))) from error
+
+
+def _convert(source: str, input: Path, output: Path, config: Path | None) -> list[str]:
     # Imported here, so that the command line can list the formats without waiting for PyTorch.
     from .reading import read_checkpoint, read_options
     from .writing import require_free, write
 
     if source not in FORMATS:
         raise InputError(f"there is no format {source!r}; there are: {', '.join(FORMATS)}")
-    input, output = Path(input), Path(output)
     require_free(output)
     options = None if config is None else read_options(Path(config))
     reader = _reader(source)

@@ -82,7 +82,7 @@ def _fill(network: Network, state: State, names: dict[str, str]) -> Network:
 def _attention(options: Options, name: str) -> tuple[int, ...]:
     """Resolutions as the reference writes them: ``"0"`` for none, ``"64"``, ``"32_64"``."""
     text = options.read(name, str)
-    if not all(part.isdigit() for part in text.split("_")):
+    if not all(part.isdecimal() for part in text.split("_")):
         raise InputError(f"{name} of the config names resolutions as 64 or 32_64 (0 for none), not {text!r}")
     return tuple(int(part) for part in text.split("_") if int(part))
 

@@ -204,9 +204,11 @@ def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
     """The networks of a file, the averaged generator where there is one.
 
     Raises:
-        InputError: an option is missing or cannot be honoured, or the keys do not fit.
+        InputError: an option is missing or cannot be honoured, the keys do not fit, or there are several generators
+            or discriminators.
     """
-    networks = {kind(state): state for state in checkpoint.states.values() if kind(state)}
+    roles = set(filter(None, map(kind, checkpoint.states.values())))
+    networks = {role: checkpoint.only(lambda state, role=role: kind(state) == role) for role in roles}
     discriminator, state = networks.get("discriminator"), networks.get("generator")
     critic = None if discriminator is None else _discriminator(discriminator)
     if state is None:

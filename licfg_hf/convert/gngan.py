@@ -1,5 +1,6 @@
 """Checkpoints of basiclab/GNGAN-PyTorch: its CNNs, ResNets and BigGANs."""
 
+import itertools
 from typing import Any
 
 from ..errors import InputError
@@ -56,9 +57,14 @@ def kind(state: State) -> str | None:
     return None
 
 
+def _run(state: State, first: int, step: int) -> int:
+    """How many of the layers ``main.first``, ``main.first + step``, ... there are, up to the first gap."""
+    places = indices(state, r"main\.(\d+)\.")
+    return next(number for number in itertools.count() if first + number * step not in places)
+
+
 def _cnn_generator(state: State) -> SNGANGenerator:
-    last = max(indices(state, r"main\.(\d+)\."))
-    blocks = last // 3
+    blocks = max(1, _run(state, 2, 3)) - 1  # a convolution each, and the last one
     channels = [weight_shape(state, f"main.{3 * index + 2}", 4)[0] for index in range(blocks + 1)]
     features, latent_dim = weight_shape(state, "linear", 2)
     generator = build(
@@ -75,7 +81,7 @@ def _cnn_generator(state: State) -> SNGANGenerator:
 
 
 def _cnn_discriminator(state: State) -> SNGANDiscriminator:
-    pairs = max(indices(state, r"main\.(\d+)\.")) // 4
+    pairs = _run(state, 4, 4)
     channels = [weight_shape(state, f"main.{4 * index}", 4)[0] for index in range(pairs + 1)]
     bottom = square_root(weight_shape(state, "linear", 2)[1] // channels[-1], "linear")
     discriminator = build(SNGANDiscriminator, sample_size=bottom * 2**pairs, architecture="cnn", **units(channels))

@@ -71,22 +71,22 @@ def within(ours: str, theirs: str, layers: Mapping[str, str]) -> dict[str, str]:
 
 
 def build(network: Callable[..., Network], **config: Any) -> Network:
-    """An instance without memory for its weights.
+    """An instance without memory, whatever sizes the file asks for; ``fill`` makes a real one of it.
 
     Raises:
         InputError: the arguments, which were read from a file, fit no network.
     """
     try:
-        with init_empty_weights():
+        with torch.device("meta"):
             return network(**config)
-    except (ValueError, RuntimeError, ArithmeticError) as error:
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:  # TypeError: a number beyond 64 bits
         raise InputError(f"there is no such {getattr(network, '__name__', 'network')}: {error}") from error
 
 
 def fill(
     network: Network, state: State, names: Mapping[str, str], read: LayerReader = torch_layer, ignored: str = ""
 ) -> Network:
-    """Gives a network from ``build`` the weights of a foreign state dict, and returns it in eval mode.
+    """A network like the one from ``build``, with the weights of a foreign state dict and in eval mode.
 
     Args:
         names: path of each of the network's layers that has weights -> the foreign layer's.
@@ -94,18 +94,24 @@ def fill(
         ignored: pattern of foreign keys that nothing is made from.
 
     Raises:
-        InputError: foreign keys are unknown, missing or of another shape; the message lists them.
+        InputError: foreign keys are unknown, missing or of another shape, or weights are no finite floats; the
+            message lists them.
     """
     sources = {}
     for path, layer in network.named_modules():
         if "parametrizations" not in path.split(".") and own_entries(layer):
             sources |= {f"{path}.{entry}": source for entry, source in read(layer, names[path]).items()}
-    _check(state, sources.values(), ignored, type(network).__name__)
     entries = network.state_dict()
+    _check(state, sources.values(), ignored, type(network).__name__)
+    _check_values(state, {key for name in sources if entries[name].is_floating_point() for key in sources[name].keys})
     filled = {
         name: _plain(source.make(*(state[key] for key in source.keys)), entries[name])
         for name, source in sources.items()
     }
+    # The sizes are now known to be those of the file. Buffers that no file stores, such as the FIR kernels, need
+    # memory and values, so the network is built again with them.
+    with init_empty_weights():
+        network = type(network).from_config(network.config)
     network.load_state_dict(filled, assign=True)
     return network.eval()
 
@@ -130,6 +136,23 @@ def _check(state: State, sources: Iterable[Source], ignored: str, network: str) 
     problems = [f"{len(keys)} {kind}: {listing(keys)}" for kind, keys in kinds.items() if keys]
     if problems:
         raise InputError(f"its keys are not those of a {network}; " + "; ".join(problems))
+
+
+def _check_values(state: State, floats: Collection[str]) -> None:
+    """Raises:
+    InputError: what the network needs as floats has another type, or is NaN or infinite.
+    """
+    floats = [key for key in state if key in floats]  # in the order of the file
+    others = [key for key in floats if not state[key].is_floating_point()]
+    # In single precision, as the network will have it: a larger number would become infinite there.
+    wild = [key for key in floats if key not in others and not state[key].float().isfinite().all()]
+    kinds = {
+        "of another type than float": [f"{key} ({str(state[key].dtype).removeprefix('torch.')})" for key in others],
+        "with NaN or infinite values": wild,
+    }
+    problems = [f"{len(keys)} {kind}: {listing(keys)}" for kind, keys in kinds.items() if keys]
+    if problems:
+        raise InputError("its weights cannot be used; " + "; ".join(problems))
 
 
 def listing(keys: Collection[str]) -> str:
@@ -164,12 +187,14 @@ def shape_of(state: State, *keys: str) -> Shape:
     """Shape of the weight that has one of these keys (plain and spectrally normalized, for example).
 
     Raises:
-        InputError: none is there, so that the size of the network cannot be told.
+        InputError: none is there, or it is no plain tensor, so that the size of the network cannot be told.
     """
-    for key in keys:
-        if _is_plain(state.get(key)):
-            return tuple(state[key].shape)
-    raise InputError(f"{' or '.join(keys)}, which tells the size of the network, is missing")
+    key = next((key for key in keys if key in state), None)
+    if key is None:
+        raise InputError(f"{' or '.join(keys)}, which tells the size of the network, is missing")
+    if not _is_plain(state[key]):
+        raise InputError(f"{key}, which tells the size of the network, is no plain tensor")
+    return tuple(state[key].shape)
 
 
 def weight_shape(state: State, layer: str, dimensions: int) -> Shape:

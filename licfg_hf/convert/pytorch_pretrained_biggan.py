@@ -121,5 +121,5 @@ def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
         reference_quirks=True,
         norm_eps=options.read("eps", float),
     )
-    fill(generator, state, _names(generator, position), _layer_reader(latent_dim))
+    generator = fill(generator, state, _names(generator, position), _layer_reader(latent_dim))
     return Networks(generator=generator, options=options.used, notes=_NOTES)

@@ -26,6 +26,7 @@ _ZIP = b"PK\x03\x04"
 _LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[:-1]
 _PICKLE = b"\x80"
 _REQUIRED = object()
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", list: "a list"}
 
 
 class Options(dict[str, Any]):
@@ -56,7 +57,7 @@ class Options(dict[str, Any]):
         value = self[name]
         accepted = {float: (float, int), list: (list, tuple)}.get(kind, kind)
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise InputError(f"{name} of the config is a {kind.__name__}, not {value!r}")
+            raise InputError(f"{name} of the config is {_KINDS[kind]}, not {value!r}")
         self.used[name] = value
         return value
 
@@ -178,7 +179,7 @@ class Checkpoint:
             states = {"": strip_prefix(content)}
         return cls(content, states)
 
-    def only(self, kind: Callable[[State], str | None]) -> State:
+    def only(self, kind: Callable[[State], object]) -> State:
         """The one state dict that a format knows.
 
         Raises:
@@ -186,7 +187,9 @@ class Checkpoint:
         """
         names = [name for name, state in self.states.items() if kind(state)]
         if len(names) > 1:
-            raise InputError(f"it holds several networks ({', '.join(names)}), which this format does not")
+            raise InputError(
+                f"it holds several networks ({', '.join(names)}) where one can be converted: save that one alone"
+            )
         return self.states[names[0]]
 
 

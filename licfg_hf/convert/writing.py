@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 from string import Template
 
+from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import InputError
 from ..pipelines import DDGANPipeline, GANPipeline
 from .networks import Networks
+from .text import code_span
 
 _CARD = Template("""\
 ---
@@ -24,7 +26,7 @@ tags:
 
 # $title
 
-Converted from `$file`, a checkpoint of $source, by `licfg-hf convert`.
+Converted from $file, a checkpoint of $source, by `licfg-hf convert`.
 
 ## Use
 
@@ -40,7 +42,7 @@ $facts
 
 ## Where it comes from
 
-- File: `$file`, sha256 `$digest`.
+- File: $file, sha256 `$digest`.
 - Format: `$source`.
 - Options of the reference: $options
 - Licence: that of the original weights; converting them changes nothing about it.
@@ -49,9 +51,11 @@ $facts
 
 def require_free(folder: Path) -> None:
     """Raises:
-    InputError: the output folder exists and is not an empty folder.
+    InputError: the output folder exists and is not an empty folder, or it is the current one.
     """
     if folder.is_dir():
+        if folder.samefile("."):  # it is replaced, and the shell would stay in the old one
+            raise InputError(f"{folder} is the current folder: name a new one")
         if any(folder.iterdir()):
             raise InputError(f"{folder} is not empty: name a new folder")
     elif folder.exists() or folder.is_symlink():
@@ -126,7 +130,7 @@ def _card(networks: Networks, source: str, file: Path) -> str:
     return _CARD.substitute(
         title=f"{type(named).__name__} from {source}",
         source=source,
-        file=file.name,
+        file=code_span(file.name),
         code="\n".join(_code(networks, ".")),
         facts="\n".join(f"- {line[0].upper()}{line[1:]}" for line in _facts(networks)),
         digest=digest,
@@ -147,7 +151,7 @@ def write(networks: Networks, folder: Path, source: str, file: Path) -> list[str
     Raises:
         InputError: it cannot be written.
     """
-    place = folder.absolute()
+    place = folder.resolve()  # a link to an empty folder stays a link
     partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -156,8 +160,8 @@ def write(networks: Networks, folder: Path, source: str, file: Path) -> list[str
         if place.is_dir():
             place.rmdir()
         partial.rename(place)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:  # a full disk is a SafetensorError while weights are saved
+        raise InputError(f"cannot write {folder}: {getattr(error, 'strerror', None) or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     code = [f"    {line}" for line in _code(networks, str(folder))]

@@ -25,8 +25,17 @@ def require_labels(class_labels: torch.Tensor | None, what: str) -> torch.Tensor
 
 
 def embed_labels(embedding: nn.Embedding, class_labels: torch.Tensor) -> torch.Tensor:
-    """Rows of an embedding for int64 labels (batch,), or their mixture for float labels (batch, classes)."""
-    if class_labels.is_floating_point():
+    """Rows of an embedding for int64 labels (batch,), or their mixture for float labels (batch, classes).
+
+    Raises:
+        ValueError: the labels have another shape.
+    """
+    mixtures = class_labels.is_floating_point()
+    wanted = (class_labels.shape[0], embedding.num_embeddings) if mixtures else (class_labels.shape[0],)
+    if tuple(class_labels.shape) != wanted:
+        kind = f"float (batch, {embedding.num_embeddings})" if mixtures else "int64 (batch,)"
+        raise ValueError(f"class_labels are {kind}, not {tuple(class_labels.shape)}")
+    if mixtures:
         return class_labels.to(embedding.weight.dtype) @ embedding.weight
     return embedding(class_labels)
 
@@ -87,5 +96,5 @@ def make_head(name: HeadName | None, channels: int, num_classes: int | None) -> 
     if name not in heads:
         raise ValueError(f"head is linear, projection or auxiliary, not {name!r}")
     if num_classes is None:
-        raise ValueError(f"a {name} head needs num_classes, and the data has no labels")
+        raise ValueError(f"a {name} head needs num_classes, and this network is unconditional")
     return heads[name](channels, num_classes)

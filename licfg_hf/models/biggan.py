@@ -5,16 +5,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a pipeline's network is defined
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ..heads.vector import HeadName, embed_labels, make_head, require_labels
 from ..normalizers.weights import spectral_normalize
 from .discriminator import Discriminator, initialize, normalizes_output
+from .generator import Generator
 from .outputs import DiscriminatorOutput, GeneratorOutput
 from .residual import BatchNorm, ConditionalBatchNorm, DiscriminatorBlock, GeneratorBlock, SelfAttention
-from .sizes import default_halvings, smallest_size, widths
+from .sizes import attention_places, default_halvings, require_positive, smallest_size, widths
 
 # sample_size -> (base channels, multipliers) from the lowest resolution to the highest.
 _GENERATOR = {
@@ -42,7 +43,7 @@ def spectral_normalize_generator(generator: nn.Module) -> None:
             spectral_normalize(layer)
 
 
-class BigGANGenerator(ModelMixin, ConfigMixin):
+class BigGANGenerator(Generator):
     """Latents and classes -> images; the published CIFAR-10 network (4,304,387 parameters) by default.
 
     Args:
@@ -82,6 +83,7 @@ class BigGANGenerator(ModelMixin, ConfigMixin):
         initialization: str = "normal",
     ):
         super().__init__()
+        require_positive(num_classes=num_classes, latent_dim=latent_dim, shared_dim=shared_dim, norm_eps=norm_eps)
         channels = widths(_GENERATOR, sample_size, base_channels, channel_multipliers)
         count = len(channels) - 1
         self.bottom = smallest_size(sample_size, count)
@@ -103,18 +105,13 @@ class BigGANGenerator(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(GeneratorBlock(i, o, make_norm) for i, o in pairwise(channels))
         sizes = [self.bottom * 2 ** (index + 1) for index in range(count)]
         self.attentions = nn.ModuleDict(
-            {str(i): SelfAttention(channels[i + 1]) for i, size in enumerate(sizes) if size in attention_resolutions}
+            {str(i): SelfAttention(channels[i + 1]) for i in attention_places(sizes, attention_resolutions)}
         )
         self.norm_out = BatchNorm(channels[-1], eps=norm_eps)
         self.conv_out = nn.Conv2d(channels[-1], out_channels, 3, padding=1)
         initialize(self, initialization)
         if spectral_norm:
             spectral_normalize_generator(self)
-
-    @property
-    def latent_dim(self) -> int:
-        """Length of the latent vector."""
-        return self.config["latent_dim"]
 
     def _conditions(self, latents: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """What the first layer gets, and what each block gets."""
@@ -197,7 +194,7 @@ class BigGANDiscriminator(Discriminator):
         )
         sizes = [sample_size >> min(index + 1, halvings) for index in range(len(channels))]
         self.attentions = nn.ModuleDict(
-            {str(i): SelfAttention(channels[i]) for i, size in enumerate(sizes) if size in attention_resolutions}
+            {str(i): SelfAttention(channels[i]) for i in attention_places(sizes, attention_resolutions)}
         )
         self.head = make_head(head_type, channels[-1], num_classes)
         initialize(self, initialization)

@@ -10,16 +10,17 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a pipeline's network is defined
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ..heads.vector import HeadName, embed_labels, make_head, require_labels
 from .biggan import SPECTRAL, spectral_normalize_generator
 from .discriminator import Discriminator, initialize, normalizes_output
+from .generator import Generator
 from .outputs import DiscriminatorOutput, GeneratorOutput
 from .residual import BatchNorm, ConditionalBatchNorm, SelfAttention, upsample
-from .sizes import default_halvings, smallest_size, widths
+from .sizes import attention_places, default_halvings, require_positive, smallest_size, widths
 
 # sample_size -> (base channels, multipliers) from the lowest resolution to the highest.
 _GENERATOR = {
@@ -132,7 +133,7 @@ class DeepGeneratorBlock(nn.Module):
         return self.conv4(F.relu(self.norm4(hidden, *condition))) + skip
 
 
-class BigGANDeepGenerator(ModelMixin, ConfigMixin):
+class BigGANDeepGenerator(Generator):
     """Latents and classes -> images; the published 128-px network with 128 base channels (50,244,484) by default.
 
     Args:
@@ -176,6 +177,7 @@ class BigGANDeepGenerator(ModelMixin, ConfigMixin):
         super().__init__()
         if variant not in ("standard", "truncation_table"):
             raise ValueError(f"variant is standard or truncation_table, not {variant!r}")
+        require_positive(num_classes=num_classes, latent_dim=latent_dim, shared_dim=shared_dim, norm_eps=norm_eps)
         channels = widths(_GENERATOR, sample_size, base_channels, channel_multipliers)
         self.bottom = smallest_size(sample_size, len(channels) - 1)
         self.uses_tables = variant == "truncation_table"
@@ -196,8 +198,8 @@ class BigGANDeepGenerator(ModelMixin, ConfigMixin):
         self.attentions = nn.ModuleDict(
             {
                 str(index): SelfAttention(plan[index][1])
-                for index, size in enumerate(sizes)
-                if plan[index][2] and size in attention_resolutions
+                for index in attention_places(sizes, attention_resolutions)
+                if plan[index][2]
             }
         )
         # The released generator computes as many channels as the last block has and keeps the first ones.
@@ -210,11 +212,6 @@ class BigGANDeepGenerator(ModelMixin, ConfigMixin):
         initialize(self, initialization)
         if spectral_norm:
             spectral_normalize_generator(self)
-
-    @property
-    def latent_dim(self) -> int:
-        """Length of the latent vector."""
-        return self.config["latent_dim"]
 
     def forward(
         self,
@@ -322,11 +319,7 @@ class BigGANDeepDiscriminator(Discriminator):
         self.blocks = nn.ModuleList(block for pair in pairs for block in pair)
         sizes = [sample_size >> min(index + 1, halvings) for index in range(count)]
         self.attentions = nn.ModuleDict(
-            {
-                str(2 * i + 1): SelfAttention(channels[i + 1])
-                for i, size in enumerate(sizes)
-                if size in attention_resolutions
-            }
+            {str(2 * i + 1): SelfAttention(channels[i + 1]) for i in attention_places(sizes, attention_resolutions)}
         )
         self.head = make_head(head_type, channels[-1], num_classes)
         initialize(self, initialization)

@@ -4,15 +4,16 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a pipeline's network is defined
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ..heads.vector import HeadName, make_head, require_labels
 from .discriminator import Discriminator, initialize, normalizes_output
+from .generator import Generator
 from .outputs import DiscriminatorOutput, GeneratorOutput
 from .residual import BatchNorm, ConditionalBatchNorm
-from .sizes import smallest_size, widths
+from .sizes import require_positive, smallest_size, widths
 
 _GENERATOR = {32: (64, (8, 4, 2, 1)), 64: (64, (16, 8, 4, 2, 1))}
 _DISCRIMINATOR = {32: (64, (1, 2, 4, 8)), 64: (64, (1, 2, 4, 8, 16))}
@@ -31,7 +32,7 @@ class _UpBlock(nn.Module):
         return torch.relu(self.norm(self.conv(features), condition))
 
 
-class DCGANGenerator(ModelMixin, ConfigMixin):
+class DCGANGenerator(Generator):
     """Latent vectors -> images; the 32-px network (3,812,355 parameters) by default.
 
     Args:
@@ -59,17 +60,13 @@ class DCGANGenerator(ModelMixin, ConfigMixin):
         initialization: str = "normal",
     ):
         super().__init__()
+        require_positive(num_classes=num_classes, latent_dim=latent_dim)
         channels = widths(_GENERATOR, sample_size, base_channels, channel_multipliers)
         self.bottom = smallest_size(sample_size, len(channels) - 1)
         self.linear_in = nn.Linear(latent_dim, channels[0] * self.bottom**2)
         self.blocks = nn.ModuleList(_UpBlock(i, o, num_classes) for i, o in pairwise(channels))
         self.conv_out = nn.Conv2d(channels[-1], out_channels, 3, padding=1)
         initialize(self, initialization)
-
-    @property
-    def latent_dim(self) -> int:
-        """Length of the latent vector."""
-        return self.config["latent_dim"]
 
     def forward(
         self, latents: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True

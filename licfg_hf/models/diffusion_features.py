@@ -45,7 +45,12 @@ def _encoder_settings(unet: UNet2DModel) -> dict[str, Any]:
     return {name: json.loads(json.dumps(settings[name])) for name in settings.keys() - _NOT_OF_THE_ENCODER}
 
 
-def _build_unet(unet_config: dict[str, Any]) -> UNet2DModel:
+def build_unet(unet_config: dict[str, Any]) -> UNet2DModel:
+    """A U-Net whose encoder has the blocks that give features.
+
+    Raises:
+        ValueError: the config is not that of such a ``UNet2DModel``.
+    """
     settings = {name: value for name, value in unet_config.items() if name[0] != "_"}
     try:
         unet = UNet2DModel(**settings)
@@ -126,7 +131,7 @@ class DiffusionDiscriminator(KeepsPartsFrozen, Discriminator):
         super().__init__()
         if feature_timestep < 0:
             raise ValueError(f"feature_timestep is at least 0, not {feature_timestep}")
-        self.trunk = _Encoder(_build_unet(unet_config))
+        self.trunk = _Encoder(build_unet(unet_config))
         self.head = MultiScaleHead(self.trunk.channels, num_classes, head_type, self.trunk.halvings)
         self.requires_grad_(True)
         self.train()
@@ -149,7 +154,7 @@ class DiffusionDiscriminator(KeepsPartsFrozen, Discriminator):
         """
         unet = source if isinstance(source, UNet2DModel) else load_unet(source, subfolder)
         with init_empty_weights():
-            own = _encoder_settings(_build_unet(self.config["unet_config"]))
+            own = _encoder_settings(build_unet(self.config["unet_config"]))
         other = _encoder_settings(unet)
         different = sorted(name for name in own if own[name] != other[name])
         if different:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from accelerate import init_empty_weights
-from diffusers import ConfigMixin, ModelMixin
 from torch import nn
 
 from ..normalizers.outputs import FORMULAS, OutputNormalization, warn_of_batch_norm
 from ..normalizers.weights import WEIGHT_NORMALIZERS, spectral_normalize, stable_rank_normalize
+from .saving import SavedByConfig
 
 _NORMALIZE_WEIGHTS = {"spectral": spectral_normalize, "stable_rank": stable_rank_normalize}
 
@@ -30,7 +29,7 @@ def normalizes_output(forward: Callable[..., Any]) -> Callable[..., Any]:
     return normalized
 
 
-class Discriminator(ModelMixin, ConfigMixin):
+class Discriminator(SavedByConfig):
     """Base of the discriminators.
 
     A subclass takes ``normalizers`` in its ``__init__``, ends that with ``self.add_normalizers(normalizers)``, and
@@ -85,7 +84,9 @@ class Discriminator(ModelMixin, ConfigMixin):
         self._set_normalizers([*self.config["normalizers"], record])
 
     def forget_normalizers(self, kinds: Collection[str]) -> None:
-        """Takes normalizers of these kinds out of the config."""
+        """Takes normalizers of these kinds out of the config; those of the output are then no longer applied."""
+        if {kind for kind, _ in FORMULAS} & set(kinds):
+            self.output_normalization = None
         self._set_normalizers([record for record in self.config["normalizers"] if record["kind"] not in kinds])
 
     def _set_normalizers(self, records: list[dict[str, Any]]) -> None:
@@ -100,23 +101,6 @@ class Discriminator(ModelMixin, ConfigMixin):
             self.save_pretrained(folder, **options)
         finally:
             self._set_normalizers(before)
-
-    def save_pretrained(self, save_directory: str | Path, *args: Any, **options: Any) -> None:
-        """As in diffusers; refuses weights that the config would not bring back.
-
-        Raises:
-            ValueError: a part of the model was normalized by itself, which the config does not record.
-        """
-        arguments = {name: value for name, value in self.config.items() if not name.startswith("_")}
-        with init_empty_weights():
-            rebuilt = type(self)(**arguments)
-        strange = set(self.state_dict()) ^ set(rebuilt.state_dict())
-        if strange:
-            raise ValueError(
-                f"the config would not bring back {sorted(strange)[0]}: normalize the whole discriminator, or call "
-                "remove_weight_normalization before saving"
-            )
-        super().save_pretrained(save_directory, *args, **options)
 
 
 def initialize(module: nn.Module, how: str, normal_std: float = 0.02) -> None:

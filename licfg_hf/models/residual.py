@@ -49,10 +49,11 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.theta = nn.Conv2d(channels, channels // 8, 1, bias=False)
-        self.phi = nn.Conv2d(channels, channels // 8, 1, bias=False)
-        self.g = nn.Conv2d(channels, channels // 2, 1, bias=False)
-        self.o = nn.Conv2d(channels // 2, channels, 1, bias=False)
+        narrow, half = max(1, channels // 8), max(1, channels // 2)
+        self.theta = nn.Conv2d(channels, narrow, 1, bias=False)
+        self.phi = nn.Conv2d(channels, narrow, 1, bias=False)
+        self.g = nn.Conv2d(channels, half, 1, bias=False)
+        self.o = nn.Conv2d(half, channels, 1, bias=False)
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,39 @@ import math
 from collections.abc import Mapping, Sequence
 
 
+def require_positive(**values: float | None) -> None:
+    """Checks arguments by name; ``None`` is not checked.
+
+    Raises:
+        ValueError: one is not a number above 0.
+    """
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} is a number above 0, not {value}")
+
+
+def attention_places(sizes: Sequence[int], resolutions: Sequence[int]) -> list[int]:
+    """Indices of the blocks that self-attention follows; resolutions that a smaller network lacks are passed over.
+
+    Args:
+        sizes: height and width in pixels after each block.
+        resolutions: those after which self-attention is wanted.
+
+    Raises:
+        ValueError: no network of this shape has one of the resolutions, since it is no power of two from the others.
+    """
+    strange = [resolution for resolution in resolutions if resolution < 1 or not _doubles(sizes[0], resolution)]
+    if strange:
+        raise ValueError(f"attention_resolutions are among {sorted(set(sizes))} in this network, not {strange}")
+    return [index for index, size in enumerate(sizes) if size in resolutions]
+
+
+def _doubles(one: int, other: int) -> bool:
+    """Whether one of the two is the other times a power of two."""
+    small, large = sorted((one, other))
+    return large % small == 0 and math.log2(large // small).is_integer()
+
+
 def widths(
     table: Mapping[int, tuple[int, tuple[int, ...]]],
     sample_size: int,

@@ -8,15 +8,16 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a pipeline's network is defined
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ..heads.vector import HeadName, make_head, require_labels
 from .discriminator import Discriminator, initialize, normalizes_output
+from .generator import Generator
 from .outputs import DiscriminatorOutput, GeneratorOutput
 from .residual import BatchNorm, ConditionalBatchNorm, DiscriminatorBlock, GeneratorBlock
-from .sizes import default_halvings, smallest_size, widths
+from .sizes import default_halvings, require_positive, smallest_size, widths
 
 Architecture = Literal["resnet", "cnn"]
 
@@ -52,7 +53,7 @@ def _require_architecture(architecture: str) -> None:
         raise ValueError(f"architecture is resnet or cnn, not {architecture!r}")
 
 
-class SNGANGenerator(ModelMixin, ConfigMixin):
+class SNGANGenerator(Generator):
     """Latent vectors -> images; the 32-px ResNet (4,276,739 parameters) by default.
 
     Args:
@@ -89,6 +90,7 @@ class SNGANGenerator(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         _require_architecture(architecture)
+        require_positive(num_classes=num_classes, latent_dim=latent_dim)
         channels = widths(_GENERATORS[architecture], sample_size, base_channels, channel_multipliers)
         self.bottom = smallest_size(sample_size, len(channels) - 1)
         self.linear_in = nn.Linear(latent_dim, channels[0] * self.bottom**2)
@@ -111,11 +113,6 @@ class SNGANGenerator(ModelMixin, ConfigMixin):
             self.conv_out = nn.ConvTranspose2d(channels[-1], out_channels, 3, 1, 1)
         self.blocks = nn.ModuleList(blocks)
         initialize(self, initialization or _INITIALIZATION[architecture])
-
-    @property
-    def latent_dim(self) -> int:
-        """Length of the latent vector."""
-        return self.config["latent_dim"]
 
     def forward(
         self, latents: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True

@@ -45,6 +45,11 @@ FORMULAS: dict[tuple[str, str | None], Formula] = {
 }
 
 
+def _usable(value: Any) -> Any:
+    """Tensors of inference mode cannot be differentiated; their copies can."""
+    return value.clone() if isinstance(value, torch.Tensor) and value.is_inference() else value
+
+
 @dataclass(frozen=True)
 class OutputNormalization:
     """fhat(x) = formula(f(x), grad f(x)), as an operation on a critic's call.
@@ -67,7 +72,9 @@ class OutputNormalization:
             critic: the call to normalize, the images first.
         """
         keeps_graph = torch.is_grad_enabled()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():  # the formula needs a gradient in any case
+            sample, *args = map(_usable, (sample, *args))
+            kwargs = {name: _usable(value) for name, value in kwargs.items()}
             sample = sample if sample.requires_grad else sample.detach().requires_grad_()
             output = critic(sample, *args, **kwargs)
             logits = getattr(output, "logits", output[0] if isinstance(output, tuple) else output)
@@ -140,6 +147,17 @@ class OutputNormalized(nn.Module):
         raise ValueError(
             "a formula of your own cannot be written into a config: save the discriminator inside instead"
         )
+
+    def require_saveable(self) -> None:
+        """Raises:
+        ValueError: the folder would not bring the network back.
+        """
+        self.record  # noqa: B018, a formula of one's own has none
+        if hasattr(self.discriminator, "require_saveable"):
+            self.discriminator.require_saveable()
+
+    def extra_repr(self) -> str:
+        return f"{self.formula.__name__}, first_order_generator={self.first_order_generator}"
 
     @property
     def save_pretrained(self) -> Callable[..., None]:

@@ -31,7 +31,7 @@ class _PowerIteration(nn.Module):
         super().__init__()
         if not (math.isfinite(k) and k > 0):
             raise ValueError(f"k is a finite number > 0, not {k}")
-        self.k, self.transposed = k, transposed
+        self.k, self.transposed = float(k), transposed
         with torch.no_grad():
             matrix = self._matrix(weight)
             u = F.normalize(torch.randn(matrix.shape[0], dtype=weight.dtype, device=weight.device), dim=0)
@@ -102,13 +102,15 @@ def _normalize(module: nn.Module, make, record: dict[str, Any]) -> nn.Module:
     layers = [layer for layer in module.modules() if isinstance(layer, _NORMALIZED) and _is_trained(layer)]
     if not layers:
         raise ValueError(f"{type(module).__name__} has no convolution, linear or embedding layer that is not frozen")
-    for layer in layers:
+    for layer in layers:  # all of them first, so that a refusal leaves the network as it was
         if parametrize.is_parametrized(layer, "weight"):
             raise ValueError(f"the weight of {layer} is normalized already; remove_weight_normalization first")
+    for layer in layers:
         transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
         parametrize.register_parametrization(layer, "weight", make(layer.weight, transposed))
-    if hasattr(module, "record_normalizer"):  # models of this library write it into their config
-        module.record_normalizer(record)
+    for model in module.modules():  # the module itself, or a model of this library that it wraps
+        if hasattr(model, "record_normalizer"):
+            model.record_normalizer(record)
     return module
 
 
@@ -129,7 +131,7 @@ def spectral_normalize(module: nn.Module, k: float = 1.0) -> nn.Module:
     Raises:
         ValueError: there is nothing to normalize, a weight is normalized already, or k is not positive.
     """
-    record = {"kind": "spectral", "k": k}
+    record = {"kind": "spectral", "k": float(k)}
     return _normalize(module, lambda weight, transposed: _SpectralNorm(weight, k, transposed), record)
 
 
@@ -151,7 +153,7 @@ def stable_rank_normalize(module: nn.Module, rank_ratio: float = 0.7, k: float =
     Raises:
         ValueError: there is nothing to normalize, a weight is normalized already, or an argument is out of its range.
     """
-    record = {"kind": "stable_rank", "rank_ratio": rank_ratio, "k": k}
+    record = {"kind": "stable_rank", "rank_ratio": float(rank_ratio), "k": float(k)}
     return _normalize(module, lambda weight, transposed: _StableRankNorm(weight, k, transposed, rank_ratio), record)
 
 
@@ -161,8 +163,9 @@ def remove_weight_normalization(module: nn.Module) -> nn.Module:
         if parametrize.is_parametrized(layer, "weight"):
             layer.parametrizations.eval()
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-    if hasattr(module, "forget_normalizers"):
-        module.forget_normalizers(WEIGHT_NORMALIZERS)
+    for model in module.modules():
+        if hasattr(model, "forget_normalizers"):
+            model.forget_normalizers(WEIGHT_NORMALIZERS)
     return module
 
 

@@ -1,13 +1,15 @@
 """Sampling of one-pass generators: BigGAN, BigGAN-deep, SNGAN, DCGAN."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from diffusers import ImagePipelineOutput, ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
+from torch import nn
 
 from ..functional_gradient import FunctionalGradientFlow
 
@@ -46,8 +48,20 @@ def spherical(first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tens
     return directions * (lengths[0] + share * (lengths[1] - lengths[0]))
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in eval mode for a while; afterwards each of its layers is in the mode that it was in."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 class GANPipeline(HubPipeline):
-    """Images from a generator in one pass: unconditional or by class.
+    """Images from a generator in one pass: unconditional or by class. It draws in eval mode, and restores the mode.
 
     Args:
         model: the generator, called as ``model(latents)`` or ``model(latents, class_labels)``.
@@ -97,7 +111,10 @@ class GANPipeline(HubPipeline):
         Raises:
             ValueError: an argument is outside its range, or labels do not fit the generator.
         """
+        _strength(truncation)
         labels = self._labels(class_labels)
+        if latents is not None and not (isinstance(latents, torch.Tensor) and latents.ndim == 2):
+            raise ValueError(f"latents are a tensor (batch_size, {self.model.latent_dim}), not {latents!r}")
         if batch_size is None:
             batch_size = len(latents) if latents is not None else len(labels) if labels is not None else 1
         require_request(batch_size, chunk_size, output_type, generator)
@@ -105,7 +122,7 @@ class GANPipeline(HubPipeline):
             latents = self._latents(batch_size, truncation, generator)
         elif latents.shape != (batch_size, self.model.latent_dim):
             raise ValueError(f"latents are ({batch_size}, {self.model.latent_dim}), not {tuple(latents.shape)}")
-        labels = self._fill(labels, batch_size, generator)
+        labels = self._labels_for(batch_size, labels, generator)
         images = self.draw(latents, labels, truncation, chunk_size)
         if flow is not None:
             conditioning = {} if labels is None else {"class_labels": labels.to(images.device)}
@@ -128,27 +145,31 @@ class GANPipeline(HubPipeline):
             latents: (batch, latent_dim), already truncated.
             class_labels: int64 (batch,), float (batch, classes) or None.
             truncation: selects the statistics of generators with a truncation table; others do not use it.
+
+        Raises:
+            ValueError: truncation is not in (0, 1].
         """
+        strength = _strength(truncation)
         latents = latents.to(self._execution_device, self.model.dtype)
-        options = {"truncation": truncation or 1.0} if self._has_table else {}
+        options = {"truncation": strength} if self._has_table else {}
         parts = [None] * len(latents.split(chunk_size))
         if class_labels is not None:
             parts = class_labels.to(latents.device).split(chunk_size)
         chunks = zip(latents.split(chunk_size), parts, strict=True)
-        return torch.cat([self.model(*_present(chunk, part), **options).sample for chunk, part in chunks])
+        with evaluating(self.model):
+            return torch.cat([self.model(*_present(chunk, part), **options).sample for chunk, part in chunks])
 
     @property
     def _has_table(self) -> bool:
         return self.model.config.get("variant") == "truncation_table"
 
     def _latents(self, count: int, truncation: float | None, generator: RandomGenerators) -> torch.Tensor:
-        if truncation is not None and not 0 < truncation <= 1:
-            raise ValueError(f"truncation is in (0, 1], not {truncation}")
+        strength = _strength(truncation)
         shape = (count, self.model.latent_dim)
         noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
         if truncation is None and not self._has_table:
             return noise
-        return truncated(noise, truncation or 1.0)
+        return truncated(noise, strength)
 
     def _labels(self, class_labels: Labels | None) -> torch.Tensor | None:
         """The labels as given, int64 (n,), checked."""
@@ -156,15 +177,20 @@ class GANPipeline(HubPipeline):
             return None
         if self.num_classes is None:
             raise ValueError(f"{type(self.model).__name__} is unconditional and takes no class_labels")
-        labels = torch.as_tensor(class_labels)
-        if labels.is_floating_point() or labels.dtype == torch.bool or labels.ndim > 1 or labels.numel() == 0:
-            raise ValueError(f"class_labels are whole numbers, one or a list of them, not {class_labels!r}")
+        wrong = f"class_labels are whole numbers, one or a list of them, not {class_labels!r}"
+        try:
+            labels = torch.as_tensor(class_labels)
+        except (RuntimeError, TypeError, ValueError) as error:  # a set, for example
+            raise ValueError(wrong) from error
+        whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+        if not whole or labels.ndim > 1 or labels.numel() == 0:
+            raise ValueError(wrong)
         labels = labels.long().reshape(-1)
         if labels.min() < 0 or labels.max() >= self.num_classes:
             raise ValueError(f"class_labels are in 0 .. {self.num_classes - 1}, not {labels.tolist()}")
         return labels
 
-    def _fill(self, labels: torch.Tensor | None, count: int, generator: RandomGenerators) -> torch.Tensor | None:
+    def _labels_for(self, count: int, labels: torch.Tensor | None, generator: RandomGenerators) -> torch.Tensor | None:
         """As many labels as images: repeated, or drawn where none are given."""
         if self.num_classes is None:
             return None
@@ -199,6 +225,7 @@ class GANPipeline(HubPipeline):
         """
         if rows < 1 or steps < 2:
             raise ValueError(f"rows is at least 1 and steps at least 2, not {rows} and {steps}")
+        _require_one(generator)
         labels = self._labels(class_labels)
         if labels is not None and len(labels) > 2:
             raise ValueError(f"class_labels of an interpolation are one or two, not {len(labels)}")
@@ -206,7 +233,7 @@ class GANPipeline(HubPipeline):
         latents = torch.cat([spherical(ends[2 * row], ends[2 * row + 1], steps) for row in range(rows)])
         mixtures = None
         if self.num_classes is not None:
-            own = self._fill(labels[:1] if labels is not None else None, rows, generator).to(latents.device)
+            own = self._labels_for(rows, None if labels is None else labels[:1], generator).to(latents.device)
             last = own if labels is None else labels[-1:].to(latents.device).expand(rows)
             one_hot = torch.nn.functional.one_hot(torch.stack([own, last]), self.num_classes).to(latents.dtype)
             share = torch.linspace(0, 1, steps, device=latents.device)[None, :, None]
@@ -236,9 +263,31 @@ class GANPipeline(HubPipeline):
             raise ValueError(f"{type(self.model).__name__} is unconditional: it has no classes to sweep")
         if columns < 1:
             raise ValueError(f"columns is at least 1, not {columns}")
+        _require_one(generator)
         labels = self._labels(range(min(10, self.num_classes)) if class_labels is None else class_labels)
         latents = self._latents(columns, truncation, generator).repeat(len(labels), 1)
         return image_grid(self.draw(latents, labels.repeat_interleave(columns), truncation), columns=columns)
+
+
+def _strength(truncation: float | None) -> float:
+    """What the latents are multiplied by.
+
+    Raises:
+        ValueError: truncation is not in (0, 1].
+    """
+    if truncation is None:
+        return 1.0
+    if not 0 < truncation <= 1:
+        raise ValueError(f"truncation is in (0, 1], not {truncation}")
+    return truncation
+
+
+def _require_one(generator: object) -> None:
+    """Raises:
+    ValueError: it is a list of generators.
+    """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ValueError("one generator makes the whole picture, not a list of them")
 
 
 def _present(*inputs: torch.Tensor | None) -> list[torch.Tensor]:

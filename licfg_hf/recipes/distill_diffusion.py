@@ -7,7 +7,7 @@ from diffusers import UNet2DModel
 
 from ..data import ImageSet
 from ..models import DiffusionDiscriminator
-from ..models.diffusion_features import load_unet
+from ..models.diffusion_features import build_unet, load_unet
 from ..schedulers import DDGANScheduler
 from ..training import DistillationTask
 from .networks import Arguments, square_size
@@ -52,7 +52,7 @@ def build(images: ImageSet, arguments: Arguments) -> tuple[UNet2DModel, Diffusio
         "in_channels": channels,
         "out_channels": channels,
     }
-    student = UNet2DModel(**unet_config)
+    student = build_unet(unet_config)
     discriminator = DiffusionDiscriminator(unet_config=unet_config, normalizers=(), **options)
     trunk, start = Trunk(**arguments["trunk"]), Student(**arguments["student"])
     if trunk.weights != RANDOM:

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
 
 import torch
 
+from ..diagnostics.intervals import mean_interval
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..losses import get_loss
@@ -23,7 +23,7 @@ from ..training.progress import duration
 from .networks import gan_build
 from .options import BATCH_NORM, DIGITS, DIGITS_NETWORKS, LONG_RUN, optimizers
 from .recipe import Recipe, is_main_process, one_line_errors
-from .sweep import Arm, Result, run_sweep, say
+from .sweep import Arm, Result, require_valid, run_sweep, say
 
 # Short names of the paper -> ours. WGAN and EXP are written there with the opposite sign.
 LOSSES = {
@@ -34,12 +34,10 @@ LOSSES = {
     "COS": "cosine",
     "EXP": "exponential",
 }
-_SHORT = {name: short for short, name in LOSSES.items()}
 _K = (0.2, 0.25, 0.5, 1.0, 5.0, 10.0, 50.0)
 _SMALL_ALPHA = (1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1)
 _LARGE_ALPHA = (1e1, 1e3, 1e5, 1e7, 1e9, 1e11)
 _LIMIT = 1e-25
-_STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 _PRESETS = ("mnist", "cifar10", "celeba", "quickstart")
 
@@ -110,6 +108,7 @@ STUDIES: dict[str, list[Setting]] = {
     "fig4": _grid(("NS", "LS"), k_sn=_K) + _grid(("NS", "LS"), k_gp=_K),
     "srn": _grid(("NS", "LS", "WGAN"), k_sn=[1.0], rank_ratio=(0.3, 0.5, 0.7, 0.9)),
 }
+_ALL = list(dict.fromkeys(setting for study in STUDIES.values() for setting in study))
 _QUICK = [setting for setting in STUDIES["table3"] if setting.loss in ("NS", "WGAN") and setting.k_sn in (1.0, 50.0)]
 
 
@@ -162,13 +161,15 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> None:
     folder = Path(arguments.output_dir or f"output/lipschitz_losses-{arguments.preset}").expanduser()
     if any(setting.loss == "LS" and setting.alpha != 1 for setting in settings):
         say("WARNING: LS is centred on 1/2, so scaling its domain moves its centre, too; domain scaling wants LS#")
-    arms = [setting.arm() for setting in settings]
+    arms, known = [setting.arm() for setting in settings], [setting.arm() for setting in _ALL]
     if arguments.dry_run:
+        require_valid(known, arguments.seeds, rest)
         _list(arms, arguments.seeds, rest)
         return
-    results = run_sweep(RECIPE, arms, arguments.seeds, folder, rest)
+    panel_grid(1, columns=1, size=(1, 1))  # without matplotlib it fails here rather than after days of training
+    results = run_sweep(RECIPE, arms, arguments.seeds, folder, rest, known)
     if is_main_process():
-        found = list(zip(settings, _by_arm(arms, results), strict=True))
+        found = _by_setting(results)
         (folder / "table.md").write_text(report(found), encoding="utf-8")
         _plot(found, folder / "omega.png")
         say(f"done: tables in {folder / 'table.md'}, the losses' domains in {folder / 'omega.png'}")
@@ -200,8 +201,10 @@ def _list(arms: Sequence[Arm], seeds: Sequence[int], rest: list[str]) -> None:
     )
 
 
-def _by_arm(arms: Sequence[Arm], results: Sequence[Result]) -> list[list[Result]]:
-    return [[result for result in results if result.arm == arm] for arm in arms]
+def _by_setting(results: Sequence[Result]) -> list[tuple[Setting, list[Result]]]:
+    """Each setting of the study that has results, with them."""
+    found = [(setting, [result for result in results if result.arm == setting.arm()]) for setting in _ALL]
+    return [(setting, own) for setting, own in found if own]
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -217,9 +220,8 @@ def cell(results: Sequence[Result], metric: str = "pixel_frechet") -> str:
     values = [result.metrics[metric] for result in results if metric in result.metrics]
     if not values:
         return "diverged" if lost else "-"
-    text = f"{mean(values):.4g}"
-    if len(values) > 1:
-        text += f" ± {_STUDENT.get(len(values) - 1, 1.96) * stdev(values) / len(values) ** 0.5:.2g}"
+    mean, half = mean_interval(values)
+    text = f"{mean:.4g}" + (f" ± {half:.2g}" if len(values) > 1 else "")
     return text + (f" ({lost} of {len(results)} diverged)" if lost else "")
 
 
@@ -248,14 +250,18 @@ def _domains(found: Found) -> list[str]:
     lines = [
         "## Ω, the domain of the loss at the end, and its slopes there (Table 2)",
         "",
-        "| loss | k_SN | k_GP | alpha | Ω | slope on real | slope on generated |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "Ω reaches from the smallest to the largest output of the critic over all seeds.",
+        "",
+        "| loss | k_SN | rank_ratio | k_GP | alpha | Ω | slope on real | slope on generated |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for setting, results in found:
-        if not results or not results[0].logits:
+        ends = [result.logits[-1] for result in results if result.logits]
+        if not ends:
             continue
-        _, low, high = results[0].logits[-1]
-        numbers = ["-" if value is None else f"{value:g}" for value in (setting.k_sn, setting.k_gp, setting.alpha)]
+        low, high = min(end[1] for end in ends), max(end[2] for end in ends)
+        constants = (setting.k_sn, setting.rank_ratio, setting.k_gp, setting.alpha)
+        numbers = ["-" if value is None else f"{value:g}" for value in constants]
         lines.append(
             f"| {setting.loss} | {' | '.join(numbers)} | [{low:.4g}, {high:.4g}] | {_slopes(setting, low, high)} |"
         )
@@ -297,7 +303,7 @@ def report(found: Found) -> str:
 
 
 def _plot(found: Found, path: Path) -> None:
-    """Ω over the iterations, a panel for each loss and constant (Fig. 4)."""
+    """Ω over the iterations, a panel for each loss and constant, of the first seed (Fig. 4)."""
     panels: dict[str, Result] = {}
     for setting, results in found:
         if setting.alpha == 1 and results and results[0].logits:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
+from safetensors import SafetensorError
 from torch import nn
 
 from ..data import DataConfig, ImageSet, open_images
@@ -208,10 +209,12 @@ def one_line_errors() -> Iterator[None]:
         _exit(f"error: training diverged: {error}", 1)
     except TrainingInterrupted as error:
         _exit(str(error), error.exit_code)
+    except SafetensorError as error:
+        _exit(f"error: cannot write weights: {error}; the same command finishes the job", 1)
     except OSError as error:
         _exit(f"error: {error.filename or 'disk'}: {error.strerror or error}; the same command finishes the job", 1)
     except KeyboardInterrupt:
-        _exit("stopped before training began", 130)
+        _exit("stopped; the same command goes on from the last checkpoint, if there is one", 130)
 
 
 def _exit(line: str, code: int) -> None:

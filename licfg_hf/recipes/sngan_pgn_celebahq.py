@@ -1,6 +1,6 @@
 """SNGAN's ResNet with PGN, GN, spectral normalization or WGAN-GP, on CelebA-HQ at 128 and 256 pixels."""
 
-from .options import BATCH_NORM, LONG_RUN, optimizers
+from .options import BATCH_NORM, GN_CONSISTENCY, LONG_RUN, optimizers
 from .recipe import Recipe
 from .sngan_pgn_cifar import ARMS, BUILD, CARD, COMPONENTS, QUICKSTART
 
@@ -20,13 +20,19 @@ BASE = {
     "sample_count": 16,
 }
 
+ALL_ARMS = {**ARMS, **{f"{name}-cr": {**arm, **GN_CONSISTENCY} for name, arm in ARMS.items() if name != "wgan-gp"}}
+
 RECIPE = Recipe(
     name="sngan_pgn_celebahq",
     title="SNGAN with penalty gradient normalization on CelebA-HQ",
     components=COMPONENTS,
     build=BUILD,
     presets={
-        **{f"{size}-{name}": {**BASE, "image_size": size, **arm} for size in (128, 256) for name, arm in ARMS.items()},
+        **{
+            f"{size}-{name}": {**BASE, "image_size": size, **arm}
+            for size in (128, 256)
+            for name, arm in ALL_ARMS.items()
+        },
         "quickstart": QUICKSTART,
     },
     card=CARD,

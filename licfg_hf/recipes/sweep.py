@@ -9,12 +9,13 @@ from typing import Any
 from accelerate import PartialState
 
 from ..errors import InputError, TrainingDiverged
+from ..training import Trainer, TrainingConfig
 from ..training.checkpoint import write_json
 from .recipe import Recipe, is_main_process
 
 RESULT_FILE = "result.json"
-# What does not make an arm another arm.
-_INDIFFERENT = ("output_dir", "resume", "config", "preset")
+# What does not make an arm another arm: options that leave its final numbers as they are.
+_INDIFFERENT = {"config", "preset", *TrainingConfig.RESUMABLE} - {"max_steps", "evaluate_samples", "standing_batches"}
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,31 @@ class Result:
     logits: Sequence[tuple[int, float, float]]
 
 
+def require_valid(known: Sequence[Arm], seeds: Sequence[int], rest: list[str]) -> None:
+    """Checks what a study was asked for, before anything is trained.
+
+    Args:
+        known: every arm of the study, chosen or not.
+        seeds: of the runs.
+        rest: command-line options that all arms share.
+
+    Raises:
+        InputError: a seed is negative or named twice, or ``rest`` holds an option that arms or the study decide.
+    """
+    if min(seeds) < 0:
+        raise InputError(f"seeds are at least 0, not {min(seeds)}")
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds are named once each, not {' '.join(map(str, seeds))}")
+    decided = {"seed", "output_dir", *(name for arm in known for name in arm.options)}
+    for word in rest:
+        given = word.removeprefix("--").partition("=")[0]
+        # The parser of the runs takes an option's first letters, too.
+        if word.startswith("--") and any(name.startswith(given) for name in decided):
+            raise InputError(f"--{given} is not for the runs of a study, whose arms and seeds decide it (see --help)")
+
+
 def run_sweep(
-    recipe: Recipe, arms: Sequence[Arm], seeds: Sequence[int], folder: Path, rest: list[str]
+    recipe: Recipe, arms: Sequence[Arm], seeds: Sequence[int], folder: Path, rest: list[str], known: Sequence[Arm]
 ) -> list[Result]:
     """Trains every arm with every seed that is not finished yet; a run that was interrupted goes on.
 
@@ -60,21 +84,56 @@ def run_sweep(
 
     Args:
         recipe: what the arms are settings of.
+        arms: those to train.
+        seeds: of the runs of each arm.
         folder: the arms lie in ``folder/arms/NAME-seedN/``, all results in ``folder/results.jsonl``.
         rest: command-line options that all arms share.
+        known: every arm of the study, chosen or not.
+
+    Returns:
+        What is finished in the folder, by this call or an earlier one, in the order of ``known`` and of the seeds.
 
     Raises:
-        InputError: an option is wrong, or a finished arm was run with other options.
+        InputError: an option is wrong, a finished arm was run with other options, or its files are damaged.
         TrainingInterrupted: SIGTERM or Ctrl-C; a checkpoint was written, and the same call goes on.
     """
+    require_valid(known, seeds, rest)
+    results = collect(folder, known)
+    for result in results:
+        _require_same_options(recipe, result, folder, rest)
     jobs = [(arm, seed) for arm in arms for seed in seeds]
-    results = []
     for number, (arm, seed) in enumerate(jobs, start=1):
         say(f"== {number} of {len(jobs)}: {arm.name}, seed {seed}")
-        results.append(_run_arm(recipe, arm, seed, folder, rest))
+        if not (_arm_folder(folder, arm, seed) / RESULT_FILE).is_file():
+            _run_arm(recipe, arm, seed, folder, rest)
+            results = collect(folder, known)
         if is_main_process():
             _write_lines(results, folder / "results.jsonl")
     return results
+
+
+def collect(folder: Path, known: Sequence[Arm]) -> list[Result]:
+    """The finished runs that lie in the folder of a study, in the order of the arms and of the seeds.
+
+    Args:
+        folder: of the study.
+        known: every arm of the study.
+
+    Raises:
+        InputError: a file is damaged; the message names it.
+    """
+    results = []
+    for arm in known:
+        for seed in _finished_seeds(folder, arm):
+            place = _arm_folder(folder, arm, seed)
+            facts = _read_result(place / RESULT_FILE)
+            results.append(Result(arm, seed, facts["diverged"], facts["step"], facts["metrics"], _logits(place)))
+    return results
+
+
+def _finished_seeds(folder: Path, arm: Arm) -> list[int]:
+    ends = [path.parent.name.rpartition("-seed")[2] for path in folder.glob(f"arms/{arm.name}-seed*/{RESULT_FILE}")]
+    return sorted(int(end) for end in ends if end.isdigit())  # a copy of an arm may have any name
 
 
 def say(line: str) -> None:
@@ -93,39 +152,47 @@ def _arm_folder(folder: Path, arm: Arm, seed: int) -> Path:
     return folder / "arms" / f"{arm.name}-seed{seed}"
 
 
-def _run_arm(recipe: Recipe, arm: Arm, seed: int, folder: Path, rest: list[str]) -> Result:
-    _, options = recipe.parse(arm_arguments(recipe, arm, seed, folder, rest))
-    described = json.loads(
-        json.dumps({k: v for k, v in options.as_dict().items() if k not in _INDIFFERENT}, default=str)
-    )
-    place = _arm_folder(folder, arm, seed)
-    known = _read_result(place)
-    if known is None:
-        known = {"options": described, "seed": seed, **_train(recipe, options, place)}
-        if is_main_process():
-            write_json(place / RESULT_FILE, known)
-        PartialState().wait_for_everyone()
-    elif known["options"] != described:
-        changed = sorted(name for name in described if described[name] != known["options"].get(name))
+def _require_same_options(recipe: Recipe, result: Result, folder: Path, rest: list[str]) -> None:
+    place = _arm_folder(folder, result.arm, result.seed)
+    _, options = recipe.parse(arm_arguments(recipe, result.arm, result.seed, folder, rest))
+    now, then = _decisive(_described(options)), _decisive(_read_result(place / RESULT_FILE)["options"])
+    changed = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+    if changed:
         raise InputError(f"{place} was run with other options ({', '.join(changed)}): choose another --output_dir")
-    return Result(arm, seed, known["diverged"], known["step"], known["metrics"], _logits(place))
 
 
-def _train(recipe: Recipe, options: Any, place: Path) -> dict[str, Any]:
+def _described(options: Any) -> dict[str, Any]:
+    """Parsed options as JSON content."""
+    return json.loads(json.dumps(options.as_dict(), default=str))
+
+
+def _decisive(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in _INDIFFERENT}
+
+
+def _run_arm(recipe: Recipe, arm: Arm, seed: int, folder: Path, rest: list[str]) -> None:
+    place = _arm_folder(folder, arm, seed)
+    parser, options = recipe.parse(arm_arguments(recipe, arm, seed, folder, rest))
     trainer = recipe.trainer(options)
+    if is_main_process():
+        (place / "config.yaml").write_text(parser.dump(options, skip_unset=False), encoding="utf-8")
+    came = _train(trainer)
+    if is_main_process():
+        write_json(place / RESULT_FILE, {"options": _described(options), "seed": seed, **came})
+    PartialState().wait_for_everyone()
+
+
+def _train(trainer: Trainer) -> dict[str, Any]:
     try:
         trainer.train()
     except TrainingDiverged as error:
         say(f"   diverged: {error}")
         return {"diverged": str(error), "step": trainer.step, "metrics": {}}
-    facts = json.loads((place / "training.json").read_text(encoding="utf-8")) if is_main_process() else {}
+    facts = json.loads((trainer.folder / "training.json").read_text(encoding="utf-8")) if is_main_process() else {}
     return {"diverged": None, "step": trainer.step, "metrics": facts.get("results") or {}}
 
 
-def _read_result(place: Path) -> dict[str, Any] | None:
-    path = place / RESULT_FILE
-    if not path.is_file():
-        return None
+def _read_result(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -134,8 +201,13 @@ def _read_result(place: Path) -> dict[str, Any] | None:
 
 def _logits(place: Path) -> list[tuple[int, float, float]]:
     path = place / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    records = [json.loads(line) for line in lines]
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    # What follows the last line break is empty, or a line that was cut off.
+    lines = text.split("\n")[:-1]
+    try:
+        records = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: remove the arm's folder, and it is trained again") from error
     return [(record["step"], record["logit_min"], record["logit_max"]) for record in records if "logit_min" in record]
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from ..diagnostics import gradient_norms, latent_neighbourhood_size
+from ..diagnostics.intervals import mean_interval as interval
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..losses import get_loss
@@ -218,15 +219,6 @@ def run_arm(arm: Arm) -> Result:
     """Trains and measures one arm on one core."""
     torch.set_num_threads(1)
     return measure(arm, *train(arm))
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half-width of its 95 % interval over seeds (Student's t)."""
-    numbers = torch.tensor(values, dtype=torch.float64)
-    critical = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-    t = critical.get(len(values), 1.96)
-    half = t * numbers.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return numbers.mean().item(), half
 
 
 def table(results: Sequence[Result]) -> str:

@@ -138,10 +138,24 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder / STATE_FILE} cannot be read: {str(error).splitlines()[0]}") from error
 
 
+def why_not_saveable(network: nn.Module) -> str | None:
+    """Why ``from_pretrained`` could not bring a network with ``save_pretrained`` back; None where it can."""
+    try:
+        getattr(network, "require_saveable", lambda: None)()
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def is_saveable(network: nn.Module) -> bool:
+    """Whether a network has the diffusers way of being saved, and would come back by it."""
+    return hasattr(network, "save_pretrained") and why_not_saveable(network) is None
+
+
 def save_network(network: nn.Module, folder: Path) -> None:
     """Writes a network to a folder: the diffusers way where it has one, else its weights as ``model.safetensors``."""
     folder.mkdir(parents=True, exist_ok=True)
-    if hasattr(network, "save_pretrained"):
+    if is_saveable(network):
         network.save_pretrained(folder)
     else:
         state = {name: value.detach().clone().contiguous() for name, value in network.state_dict().items()}

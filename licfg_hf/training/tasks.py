@@ -17,7 +17,7 @@ from ..functional_gradient import FunctionalGradientFlow
 from ..pipelines.ddgan import DDGANPipeline, sample_ddgan
 from ..pipelines.gan import GANPipeline
 from ..schedulers import DDGANScheduler
-from .checkpoint import save_network
+from .checkpoint import is_saveable, save_network
 
 _CHUNK = 256  # images per pass when sampling
 
@@ -118,9 +118,19 @@ class GANTask:
         conditioning = {} if labels is None else {"class_labels": labels}
         return images if flow is None else replace(flow, chunk_size=_CHUNK)(images, rng=rng, **conditioning)
 
+    def standing_batch(
+        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
+    ) -> None:
+        """One pass of ``count`` latents, with classes at random: what BatchNorm statistics are gathered over."""
+        latents = torch.randn(count, self.latent_dim, generator=rng, device=rng.device)
+        labels = None
+        if self.num_classes is not None:
+            labels = torch.randint(self.num_classes, (count,), generator=rng, device=rng.device)
+        self._call(generator, latents, labels)
+
     def export(self, generator: nn.Module, folder: Path) -> str | None:
         """Writes a pipeline folder and returns the pipeline's class; None if diffusers cannot save the generator."""
-        if hasattr(generator, "save_pretrained") and hasattr(generator, "latent_dim"):
+        if is_saveable(generator) and hasattr(generator, "latent_dim"):
             GANPipeline(model=generator).save_pretrained(folder)
             return GANPipeline.__name__
         save_network(generator, folder / "model")
@@ -183,9 +193,15 @@ class DDGANTask:
             lambda *inputs: self._denoise(generator, *inputs), self.scheduler, noise, self.latent_dim, rng, flow=flow
         )
 
+    def standing_batch(
+        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
+    ) -> None:
+        """One batch of finished images: every step is a pass that BatchNorm statistics are gathered over."""
+        self.sample(generator, count, shape, rng)
+
     def export(self, generator: nn.Module, folder: Path) -> str | None:
         """Writes a pipeline folder and returns the pipeline's class; None if diffusers cannot save the generator."""
-        if hasattr(generator, "save_pretrained"):
+        if is_saveable(generator):
             DDGANPipeline(unet=generator, scheduler=self.scheduler).save_pretrained(folder)
             return DDGANPipeline.__name__
         save_network(generator, folder / "unet")

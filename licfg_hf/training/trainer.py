@@ -37,6 +37,7 @@ from .checkpoint import (
     load_state,
     save_checkpoint,
     save_network,
+    why_not_saveable,
     write_json,
 )
 from .config import OptimizerConfig, TrainingConfig
@@ -75,6 +76,10 @@ class TrainableTask(Task, Protocol):
         rng: torch.Generator,
         flow: FunctionalGradientFlow | None = None,
     ) -> torch.Tensor: ...
+
+    def standing_batch(
+        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
+    ) -> None: ...
 
     def export(self, generator: nn.Module, folder: Path) -> str | None: ...
 
@@ -116,6 +121,12 @@ def _own_config(owner: Any) -> dict[str, Any]:
     """The diffusers config of a network or scheduler, without diffusers' own entries; empty for other objects."""
     config = getattr(owner, "config", None)
     return {key: value for key, value in config.items() if key[0] != "_"} if isinstance(config, dict) else {}
+
+
+def _configs(network: nn.Module) -> dict[str, Any]:
+    """The config of a network, or of the models that it wraps by their names."""
+    inner = {name: _own_config(module) for name, module in network.named_modules()}
+    return inner[""] or {name: config for name, config in inner.items() if config}
 
 
 def _task_settings(task: Any) -> dict[str, Any]:
@@ -190,6 +201,8 @@ class Trainer:
         self.micro_batch_size = config.micro_batch_size(config.batch_size, processes)
         self.generator_micro_batch_size = config.micro_batch_size(config.effective_generator_batch_size, processes)
         self._require_supported()
+        for network in (generator, discriminator):
+            self._warn_unless_saveable(network)
         self._require_enough_images()
         self.loader = StepLoader(
             self.images,
@@ -253,6 +266,13 @@ class Trainer:
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32: full float32 range, 10-bit mantissa in products
 
+    def _warn_unless_saveable(self, network: nn.Module) -> None:
+        reason = why_not_saveable(network)
+        if reason is not None:
+            self.accelerator.print(
+                f"WARNING: {type(network).__name__} will be saved as plain weights, without from_pretrained: {reason}"
+            )
+
     def _require_enough_images(self) -> None:
         if self.config.evaluate_samples is not None and len(self.images) < _FEWEST_EVALUATED:
             raise InputError(f"evaluate_samples needs at least {_FEWEST_EVALUATED} images, not {len(self.images)}")
@@ -264,8 +284,8 @@ class Trainer:
             count = sum(parameter.numel() for parameter in network.parameters())
             layout = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
             digest = hashlib.sha256(repr(layout).encode()).hexdigest()[:16]
-            config = _own_config(network)
-            return {"class": type(network).__name__, "parameters": count, "layout": digest, "config": config}
+            named = {"class": type(network).__name__, "parameters": count, "layout": digest}
+            return {**named, "config": _configs(network), "settings": network.extra_repr()}
 
         content = {
             "training": self.config.identity(),
@@ -307,7 +327,7 @@ class Trainer:
 
     def _warm_start(self, source: str) -> None:
         misfits = warm_start(source, self.generator, self.discriminator)
-        self.accelerator.print(f"starting from {source}: {len(misfits) or 'no'} weights did not fit")
+        self.accelerator.print(f"starting from {source}: {len(misfits) or 'no'} weights or settings did not fit")
         for line in misfits:
             self.accelerator.print(f"  {line}")
 
@@ -475,7 +495,7 @@ class Trainer:
         rng = random_generator(self.device, self.config.seed, "standing")
 
         def draw(network: nn.Module) -> None:
-            self.task.sample(network, self.generator_micro_batch_size, self.images.shape, rng)
+            self.task.standing_batch(network, self.generator_micro_batch_size, self.images.shape, rng)
 
         return settled(self.final_generator, draw, self.config.standing_batches)
 

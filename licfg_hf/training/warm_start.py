@@ -1,5 +1,6 @@
 """Starts a run from a published generator and discriminator: a pipeline folder or a repository on the Hub."""
 
+import json
 from pathlib import Path
 
 import huggingface_hub.errors
@@ -56,13 +57,25 @@ def _load_fitting(network: nn.Module, folder: Path) -> list[str]:
             raise InputError(f"{path} is not a whole safetensors file: {error}") from error
     own = network.state_dict()
     fitting = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
-    if not fitting:
+    if not any(value.ndim for value in fitting.values()):  # counters fit everywhere
         raise InputError(f"none of the {len(stored)} tensors in {folder} fits {type(network).__name__}")
     network.load_state_dict(fitting, strict=False)
     misfits = [f"{name} (there {tuple(stored[name].shape)}, here {tuple(own[name].shape)})"
                for name in stored if name in own and name not in fitting]  # fmt: skip
     misfits += [f"{name} (not in this network)" for name in stored if name not in own]
-    return misfits + [f"{name} (not in the file)" for name in own if name not in stored]
+    misfits += [f"{name} (not in the file)" for name in own if name not in stored]
+    return _other_settings(network, folder) + misfits
+
+
+def _other_settings(network: nn.Module, folder: Path) -> list[str]:
+    """Settings in which a network differs from the published one: with the same weights it computes something else."""
+    path, own = folder / "config.json", getattr(network, "config", None)
+    if not (path.is_file() and isinstance(own, dict)):
+        return []
+    theirs = json.loads(path.read_text(encoding="utf-8"))
+    ours = json.loads(json.dumps(dict(own), default=str))
+    names = [name for name in theirs if name[0] != "_" and name in ours and name != "initialization"]
+    return [f"setting {n}: {theirs[n]} there, {ours[n]} here" for n in names if theirs[n] != ours[n]]
 
 
 def warm_start(name: str, generator: nn.Module, discriminator: nn.Module) -> list[str]:
@@ -72,7 +85,8 @@ def warm_start(name: str, generator: nn.Module, discriminator: nn.Module) -> lis
         name: pipeline folder or repository on the Hub.
 
     Returns:
-        One line for each weight that did not fit, and one where the discriminator is missing.
+        One line for each weight that did not fit and each setting of a network that differs, and one where the
+        discriminator is missing.
 
     Raises:
         InputError: there is no such model, its files are damaged, or nothing fits.

@@ -2,13 +2,15 @@
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from goldens import load, needs_goldens, weights
+from goldens import TOLERANCE, load, needs_goldens, weights
+from safetensors import SafetensorError
 
 from licfg_hf import (
     BigGANDiscriminator,
@@ -21,7 +23,8 @@ from licfg_hf import (
     SNGANGenerator,
 )
 from licfg_hf.cli import main as command
-from licfg_hf.convert import FORMATS, convert
+from licfg_hf.convert import FORMATS, convert, ddgan
+from licfg_hf.convert.reading import Checkpoint
 from licfg_hf.errors import InputError
 
 
@@ -206,6 +209,144 @@ def test_converted_networks_can_be_fine_tuned(tmp_path):
     optimizer.step()
     assert not torch.equal(generator.conv_out.parametrizations.weight.original, before)
     assert all(parameter.grad is not None for parameter in discriminator.parameters())
+
+
+@needs_goldens
+def test_two_networks_of_a_kind_in_one_file_are_refused(tmp_path):
+    description, _ = load("ddgan_small32_G")
+    state = weights(description["keys"])
+    config = tmp_path / "options.json"
+    config.write_text(json.dumps(description["config"]))
+    path = saved({"netG_dict": state, "netG_old": state}, tmp_path)
+    refused("ddgan", path, tmp_path, "netG_dict, netG_old", config=config)
+    critic = golden_state("ddgan_D_small")
+    refused("ddgan", saved({"netD_dict": critic, "netD_old": critic}, tmp_path), tmp_path, "netD_dict, netD_old")
+
+
+@needs_goldens
+@pytest.mark.parametrize("name", ["sngan_cnn32_G", "sngan_cnn32_D"])
+def test_an_extra_layer_of_a_cnn_is_unknown_and_nothing_is_missing(name, tmp_path):
+    state = {**golden_state(name), "main.25.weight": torch.zeros(1)}
+    message = refused("gngan", saved(state, tmp_path), tmp_path, "1 unknown: main.25.weight")
+    assert "missing" not in message
+
+
+@needs_goldens
+def test_control_characters_in_foreign_names_are_escaped(tmp_path):
+    evil = "evil\nkey\x1b[31m"
+    state = {**golden_state("sngan_cnn32_G"), evil: torch.zeros(1)}
+    message = refused("gngan", saved(state, tmp_path), tmp_path, r"evil\nkey\x1b[31m")
+    assert message.isprintable()
+    unknown = saved({evil: torch.zeros(1)}, tmp_path, "un\nknown.pth")
+    assert refused("gngan", unknown, tmp_path, r"un\nknown.pth", r"evil\nkey").isprintable()
+
+
+@needs_goldens
+@pytest.mark.parametrize("name", ["a`b``c.pth", "`.pth", "line\n# Title\x1b[31m.pth", os.fsdecode(b"latin\xe9.pth")])
+def test_no_file_name_breaks_the_card(name, tmp_path):
+    path = saved(golden_state("sngan_cnn32_G"), tmp_path)
+    path = path.rename(tmp_path / name)
+    lines = convert("gngan", path, tmp_path / "new")
+    card = (tmp_path / "new" / "README.md").read_text(encoding="utf-8")
+    assert all(line.isprintable() for line in [*lines, *card.splitlines()])
+    assert "\n# Title" not in card
+    assert {"a`b``c.pth": "```a`b``c.pth```", "`.pth": "`` `.pth ``"}.get(name, ".pth`") in card
+
+
+@needs_goldens
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"G_attn": "²"}, "G_attn of the config names resolutions"),
+        ({"dim_z": "120"}, "dim_z of the config is a whole number, not '120'"),
+        ({"n_classes": 10**12}, "of another shape"),
+        ({"n_classes": 10**30}, "there is no such BigGANGenerator"),
+    ],
+)
+def test_options_that_cannot_be_are_named(change, word, tmp_path):
+    description, _ = load("biggan_cifar10_G")
+    path = saved(weights(description["keys"]), tmp_path)
+    config = tmp_path / "options.json"
+    config.write_text(json.dumps({**description["config"], **change}))
+    refused("biggan-pytorch", path, tmp_path, word, config=config)
+
+
+@needs_goldens
+@pytest.mark.parametrize("form", ["expanded", "sparse"])
+def test_a_weight_that_tells_the_size_is_a_plain_tensor(form, tmp_path):
+    state = golden_state("sngan_resnet32_G")
+    shape = state["linear.weight"].shape
+    state["linear.weight"] = torch.zeros(1, 1).expand(shape) if form == "expanded" else torch.zeros(shape).to_sparse()
+    message = refused("gngan", saved(state, tmp_path), tmp_path, "linear.weight", "is no plain tensor")
+    assert "missing" not in message
+
+
+@needs_goldens
+def test_weights_that_are_no_finite_floats_are_all_listed(tmp_path):
+    state = golden_state("sngan_resnet32_G")
+    state["linear.bias"][3] = math.nan
+    state["output.0.running_var"][0] = math.inf
+    state["output.2.bias"] = torch.tensor([1e300, 0, 0], dtype=torch.float64)  # infinite in single precision
+    state["output.0.bias"] = state["output.0.bias"].int()
+    state["output.0.weight"] = state["output.0.weight"].bool()
+    words = (
+        "2 of another type than float: ",
+        "output.0.weight (bool)",
+        "output.0.bias (int32)",
+        "3 with NaN or infinite values: ",
+        "linear.bias",
+        "output.0.running_var",
+        "output.2.bias",
+    )
+    refused("gngan", saved(state, tmp_path), tmp_path, *words)
+
+
+@needs_goldens
+def test_half_precision_weights_become_single_precision(tmp_path):
+    state = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in golden_state("sngan_cnn32_G").items()
+    }
+    convert("gngan", saved(state, tmp_path), tmp_path / "new")
+    weight = GANPipeline.from_pretrained(tmp_path / "new").model.linear_in.weight
+    assert weight.dtype == torch.float32 and torch.equal(weight, state["linear.weight"].float())
+
+
+@needs_goldens
+def test_buffers_that_no_file_stores_are_real(tmp_path):
+    """The converted network works as it is, without the way through a folder."""
+    description, tensors = load("ddgan_D_small")
+    network = ddgan.convert(Checkpoint.of(weights(description["keys"])), None).discriminator
+    assert not any(buffer.is_meta for buffer in network.buffers())
+    logits = network(tensors["in.x"], tensors["in.t"], tensors["in.x_t1"]).logits
+    torch.testing.assert_close(logits, tensors["out.out"], **TOLERANCE)
+
+
+@needs_goldens
+def test_the_output_may_be_a_link_to_an_empty_folder_but_not_the_current_one(tmp_path, monkeypatch):
+    path = saved(golden_state("sngan_cnn32_D"), tmp_path)
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    convert("gngan", path, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target" / "README.md").is_file()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for output in (Path(), tmp_path / "empty"):
+        with pytest.raises(InputError, match="is the current folder"):
+            convert("gngan", path, output)
+    assert list(Path().iterdir()) == []
+
+
+@needs_goldens
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: no space")])
+def test_a_full_disk_leaves_nothing(error, tmp_path, monkeypatch):
+    def save(networks, folder):
+        (folder / "half").touch()
+        raise error
+
+    path = saved(golden_state("sngan_cnn32_D"), tmp_path)
+    monkeypatch.setattr("licfg_hf.convert.writing._save", save)
+    refused("gngan", path, tmp_path, "cannot write", "space")
 
 
 # ---- StudioGAN, of which there is no golden: a file with exactly its keys and shapes

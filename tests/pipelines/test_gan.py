@@ -62,7 +62,7 @@ def test_one_generator_per_image_makes_an_image_independent_of_its_neighbours():
 
 
 def test_random_classes_are_spread_evenly():
-    labels = pipeline()._fill(None, 5000, seeded())
+    labels = pipeline()._labels_for(5000, None, seeded())
     counts = torch.bincount(labels, minlength=10)
     assert counts.min() > 400 and counts.max() < 600
 
@@ -124,13 +124,37 @@ def test_interpolations_and_class_sweeps_are_pictures():
         ("biggan", {"class_labels": []}, "whole numbers"),
         ("biggan", {"class_labels": [1, 2, 3], "batch_size": 2}, "do not fit"),
         ("sngan_resnet", {"class_labels": [1]}, "unconditional"),
+        ("biggan", {"class_labels": {1}}, "whole numbers"),
+        ("biggan", {"class_labels": [1j]}, "whole numbers"),
         ("biggan", {"truncation": 0.0}, "truncation is in"),
+        ("biggan", {"truncation": 7, "latents": torch.zeros(1, 6)}, "truncation is in"),
+        ("biggan_deep_table", {"truncation": 0.0, "latents": torch.zeros(1, 6)}, "truncation is in"),
         ("biggan", {"batch_size": 0}, "at least 1"),
         ("biggan", {"output_type": "jpeg"}, "pil, np or pt"),
         ("biggan", {"latents": torch.zeros(2, 3)}, "latents are"),
+        ("biggan", {"latents": [[0.0] * 6]}, "latents are a tensor"),
+        ("biggan", {"latents": torch.tensor(0.0)}, "latents are a tensor"),
         ("biggan", {"batch_size": 2, "generator": [torch.Generator()]}, "1 generators"),
     ],
 )
 def test_wrong_requests_are_named(name, options, words):
     with pytest.raises(ValueError, match=words):
         pipeline(name)(**options)
+
+
+@pytest.mark.parametrize("name", ["interpolate", "class_sweep"])
+def test_a_picture_of_many_takes_one_generator(name):
+    with pytest.raises(ValueError, match="one generator"):
+        getattr(pipeline(), name)(generator=[seeded(), seeded()])
+
+
+def test_a_network_in_training_is_drawn_in_eval_mode_and_stays_as_it_was():
+    pipe = pipeline()
+    expected = drawn(pipe, class_labels=[1, 2])
+    pipe.model.train()
+    pipe.model.conv_out.eval()  # a part may be in another mode
+    before = {name: value.clone() for name, value in pipe.model.state_dict().items()}
+    assert torch.equal(drawn(pipe, class_labels=[1, 2]), expected)
+    pipe.interpolate(rows=1, steps=2)
+    assert pipe.model.training and pipe.model.blocks.training and not pipe.model.conv_out.training
+    assert all(torch.equal(value, before[name]) for name, value in pipe.model.state_dict().items())

@@ -151,8 +151,8 @@ def test_the_first_thing_learned_is_a_projection_of_the_latents(tmp_path):
         inside = target.abs() < 1
         torch.testing.assert_close((latents @ solution)[inside], target[inside], atol=0.05, rtol=0)
         assert float(solution.std()) == pytest.approx(0.1, rel=0.2)
-        before = float((run.generator(latents).sample.flatten(1) - target).square().sum(dim=1).mean() / 2)
-        losses.extend([before, float(original(game, draws, targets, rng))])
+        before = (run.generator(latents).sample.detach().flatten(1) - target).square().sum(dim=1).mean() / 2
+        losses.extend([float(before), float(original(game, draws, targets, rng))])
 
     step._regress = regress
     run.train()
