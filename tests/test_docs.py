@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from gans import GENERATORS
+from gans import DISCRIMINATORS, GENERATORS
 from PIL import Image
 from tiny import tiny_discriminator, tiny_generator
 from torch import nn
 
 import licfg_hf
-from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline
+from licfg_hf import DDGANPipeline, DDGANScheduler, FunctionalGradientFlow, GANPipeline
 from licfg_hf.convert import FORMATS
+from licfg_hf.pipelines.flow import save_flow
 from licfg_hf.recipes import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +98,7 @@ def test_train_your_own_networks(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("index", range(len(blocks("licfg_hf/README.md"))))
-def test_the_guides_examples(index):
+def test_the_guides_examples(index, tmp_path):
     code = blocks("licfg_hf/README.md")[index]
     names = surroundings()
     if re.search(r"^loss = loss \+", code, flags=re.MULTILINE):
@@ -105,6 +106,10 @@ def test_the_guides_examples(index):
     if "class_labels" in code:
         critic = names["discriminator"]
         names["discriminator"] = lambda images, class_labels=None: critic(images)
+    if "load_flow(folder)" in code:
+        names["folder"], critic = tmp_path, DISCRIMINATORS["sngan_cnn"]()
+        GANPipeline(GENERATORS["dcgan"]().eval()).save_pretrained(tmp_path)
+        save_flow(tmp_path / "flow", FunctionalGradientFlow([]), critic, [critic.state_dict()] * 2)
     exec(code, names)
 
 

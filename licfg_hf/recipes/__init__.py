@@ -15,6 +15,7 @@ NAMES = (
     "distill_diffusion",
     "lgan_cifar",
     "licfg_biggan_cifar",
+    "licfg_centers",
     "licfg_cifar",
     "licfg_ddgan_cifar",
     "licfg_imagenet",

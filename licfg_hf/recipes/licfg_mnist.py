@@ -25,7 +25,7 @@ MNIST = {
 MNIST_SMALL = {
     **MNIST,
     "image_size": 16,
-    "max_steps": 3000,
+    "max_steps": 1500,
     **optimizers(1e-3, 1e-3, name="rmsprop", alpha=0.95, eps=1e-18),
     "generator.channel_multipliers": [4, 2],
     "generator.base_channels": 16,
@@ -34,17 +34,18 @@ MNIST_SMALL = {
     "checkpoint_every": 300,
     "sample_every": 300,
     "log_every": 30,
+    "evaluate_samples": 1000,
 }
 QUICKSTART = {
     **XICFG,
     **DIGITS,
     **DIGITS_NETWORKS,
     "generator_batch_size": 640,
-    "max_steps": 1200,
+    "max_steps": 2010,
     **optimizers(1e-3, 1e-3, name="rmsprop", alpha=0.95, eps=1e-18),
     "generator.latent_dim": 32,
     "discriminator.batch_norm": False,
-    "functional_gradient.step_size": 0.5,
+    "functional_gradient.step_size": 2.5,
 }
 
 RECIPE = Recipe(

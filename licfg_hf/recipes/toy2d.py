@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,11 +24,13 @@ from ..diagnostics import gradient_norms, latent_neighbourhood_size
 from ..diagnostics.intervals import mean_interval as interval
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
-from ..losses import get_loss
+from ..functional_gradient import StageConfig, regression_loss
+from ..losses import AdversarialLoss, get_loss
 from ..penalties import EpsCenteredGradientPenalty, GradientPenalty, interpolate, r1_penalty, r2_penalty
 from ..training.checkpoint import write_json
 
 LATENT_DIM = 2
+_STAGE = StageConfig(steps=5, step_size=0.5, epochs=2, initial_scale=None)  # of CFG; its pool is one batch per step
 _SPREAD = 0.1  # standard deviation of a mode
 _WEIGHT = 0.1  # of every penalty
 _COVERED = 0.25  # a mode counts as covered from this multiple of its fair share of the samples on
@@ -67,9 +70,12 @@ REGULARIZERS: dict[str, Callable[[], Any]] = {
         )
     },
 }
-DEFAULT_ARMS = tuple(
-    [("non_saturating", name) for name in REGULARIZERS]
-    + [("wasserstein", "one"), ("hinge", "zero"), ("least_squares", "zero"), ("relativistic", "zero")]
+# (loss, regularizer, how the generator is trained)
+DEFAULT_ARMS = (
+    *[("non_saturating", name, "gan") for name in REGULARIZERS],
+    *[(name, "zero", "gan") for name in ("hinge", "least_squares", "relativistic")],
+    ("wasserstein", "one", "gan"),
+    *[("non_saturating", name, "cfg") for name in ("none", "zero", "one", "eps0.1", "eps1", "eps10")],
 )
 
 
@@ -101,6 +107,7 @@ class Arm:
 
     Args:
         mixture, loss, regularizer: by name.
+        trainer: ``gan`` (the loss's own term) or ``cfg`` (functional gradient, see ``licfg_hf.functional_gradient``).
         seeds: members of the ensemble.
         steps: generator updates; two discriminator updates precede each.
         batch: points per member and update.
@@ -109,9 +116,15 @@ class Arm:
     mixture: str
     loss: str
     regularizer: str
+    trainer: str = "gan"
     seeds: int = 5
     steps: int = 1200
     batch: int = 128
+
+    @property
+    def label(self) -> str:
+        """The loss, and the trainer where it is not the loss's own."""
+        return self.loss if self.trainer == "gan" else f"{self.loss}, CFG"
 
 
 @dataclass
@@ -140,6 +153,53 @@ def draw(mixture: torch.Tensor, count: int, rng: torch.Generator) -> torch.Tenso
     return modes + _SPREAD * torch.randn(count, 2, generator=rng)
 
 
+Draw = Callable[[], torch.Tensor]
+
+
+class _Adversarial:
+    """A generator that descends the loss's own term, once for each step."""
+
+    def __init__(self, generator: EnsembleMLP, critic: EnsembleMLP, loss: AdversarialLoss, latents: Draw, real: Draw):
+        self.generator, self.critic, self.loss, self.latents, self.real = generator, critic, loss, latents, real
+        self.descent = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.0, 0.9))
+
+    @torch.no_grad()
+    def fake(self) -> torch.Tensor:
+        return self.generator(self.latents())
+
+    def update(self) -> None:
+        logits = self.critic(self.generator(self.latents()))
+        real_logits = self.critic(self.real()) if self.loss.uses_real_logits else None
+        self._descend(self.loss.generator(logits, real_logits))
+
+    def _descend(self, loss: torch.Tensor) -> None:
+        self.descent.zero_grad()
+        loss.backward()
+        self.descent.step()
+
+
+class _Staged(_Adversarial):
+    """A generator that is regressed, once for each stage, on samples that the stored critics have moved (xICFG)."""
+
+    stored: tuple[EnsembleMLP, ...] = ()
+
+    def fake(self) -> torch.Tensor:
+        return _STAGE.flow(self.stored)(super().fake())
+
+    def update(self) -> None:
+        self.stored = (*self.stored, deepcopy(self.critic).requires_grad_(False))
+        if len(self.stored) < _STAGE.steps:
+            return
+        pool, flow = [self.latents() for _ in self.stored], _STAGE.flow(self.stored)
+        targets = [flow(self.generator(latents)) for latents in pool]
+        for latents, target in list(zip(pool, targets, strict=True)) * _STAGE.epochs:
+            self._descend(regression_loss(self.generator(latents), target))
+        self.stored = ()
+
+
+TRAINERS = {"gan": _Adversarial, "cfg": _Staged}
+
+
 def train(arm: Arm) -> tuple[EnsembleMLP, EnsembleMLP, torch.Generator]:
     """Trains an arm; returns generator and critic ensembles."""
     torch.manual_seed(0)
@@ -148,18 +208,18 @@ def train(arm: Arm) -> tuple[EnsembleMLP, EnsembleMLP, torch.Generator]:
     generator = EnsembleMLP(arm.seeds, (LATENT_DIM, 64, 64, 2))
     critic = EnsembleMLP(arm.seeds, (2, 64, 64, 1))
     ascent = torch.optim.Adam(critic.parameters(), lr=2e-3, betas=(0.0, 0.9))
-    descent = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.0, 0.9))
     count = arm.seeds * arm.batch
 
     def latents() -> torch.Tensor:
         return torch.randn(count, LATENT_DIM, generator=rng)
 
+    def real_points() -> torch.Tensor:
+        return draw(mixture, count, rng)
+
+    trainer = TRAINERS[arm.trainer](generator, critic, loss, latents, real_points)
     for _ in range(arm.steps):
         for _ in range(2):
-            real = draw(mixture, count, rng).requires_grad_()
-            with torch.no_grad():
-                fake = generator(latents())
-            fake.requires_grad_()
+            real, fake = real_points().requires_grad_(), trainer.fake().requires_grad_()
             real_logits, fake_logits = critic(real), critic(fake)
             total = loss.discriminator(real_logits, fake_logits)
             if penalty is not None:
@@ -168,11 +228,7 @@ def train(arm: Arm) -> tuple[EnsembleMLP, EnsembleMLP, torch.Generator]:
             ascent.zero_grad()
             total.backward()
             ascent.step()
-        logits = critic(generator(latents()))
-        real_logits = critic(draw(mixture, count, rng)) if loss.uses_real_logits else None
-        descent.zero_grad()
-        loss.generator(logits, real_logits).backward()
-        descent.step()
+        trainer.update()
     return generator, critic, rng
 
 
@@ -224,7 +280,7 @@ def run_arm(arm: Arm) -> Result:
 def table(results: Sequence[Result]) -> str:
     """A Markdown table, one row per arm."""
     columns = ("modes", "near", "gradient_norm", "neighbourhood")
-    head = "| mixture | loss | regularizer | modes covered | within 3σ | E‖grad D‖ | latent neighbourhood |"
+    head = "| mixture | loss, trainer | regularizer | modes covered | within 3σ | E‖grad D‖ | latent neighbourhood |"
     lines = [head, "|" + " --- |" * 7]
     for result in results:
         arm = result.arm
@@ -233,7 +289,7 @@ def table(results: Sequence[Result]) -> str:
         for column in columns:
             mean, half = interval(getattr(result, column))
             cells.append(f"{mean:.3g} ± {half:.2g}{of.get(column, '')}")
-        lines.append(f"| {arm.mixture} | {arm.loss} | {arm.regularizer} | " + " | ".join(cells) + " |")
+        lines.append(f"| {arm.mixture} | {arm.label} | {arm.regularizer} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -253,7 +309,7 @@ def plot(results: Sequence[Result], path: Path) -> None:
         panel.scatter(*samples.T, s=2, color="tab:green")
         panel.quiver(*samples[:60].T, *torch.tensor(picture["arrows"]).T, width=0.006)
         panel.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[])
-        panel.set_title(f"{arm.loss} + {arm.regularizer}\n{arm.mixture}", fontsize=7)
+        panel.set_title(f"{arm.label} + {arm.regularizer}\n{arm.mixture}", fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
 
@@ -264,6 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mixtures", nargs="+", choices=MIXTURES, default=["grid25"], help="(default: grid25)")
     parser.add_argument("--losses", nargs="+", help="names of get_loss; with --regularizers, every pair is run")
     parser.add_argument("--regularizers", nargs="+", choices=REGULARIZERS, help="by name")
+    parser.add_argument("--trainers", nargs="+", choices=TRAINERS, help="of the pairs (default: gan)")
     parser.add_argument("--seeds", type=int, default=5, help="networks per arm (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=1200, help="generator updates (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
@@ -280,17 +337,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _study(options: argparse.Namespace) -> None:
     from .toy2d_claims import report  # it trains this file's ensembles
 
-    pairs = DEFAULT_ARMS
-    if options.losses or options.regularizers:
-        pairs = tuple(
-            itertools.product(options.losses or ["non_saturating"], options.regularizers or list(REGULARIZERS))
+    chosen = DEFAULT_ARMS
+    if options.losses or options.regularizers or options.trainers:
+        chosen = tuple(
+            itertools.product(
+                options.losses or ["non_saturating"],
+                options.regularizers or list(REGULARIZERS),
+                options.trainers or ["gan"],
+            )
         )
-    for name, _ in pairs:
+    for name, _, _ in chosen:
         get_loss(name)
     arms = [
-        Arm(mixture, loss, regularizer, options.seeds, options.steps)
-        for mixture in options.mixtures
-        for loss, regularizer in pairs
+        Arm(mixture, *arm, seeds=options.seeds, steps=options.steps) for mixture in options.mixtures for arm in chosen
     ]
     began, results = time.monotonic(), []
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
@@ -299,7 +358,7 @@ def _study(options: argparse.Namespace) -> None:
             results.append(result)
             mean, _ = interval(result.modes)
             arm = result.arm
-            print(f"{len(results)}/{len(arms)}  {arm.mixture}  {arm.loss} + {arm.regularizer}: {mean:.1f} modes")
+            print(f"{len(results)}/{len(arms)}  {arm.mixture}  {arm.label} + {arm.regularizer}: {mean:.1f} modes")
     folder = Path(options.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     text = f"{table(results)}\n\n{claims.result()}"
@@ -309,6 +368,6 @@ def _study(options: argparse.Namespace) -> None:
         plot(results, folder / "toy2d.png")
         for result in results:
             arm = result.arm
-            plot([result], folder / "pictures" / f"{arm.mixture}-{arm.loss}-{arm.regularizer}.png")
+            plot([result], folder / "pictures" / f"{arm.mixture}-{arm.loss}-{arm.regularizer}-{arm.trainer}.png")
     print(text)
     print(f"{time.monotonic() - began:.0f} s; everything in {folder}")

@@ -35,6 +35,12 @@ def test_training_finds_modes():
     assert train(Arm("ring8", "hinge", "none", seeds=1, steps=1, batch=8))[0].members == 1
 
 
+def test_the_functional_gradient_finds_modes_too():
+    untrained = run_arm(Arm("ring8", "non_saturating", "zero", "cfg", seeds=2, steps=1))
+    trained = run_arm(Arm("ring8", "non_saturating", "zero", "cfg", seeds=2, steps=400))
+    assert sum(trained.near) > 2 * sum(untrained.near)
+
+
 def test_interval_is_students():
     mean, half = interval([1.0, 2.0, 3.0])
     assert mean == 2 and half == pytest.approx(4.30 / 3**0.5, rel=1e-3)
