@@ -137,8 +137,8 @@ def _legend(judge: Judge) -> str:
         f"that no run trains on, test accuracy {judge.accuracy:.4f}; one is covered from a quarter of its share among "
         "the test images on, and the imbalance is half the sum of the differences of the shares (0 is perfect). "
         "Precision and recall (k = 3) on the classifier's 64 features. E‖grad D‖ of the last discriminator on "
-        f"interpolates. Latent neighbourhood: median radius within which an image moves by at most {_DELTA:g}, to first "
-        "order (our definition; Li-CFG's could not be read). ± is a 95 % interval over the seeds."
+        f"interpolates. Latent neighbourhood: median radius within which an image moves by at most {_DELTA:g}, to "
+        "first order (our definition; Li-CFG's could not be read). ± is a 95 % interval over the seeds."
     )
 
 
