@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .convert.formats import FORMATS
 from .errors import InputError
+from .evaluation.options import add_arguments as add_evaluation_arguments
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,7 +56,7 @@ def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 def _load_pipeline(model: str) -> "HubPipeline":
     from .pipelines import load_pipeline
-    from .training.warm_start import locate
+    from .pipelines.locate import locate
 
     folder = locate(model)
     try:
@@ -70,7 +71,7 @@ def _draw(pipeline: "HubPipeline", arguments: argparse.Namespace) -> "Image":
 
     from .pipelines import GANPipeline, load_flow
     from .pipelines.base import image_grid
-    from .training.warm_start import locate
+    from .pipelines.locate import locate
 
     generator, count = torch.Generator().manual_seed(arguments.seed), arguments.count
     given = {"class_labels": arguments.class_labels, "truncation": arguments.truncation}
@@ -98,6 +99,21 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> None:
     config = None if arguments.config is None else Path(arguments.config)
     for line in convert(arguments.source, Path(arguments.input), Path(arguments.output), config):
         print(line)
+
+
+def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from .evaluation.options import config_from
+
+    config = config_from(arguments)
+    from .evaluation.evaluate import main as run
+
+    run(config)
+
+
+def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from .evaluation.compare import compare
+
+    print(compare([Path(run) for run in arguments.runs]))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -139,6 +155,12 @@ def _parser() -> argparse.ArgumentParser:
         "--config", help="JSON file with the reference's own options, where the weights do not determine the network"
     )
     convert.set_defaults(run=_convert)
+    evaluate = commands.add_parser("evaluate", help="measure a model or a set of images against reference images")
+    add_evaluation_arguments(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+    compare = commands.add_parser("compare", help="results side by side; what cannot be compared is not ranked")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="eval.json file, or a folder that holds one")
+    compare.set_defaults(run=_compare)
     return parser
 
 

@@ -13,9 +13,9 @@ from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..evaluation.classifier import SmallClassifier, accuracy, train_classifier
 from ..evaluation.metrics import precision_recall
+from ..files import write_json
 from ..penalties import interpolate
 from ..pipelines import GANPipeline
-from ..training.checkpoint import write_json
 from .sweep import Result
 
 SAMPLES = 2000

@@ -31,7 +31,7 @@ RECIPE = Recipe(
         "cifar10": CIFAR10,
         "quickstart": {
             **QUICKSTART,
-            "max_steps": 1200,
+            "max_steps": 600,
             "loss": "non_saturating",
             "ema_decay": None,
             "standing_batches": None,
@@ -40,6 +40,7 @@ RECIPE = Recipe(
             "penalty": "eps_centered",
             "penalty_weight": 0.1,
             "functional_gradient.steps": 5,
+            "functional_gradient.epochs": 3,
             "functional_gradient.step_size": 0.5,
         },
     },

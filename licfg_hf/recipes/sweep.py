@@ -9,8 +9,8 @@ from typing import Any
 from accelerate import PartialState
 
 from ..errors import InputError, TrainingDiverged
+from ..files import write_json
 from ..training import Trainer, TrainingConfig
-from ..training.checkpoint import write_json
 from .recipe import Recipe, is_main_process
 
 RESULT_FILE = "result.json"

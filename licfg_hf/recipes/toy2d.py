@@ -24,10 +24,10 @@ from ..diagnostics import gradient_norms, latent_neighbourhood_size
 from ..diagnostics.intervals import mean_interval as interval
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
+from ..files import write_json
 from ..functional_gradient import StageConfig, regression_loss
 from ..losses import AdversarialLoss, get_loss
 from ..penalties import EpsCenteredGradientPenalty, GradientPenalty, interpolate, r1_penalty, r2_penalty
-from ..training.checkpoint import write_json
 
 LATENT_DIM = 2
 _STAGE = StageConfig(steps=5, step_size=0.5, epochs=2, initial_scale=None)  # of CFG; its pool is one batch per step

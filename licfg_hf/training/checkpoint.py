@@ -13,24 +13,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import InputError, TrainingDiverged
+from ..files import to_disk, write_json
 
 STATE_FILE, DESCRIPTION_FILE = "state.pt", "training.json"
 _PARTIAL = ".writing-"
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON beside its final name, to disk, and renames it."""
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-        _to_disk(file)
-    partial.replace(path)
-
-
-def _to_disk(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
@@ -83,7 +69,7 @@ def save_checkpoint(
         partial.mkdir(parents=True)
         with open(partial / STATE_FILE, "wb") as file:
             torch.save(state, file)
-            _to_disk(file)
+            to_disk(file)
             size = file.tell()
         write_json(partial / DESCRIPTION_FILE, {"step": step, "bytes": size, **description})
         _sync_folder(partial)

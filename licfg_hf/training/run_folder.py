@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, remove_partial, write_json
+from ..files import write_json
+from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, remove_partial
 from .config import TrainingConfig
 
 

@@ -26,6 +26,7 @@ from ..data.loader import StepImages, StepLoader
 from ..data.sources import ImageSet, as_image_set, usable_cores
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
 from ..evaluation.metrics import frechet_distance, precision_recall
+from ..files import write_json
 from ..functional_gradient import FunctionalGradientFlow
 from ..hub.card import write_card
 from ..losses import AdversarialLoss
@@ -38,7 +39,6 @@ from .checkpoint import (
     save_checkpoint,
     save_network,
     why_not_saveable,
-    write_json,
 )
 from .config import OptimizerConfig, TrainingConfig
 from .estimate import seconds_per_step

@@ -3,45 +3,16 @@
 import json
 from pathlib import Path
 
-import huggingface_hub.errors
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import InputError
+from ..pipelines.locate import locate
 
 # Folder -> where a pipeline keeps the generator (by pipeline) and the discriminator.
 _GENERATOR_FOLDERS = ("unet", "model")
 _DISCRIMINATOR_FOLDER = "discriminator"
-
-
-def locate(name: str) -> Path:
-    """The local folder of a pipeline folder or Hub repository.
-
-    Raises:
-        InputError: neither exists, or the Hub cannot be reached.
-    """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"no folder {name}")
-    try:
-        return Path(
-            snapshot_download(name, allow_patterns=["*.json", "*.safetensors"], ignore_patterns="checkpoints/*")
-        )
-    except huggingface_hub.errors.HFValidationError as error:
-        raise InputError(f"{name} is neither a folder nor a repository name: {error}") from error
-    except huggingface_hub.errors.RepositoryNotFoundError as error:
-        raise InputError(f"no folder {name} and no such repository on the Hub, or it is private") from error
-    except (
-        huggingface_hub.errors.HfHubHTTPError,
-        huggingface_hub.errors.LocalEntryNotFoundError,
-        huggingface_hub.errors.OfflineModeIsEnabled,
-        OSError,
-    ) as error:
-        raise InputError(f"{name} is not in the cache and the Hub cannot be reached; pass a local folder") from error
 
 
 def _load_fitting(network: nn.Module, folder: Path) -> list[str]:

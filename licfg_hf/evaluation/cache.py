@@ -1,0 +1,66 @@
+"""Statistics of reference images, kept by their content: computed once, never used when half-written."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .statistics import FeatureFile, GaussianStatistics
+
+MOMENTS_FILE, FEATURES_FILE, COMPLETE_FILE = "moments.safetensors", "features.npy", "complete.json"
+
+
+def cache_folder() -> Path:
+    """``$LICFG_HF_CACHE``, or ``licfg_hf`` in the Hugging Face home."""
+    return Path(os.environ.get("LICFG_HF_CACHE") or Path(constants.HF_HOME) / "licfg_hf").expanduser() / "statistics"
+
+
+def key_of(content: Mapping[str, Any]) -> str:
+    """The name of an entry: a hash of everything that its numbers depend on."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def reference_statistics(
+    content: Mapping[str, Any], compute: Callable[[Path], GaussianStatistics]
+) -> tuple[GaussianStatistics, FeatureFile]:
+    """Moments and feature vectors of reference images, from the cache or computed now.
+
+    Args:
+        content: fingerprint of the images, their number, the extractor and its preprocessing.
+        compute: writes ``FEATURES_FILE`` into a folder and returns the moments.
+    """
+    place = cache_folder() / key_of(content)
+    kept = _read(place)
+    if kept is not None:
+        return kept
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        moments = compute(partial)
+        save_file({name: value.contiguous() for name, value in moments.tensors().items()}, partial / MOMENTS_FILE)
+        sizes = {name: (partial / name).stat().st_size for name in (MOMENTS_FILE, FEATURES_FILE)}
+        (partial / COMPLETE_FILE).write_text(json.dumps({"content": dict(content), "sizes": sizes}), encoding="utf-8")
+        shutil.rmtree(place, ignore_errors=True)  # what is there is damaged, or another process was faster
+        partial.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return moments, FeatureFile(place / FEATURES_FILE)
+
+
+def _read(place: Path) -> tuple[GaussianStatistics, FeatureFile] | None:
+    """What an entry holds; None where it is absent or not whole."""
+    try:
+        sizes = json.loads((place / COMPLETE_FILE).read_text(encoding="utf-8"))["sizes"]
+        if any((place / name).stat().st_size != size for name, size in sizes.items()):
+            return None
+        return GaussianStatistics.from_tensors(load_file(place / MOMENTS_FILE)), FeatureFile(place / FEATURES_FILE)
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return None

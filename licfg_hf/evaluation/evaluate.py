@@ -1,0 +1,398 @@
+"""One evaluation: samples and reference images through one extractor, metrics, and the protocol beside the numbers.
+
+Launched on several processes, each takes its share of the chunks; the sums are merged, the numbers are the same.
+"""
+
+import json
+import platform
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from tqdm.auto import tqdm
+
+from ..data import DataConfig, ImageSet, open_images
+from ..errors import InputError
+from ..files import write_json
+from .cache import FEATURES_FILE, reference_statistics
+from .divergence import neural_divergence
+from .features import Extractor, open_extractor
+from .metrics import gaussian_distance, inception_score, kernel_distance, manifold
+from .options import METRICS, EvaluationConfig
+from .protocol import METRICS as KNOWN_METRICS
+from .protocol import PRESETS, Protocol
+from .samples import CHUNK, SampleSource, chunks, open_samples, through_jpeg
+from .statistics import ClassStatistics, FeatureFile, FeatureSet, GaussianStatistics
+
+_PACKAGES = ("licfg_hf", "torch", "diffusers", "numpy")
+_NEED_FEATURES = {"kid", "pr", "dc"}
+_JUDGED = 2000  # images of each side that a neural divergence sees
+_COVERED = 0.25  # a class counts as covered from this multiple of its fair share on
+_FORMAT = 1
+
+
+@dataclass
+class Gathered:
+    """What the samples gave.
+
+    Attributes:
+        moments: of the features.
+        classes: for the Inception Score, where it is wanted.
+        hits, predicted: samples whose class is the one asked for; samples by predicted class, (classes,).
+        kept: the first samples, uint8, for pictures and the neural divergence.
+    """
+
+    moments: GaussianStatistics
+    classes: ClassStatistics | None = None
+    hits: int = 0
+    predicted: torch.Tensor | None = None
+    kept: list[torch.Tensor] = field(default_factory=list)
+
+
+def evaluate(config: EvaluationConfig) -> dict[str, Any]:
+    """Evaluates a model or a set of images and returns the content of eval.json (on the main process; else {}).
+
+    Raises:
+        InputError: what is asked for cannot be had; said before long work begins where that can be known.
+    """
+    began, state = time.monotonic(), PartialState()
+    source = open_samples(config, state.device)
+    reference = _open_reference(config, config.reference_split)
+    if tuple(source.shape) != tuple(reference.shape):
+        raise InputError(
+            f"samples are {source.shape} and reference images {reference.shape} (channels, height, width): "
+            "pass --image_size, or another --data"
+        )
+    extractor = open_extractor(config.features, source.shape, state.device)
+    _require_possible(config, source, reference, extractor)
+    count = min(config.reference_limit or len(reference), len(reference))
+    real, real_features = _reference(reference, count, config.data, extractor, config.batch_size, state)
+    with _shared_folder(state) as folder:
+        features, gathered = _gather(source, extractor, config, folder, state)
+        if not state.is_main_process:
+            return {}
+        metrics = _metrics(config, gathered, features, real, real_features, extractor)
+        if "nd" in config.metrics:
+            metrics |= _divergence(config, torch.cat(gathered.kept)[:_JUDGED])
+        result = {
+            "format": _FORMAT,
+            "name": config.model,
+            "protocol": _protocol(config, source, reference, count, extractor).as_dict(),
+            "metrics": metrics,
+            "facts": {
+                "device": str(state.device) if state.device.type == "cuda" else f"cpu ({platform.machine()})",
+                "processes": state.num_processes,
+                "seconds": round(time.monotonic() - began, 1),
+                "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+                "deviations": deviations(config, source),
+            },
+        }
+        output = output_file(config)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if config.report:
+            from .pictures import write_pictures
+
+            result |= write_pictures(config, source, reference, extractor, gathered, features, real_features, result)
+        write_json(output, result)
+    return result
+
+
+def output_file(config: EvaluationConfig) -> Path:
+    """Where the result is written."""
+    if config.output is not None:
+        return Path(config.output).expanduser()
+    folder = Path(config.model).expanduser()
+    return (folder if (folder / "model_index.json").is_file() else Path()) / "eval.json"
+
+
+def _open_reference(config: EvaluationConfig, split: str) -> ImageSet:
+    embedded = config.data == "digits"  # they have no splits
+    given = {"image_size": config.image_size, "split": None if embedded else split}
+    return open_images(DataConfig(config.data, **given), progress=PartialState().is_main_process)
+
+
+def _require_possible(
+    config: EvaluationConfig, source: SampleSource, reference: ImageSet, extractor: Extractor
+) -> None:
+    if config.reference_limit is not None and config.reference_limit > len(reference):
+        raise InputError(f"{config.data} has {len(reference)} images, fewer than {config.reference_limit}")
+    for name in ("is", "acc"):
+        if name in config.metrics and extractor.classes is None:
+            raise InputError(f"{name} needs class logits, which {extractor.name} does not give: choose a classifier")
+    if "is" in config.metrics and source.count < config.is_splits:
+        raise InputError(f"is over {config.is_splits} splits needs as many samples, not {source.count}")
+    smallest = min(source.count, config.reference_limit or len(reference))
+    if "kid" in config.metrics and config.kid_subsets > 1 and config.kid_subset_size > smallest:
+        raise InputError(f"kid_subset_size {config.kid_subset_size} is more than the {smallest} images of a side")
+    if {"pr", "dc"} & set(config.metrics) and smallest <= config.neighbours:
+        raise InputError(f"k = {config.neighbours} neighbours need more images than the {smallest} of a side")
+    if "acc" in config.metrics and source.classes not in (None, extractor.classes):
+        raise InputError(f"the model has {source.classes} classes and {extractor.name} {extractor.classes}")
+
+
+# ---- passes over images ---------------------------------------------------------------------------------------------
+
+
+class _SharedFolder:
+    """A temporary folder of the main process that all processes know."""
+
+    def __init__(self, state: PartialState):
+        self.state = state
+
+    def __enter__(self) -> Path:
+        self.path = [tempfile.mkdtemp(prefix="licfg_hf-") if self.state.is_main_process else None]
+        broadcast_object_list(self.path)
+        return Path(self.path[0])
+
+    def __exit__(self, *exception: Any) -> None:
+        if self.state.is_main_process:
+            shutil.rmtree(self.path[0], ignore_errors=True)
+
+
+_shared_folder = _SharedFolder
+
+
+def _reference(
+    images: ImageSet, count: int, name: str, extractor: Extractor, batch_size: int, state: PartialState
+) -> tuple[GaussianStatistics, FeatureFile]:
+    """Statistics of the first reference images; the main process computes what the cache lacks."""
+    content = {
+        "fingerprint": images.fingerprint,
+        "count": count,
+        "extractor": extractor.name,
+        "digest": extractor.digest,
+        "preprocessing": extractor.preprocessing,
+        "shape": list(images.shape),
+    }
+
+    def compute(folder: Path) -> GaussianStatistics:
+        store = FeatureFile(folder / FEATURES_FILE, (count, extractor.dim))
+        moments = GaussianStatistics.empty(extractor.dim)
+        for first in tqdm(range(0, count, batch_size), desc=f"features of {name}", disable=None):
+            batch = images.fetch(torch.arange(first, min(first + batch_size, count)), seed=0).cpu()
+            vectors, _ = extractor(batch)
+            store.write(first, vectors)
+            moments = moments.merge(GaussianStatistics.of(vectors))
+        store.flush()
+        return moments
+
+    with state.main_process_first():
+        try:
+            return reference_statistics(content, compute)
+        except ValueError as error:
+            raise InputError(f"{name} with {extractor.name}: {error}") from error
+
+
+def _gather(
+    source: SampleSource, extractor: Extractor, config: EvaluationConfig, folder: Path, state: PartialState
+) -> tuple[FeatureSet | None, Gathered]:
+    """Passes the samples through the extractor, each process its share of the chunks, and merges."""
+    path, wants = folder / "samples.npy", bool(_NEED_FEATURES & set(config.metrics)) or config.report
+    with state.main_process_first():
+        store = FeatureFile(path, (source.count, extractor.dim)) if wants and state.is_main_process else None
+    if wants and store is None:
+        store = FeatureFile(path, writable=True)
+    own = _own_share(source, extractor, config, store, state)
+    if store is not None:
+        store.flush()
+    shares = gather_object([own])
+    state.wait_for_everyone()
+    return (FeatureFile(path) if wants else None), _merged(shares)
+
+
+def _own_share(
+    source: SampleSource,
+    extractor: Extractor,
+    config: EvaluationConfig,
+    store: FeatureFile | None,
+    state: PartialState,
+) -> Gathered:
+    splits = ClassStatistics.empty(config.is_splits, extractor.classes) if "is" in config.metrics else None
+    own = Gathered(GaussianStatistics.empty(extractor.dim), splits)
+    if extractor.classes is not None:
+        own.predicted = torch.zeros(extractor.classes, dtype=torch.int64)
+    numbers = range(state.process_index, chunks(source), state.num_processes)
+    for number in tqdm(numbers, desc=f"samples of {source.name}", disable=None if state.is_main_process else True):
+        images, labels = source.chunk(number)
+        images = images if config.jpeg is None else through_jpeg(images, config.jpeg)
+        if number * CHUNK < _JUDGED:
+            own.kept.append(images)
+        for part, wanted, first in _parts(images, labels, number * CHUNK, config.batch_size):
+            try:
+                _add(own, *extractor(part), wanted, first, source.count, store)
+            except ValueError as error:
+                raise InputError(f"samples {first} to {first + len(part)} of {source.name}: {error}") from error
+    return own
+
+
+def _parts(
+    images: torch.Tensor, labels: torch.Tensor | None, first: int, size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | None, int]]:
+    for offset in range(0, len(images), size):
+        part = slice(offset, offset + size)
+        yield images[part], None if labels is None else labels[part], first + offset
+
+
+def _add(
+    own: Gathered,
+    features: torch.Tensor,
+    logits: torch.Tensor | None,
+    labels: torch.Tensor | None,
+    first: int,
+    total: int,
+    store: FeatureFile | None,
+) -> None:
+    own.moments = own.moments.merge(GaussianStatistics.of(features))
+    if store is not None:
+        store.write(first, features)
+    if logits is None:
+        return
+    if own.classes is not None:
+        own.classes.update(logits, first, total)
+    chosen = logits.argmax(dim=1)
+    own.predicted += torch.bincount(chosen, minlength=len(own.predicted))
+    own.hits += 0 if labels is None else int((chosen == labels).sum())
+
+
+def _merged(shares: list[Gathered]) -> Gathered:
+    """Shares of the processes as one; chunk ``i`` was drawn by process ``i % processes``."""
+    whole, *others = shares
+    for other in others:
+        whole.moments = whole.moments.merge(other.moments)
+        whole.classes = None if whole.classes is None else whole.classes.merge(other.classes)
+        whole.predicted = None if whole.predicted is None else whole.predicted + other.predicted
+        whole.hits += other.hits
+    longest = max(len(share.kept) for share in shares)
+    whole.kept = [share.kept[i] for i in range(longest) for share in shares if i < len(share.kept)]
+    return whole
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------
+
+
+def _metrics(
+    config: EvaluationConfig,
+    gathered: Gathered,
+    features: FeatureSet | None,
+    real: GaussianStatistics,
+    real_features: FeatureSet,
+    extractor: Extractor,
+) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    if "fid" in config.metrics:
+        found["fid"] = {"value": gaussian_distance(real, gathered.moments)}
+    if "kid" in config.metrics:
+        size = max(len(real_features), len(features)) if config.kid_subsets == 1 else config.kid_subset_size
+        value, deviation = kernel_distance(real_features, features, config.kid_subsets, size, config.seed)
+        found["kid"] = {"value": value, "std": deviation}
+    if "is" in config.metrics:
+        value, deviation = inception_score(gathered.classes)
+        found["is"] = {"value": value, "std": deviation}
+    if {"pr", "dc"} & set(config.metrics):
+        overlap = manifold(real_features, features, config.neighbours)
+        wanted = [name for metric in ("pr", "dc") if metric in config.metrics for name in METRICS[metric]]
+        found |= {name: {"value": getattr(overlap, name)} for name in wanted}
+    if "acc" in config.metrics:
+        count, fair = gathered.moments.count, gathered.moments.count / extractor.classes
+        if gathered.hits:
+            found["class_accuracy"] = {"value": gathered.hits / count}
+        found["classes_covered"] = {"value": float((gathered.predicted >= _COVERED * fair).sum())}
+    return found
+
+
+def _divergence(config: EvaluationConfig, samples: torch.Tensor) -> dict[str, dict[str, float]]:
+    held_out = _open_reference(config, config.held_out_split)
+    real = held_out.fetch(torch.arange(min(len(held_out), _JUDGED)), seed=0).cpu()
+    found = neural_divergence(real, samples, seed=config.seed)
+    return {"neural_divergence": {"value": found.value, "low": found.low, "high": found.high}}
+
+
+def _protocol(
+    config: EvaluationConfig, source: SampleSource, reference: ImageSet, count: int, extractor: Extractor
+) -> Protocol:
+    whole = config.kid_subsets == 1
+    return Protocol(
+        extractor=extractor.name,
+        extractor_hash=extractor.digest,
+        preprocessing=extractor.preprocessing,
+        reference=config.data,
+        reference_fingerprint=reference.fingerprint,
+        reference_split=config.reference_split,
+        reference_count=count,
+        samples=source.count,
+        seed=config.seed,
+        jpeg=config.jpeg,
+        neighbours=config.neighbours,
+        kid_subsets=config.kid_subsets,
+        kid_subset_size=source.count if whole else config.kid_subset_size,
+        is_splits=config.is_splits,
+        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        **source.facts,
+    )
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The numbers as lines for a terminal."""
+    protocol = result["protocol"]
+    head = (
+        f"{result['name']}: {protocol['samples']:,} samples against {protocol['reference_count']:,} images of "
+        f"{protocol['reference']} ({protocol['reference_split']}), features of {protocol['extractor']}"
+    )
+    lines = []
+    for name, entry in result["metrics"].items():
+        spread = f" ± {entry['std']:.3g}" if entry.get("std") else ""
+        spread += f" [{entry['low']:.4g}, {entry['high']:.4g}]" if "low" in entry else ""
+        lines.append(f"  {label(name, protocol['extractor']):<28} {entry['value']:.6g}{spread}")
+    lines += [f"  NOTE: {line}" for line in result["facts"]["deviations"]]
+    return "\n".join([head, *lines])
+
+
+def label(metric: str, extractor: str) -> str:
+    """How a metric is called in words: only on Inception features is a Fréchet distance FID."""
+    known = KNOWN_METRICS[metric]
+    return known.published if extractor == "inception" and known.published is not None else known.title
+
+
+def deviations(config: EvaluationConfig, source: SampleSource) -> list[str]:
+    """In what the evaluated weights are not those of the protocol that was asked for."""
+    if config.protocol is None:
+        return []
+    wanted = PRESETS[config.protocol].options
+    return [
+        f"{name} are {source.facts[name]}, those of the protocol {config.protocol} {wanted[name]}"
+        for name in ("weights", "selection")
+        if name in wanted and source.facts[name] != wanted[name]
+    ]
+
+
+def main(config: EvaluationConfig, say: Callable[[str], None] = print) -> None:
+    """Evaluates, and prints the numbers and where they are."""
+    result = evaluate(config)
+    if result:
+        say(summary(result))
+        say(f"  {result['facts']['seconds']} s; written to {output_file(config)}")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """An eval.json, or that of a folder.
+
+    Raises:
+        InputError: it is not there, or damaged.
+    """
+    path = path / "eval.json" if path.is_dir() else path
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not (isinstance(result, dict) and result.get("format") == _FORMAT):
+        raise InputError(f"{path} is no result of licfg-hf evaluate")
+    return result

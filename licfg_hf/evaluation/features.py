@@ -1,0 +1,265 @@
+"""Feature extractors by name: what images are compared by. Each is chosen explicitly; none stands in for another."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ..errors import InputError
+from .classifier import SmallClassifier
+
+NAMES = (
+    "inception (TensorFlow's, by torch-fidelity), inception:WEIGHTS.pth, timm:MODEL, timm:MODEL:WEIGHTS, "
+    "a classifier's .safetensors file, digits, pixels"
+)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Turns images into feature vectors, and into class logits where it is a classifier.
+
+    Attributes:
+        name: how it was asked for, without folders.
+        digest: first 16 hexadecimal digits of the SHA-256 of its weights; empty where it has none.
+        preprocessing: what happens to an image first, in words.
+        dim: length of a feature vector.
+        classes: length of the logits; None for extractors that do not classify.
+        compute: uint8 images (batch, channels, height, width) -> (features (batch, dim), logits or None).
+    """
+
+    name: str
+    digest: str
+    preprocessing: str
+    dim: int
+    classes: int | None
+    compute: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
+
+    @torch.no_grad()
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Features and logits, float32, on the CPU."""
+        features, logits = self.compute(images)
+        return features.float().cpu(), None if logits is None else logits.float().cpu()
+
+
+def open_extractor(name: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
+    """An extractor by name.
+
+    Args:
+        name: see ``NAMES``.
+        shape: (channels, height, width) of the images.
+        device: where it computes.
+
+    Raises:
+        InputError: there is none of this name, its weights cannot be had, or it does not take such images.
+    """
+    kind, _, rest = name.partition(":")
+    if name == "pixels":
+        return _pixels(shape)
+    if name == "digits":
+        return _digits(shape, device)
+    if kind == "inception":
+        return _inception(rest or None, device)
+    if kind == "timm" and rest:
+        return _timm(*rest.split(":", 1), device=device)
+    if Path(name).suffix == ".safetensors":
+        return _classifier_file(Path(name).expanduser(), shape, device)
+    raise InputError(f"no feature extractor {name!r}; there are: {NAMES}")
+
+
+def digest_of(state: dict[str, torch.Tensor]) -> str:
+    """Hash of weights by their names and values."""
+    total = hashlib.sha256()
+    for key in sorted(state):
+        total.update(key.encode())
+        total.update(state[key].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def _pixels(shape: tuple[int, int, int]) -> Extractor:
+    size = shape[0] * shape[1] * shape[2]
+    if size > 4096:
+        raise InputError(f"pixels as features are for images of at most 4096 numbers, not {size}")
+    return Extractor("pixels", "", "in [-1, 1]", size, None, lambda images: (_unit(images).flatten(1), None))
+
+
+def _unit(images: torch.Tensor) -> torch.Tensor:
+    return images.float() / 127.5 - 1
+
+
+def _rgb(images: torch.Tensor) -> torch.Tensor:
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def _prepared(network: nn.Module, device: torch.device) -> nn.Module:
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _small(network: SmallClassifier, name: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
+    config = network.config
+    wanted = (config["in_channels"], config["sample_size"], config["sample_size"])
+    if tuple(shape) != wanted:
+        raise InputError(f"{name} takes images of shape {wanted}, and these have {tuple(shape)}")
+    digest = digest_of(network.state_dict())
+    network = _prepared(network, device)
+
+    def compute(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        output = network(_unit(images.to(device)))
+        return output.features, output.logits
+
+    return Extractor(name, digest, "in [-1, 1]", network.hidden.out_features, config["num_classes"], compute)
+
+
+def _digits(shape: tuple[int, int, int], device: torch.device) -> Extractor:
+    from .digits_classifier import load_digits_classifier
+
+    return _small(load_digits_classifier(), "digits", shape, device)
+
+
+class _BasicBlock(nn.Module):
+    """Two 3x3 convolutions; where the shape changes, the shortcut skips every other pixel and adds empty channels."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.stride = 1 if in_channels == out_channels else 2
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, self.stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        hidden = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(features)))))
+        if self.stride == 2:
+            added = hidden.shape[1] // 4
+            features = F.pad(features[:, :, ::2, ::2], (0, 0, 0, 0, added, added))
+        return F.relu(hidden + features)
+
+
+class _CifarResNet(nn.Module):
+    """ResNet of He et al. (2015) for CIFAR-10: three stages of 16, 32 and 64 channels."""
+
+    def __init__(self, blocks: int, classes: int):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.layer1, self.layer2, self.layer3 = (
+            nn.Sequential(*[_BasicBlock(first if index == 0 else width, width) for index in range(blocks)])
+            for first, width in ((16, 16), (16, 32), (32, 64))
+        )
+        self.linear = nn.Linear(64, classes)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = F.relu(self.bn1(self.conv1(images)))
+        features = self.layer3(self.layer2(self.layer1(hidden))).mean((2, 3))
+        return features, self.linear(features)
+
+
+# Means and deviations of ImageNet, which that classifier and most of timm's networks were trained with.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def _standardized(images: torch.Tensor, mean: Any = _MEAN, std: Any = _STD) -> torch.Tensor:
+    mean, std = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std))
+    return (_rgb(images).float() / 255 - mean) / std
+
+
+def _classifier_file(path: Path, shape: tuple[int, int, int], device: torch.device) -> Extractor:
+    """A classifier whose keys tell what it is: a ResNet for CIFAR-10, or a ``SmallClassifier``."""
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read the classifier {path}: {str(error).splitlines()[0]}") from error
+    try:
+        if "layer3.0.conv1.weight" in state and "linear.weight" in state:
+            return _resnet(state, path.name, shape, device)
+        if "hidden.weight" in state and "head.weight" in state:
+            side = 4 * round((state["hidden.weight"].shape[1] / 64) ** 0.5)
+            network = SmallClassifier(side, state["conv1.weight"].shape[1], len(state["head.bias"]))
+            network.load_state_dict(state)
+            return _small(network, path.name, shape, device)
+    except (RuntimeError, KeyError) as error:
+        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    raise InputError(f"{path} is of no known classifier; known are the ResNets for CIFAR-10 and SmallClassifier")
+
+
+def _resnet(state: dict, name: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
+    if tuple(shape[1:]) != (32, 32):
+        raise InputError(f"{name} takes images of 32x32 pixels, and these have {shape[2]}x{shape[1]}")
+    blocks = len({key.split(".")[1] for key in state if key.startswith("layer1.")})
+    network = _CifarResNet(blocks, len(state["linear.bias"]))
+    missing, strange = network.load_state_dict(state, strict=False)
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or strange:
+        raise InputError(f"{name} is no ResNet for CIFAR-10: {(missing or strange)[0]} is missing or unknown")
+    network = _prepared(network, device)
+
+    def compute(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return network(_standardized(images.to(device)))
+
+    return Extractor(name, digest_of(state), "32 px, RGB, normalized", 64, len(state["linear.bias"]), compute)
+
+
+def _inception(weights: str | None, device: torch.device) -> Extractor:
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            f"Inception features need torch-fidelity: pip install 'licfg_hf[metrics]' ({str(error).splitlines()[0]})"
+        ) from error
+    if weights is not None:
+        _require_plain_weights(Path(weights).expanduser())
+    try:
+        network = FeatureExtractorInceptionV3(
+            "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=weights
+        )
+    except Exception as error:  # the download, the file and the network each raise their own
+        raise InputError(
+            "Inception's weights cannot be had; give them as --features inception:WEIGHTS.pth "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    digest = digest_of(network.state_dict())
+    network = _prepared(network, device)
+
+    def compute(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return network(_rgb(images).to(device))
+
+    words = "RGB, 299 px by TensorFlow's bilinear interpolation, (x - 128) / 128"
+    return Extractor("inception", digest, words, 2048, 1008, compute)
+
+
+def _require_plain_weights(path: Path) -> None:
+    """torch-fidelity unpickles whatever is in the file, so it must be one that holds tensors only."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path} is no file of plain weights: {str(error).splitlines()[0]}") from error
+
+
+def _timm(model: str, weights: str | None = None, *, device: torch.device) -> Extractor:
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            f"timm features need timm: pip install 'licfg_hf[timm]' ({str(error).splitlines()[0]})"
+        ) from error
+    options = {"pretrained": True} if weights is None else {"pretrained": False, "checkpoint_path": weights}
+    try:
+        network = timm.create_model(model, num_classes=0, **options)
+    except Exception as error:  # unknown names, the Hub and files each raise their own
+        raise InputError(f"timm cannot load {model}: {str(error).strip().splitlines()[0]}") from error
+    settings = timm.data.resolve_model_data_config(network)
+    size = tuple(settings["input_size"][1:])
+    digest = digest_of(network.state_dict())
+    network = _prepared(network, device)
+
+    def compute(images: torch.Tensor) -> tuple[torch.Tensor, None]:
+        pixels = F.interpolate(_rgb(images.to(device)).float(), size=size, mode="bicubic", antialias=True)
+        return network(_standardized(pixels.clamp(0, 255), settings["mean"], settings["std"])), None
+
+    words = f"RGB, {size[1]}x{size[0]} px by antialiased bicubic interpolation, normalized"
+    return Extractor(f"timm:{model}", digest, words, network.num_features, None, compute)

@@ -1,0 +1,128 @@
+"""What an evaluation is asked for; without PyTorch, so that ``licfg-hf evaluate --help`` comes at once."""
+
+import argparse
+from dataclasses import MISSING, dataclass, fields
+
+from ..errors import InputError
+
+# Name on the command line -> the metrics that it stands for in a result.
+METRICS = {
+    "fid": ("fid",),
+    "kid": ("kid",),
+    "is": ("is",),
+    "pr": ("precision", "recall"),
+    "dc": ("density", "coverage"),
+    "acc": ("class_accuracy", "classes_covered"),
+    "nd": ("neural_divergence",),
+}
+_OPTION_OF = {"samples": "limit", "data_split": "reference_split"}  # where a protocol calls it otherwise
+_HELP = {
+    "data": "reference images: a preset such as cifar10, a Hub id, a local folder, or digits",
+    "split": "part of MODEL_OR_IMAGES to evaluate, where that is a data set (default: train)",
+    "reference_split": "part of the reference data (default: train)",
+    "held_out_split": "part of the reference data for nd, which no generator was trained on (default: test)",
+    "image_size": "height and width that images of both sides are brought to (default: as they are)",
+    "limit": "number of samples; of a data set, its first images (default: 10000, or all of a data set)",
+    "reference_limit": "number of reference images, the first ones (default: all)",
+    "metrics": f"comma-separated, of {', '.join(METRICS)} (default: fid,kid,pr,dc)",
+    "features": "inception[:WEIGHTS.pth], timm:MODEL[:WEIGHTS], a classifier's .safetensors file, digits or pixels",
+    "output": "JSON file of the result (default: eval.json in the model's folder, or here)",
+    "seed": "of the samples and of KID's subsets",
+    "batch_size": "images per pass of the extractor; the numbers do not depend on it",
+    "truncation": "of the generator's latents, in (0, 1] (default: none)",
+    "flow": "move the samples by the model's functional-gradient steps",
+    "jpeg": "save samples as JPEG of this quality first, as some protocols do (default: no)",
+    "neighbours": "k of precision, recall, density and coverage",
+    "kid_subsets": "random subsets that KID is averaged over; 1 takes the whole sets",
+    "kid_subset_size": "images in such a subset",
+    "is_splits": "runs of the index order that the Inception Score is averaged over",
+    "report": "also write a page with pictures beside the result: report.html",
+}
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Options of an evaluation; see ``licfg-hf evaluate --help``.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    model: str
+    data: str = "cifar10"
+    split: str = "train"
+    reference_split: str = "train"
+    held_out_split: str = "test"
+    image_size: int | None = None
+    limit: int | None = None
+    reference_limit: int | None = None
+    metrics: tuple[str, ...] = ("fid", "kid", "pr", "dc")
+    features: str = "inception"
+    output: str | None = None
+    seed: int = 0
+    batch_size: int = 100
+    truncation: float | None = None
+    flow: bool = False
+    jpeg: int | None = None
+    neighbours: int = 3
+    kid_subsets: int = 100
+    kid_subset_size: int = 1000
+    is_splits: int = 10
+    report: bool = False
+    protocol: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown or not self.metrics:
+            raise InputError(f"metrics are among {', '.join(METRICS)}, not {', '.join(unknown) or 'none'}")
+        counts = ("limit", "reference_limit", "batch_size", "neighbours", "kid_subsets", "is_splits", "image_size")
+        for name in counts:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is at least 1, not {value}")
+        if self.kid_subset_size < 2:
+            raise InputError(f"kid_subset_size is at least 2, not {self.kid_subset_size}")
+        if self.jpeg is not None and not 1 <= self.jpeg <= 100:
+            raise InputError(f"jpeg is a quality in 1 .. 100, not {self.jpeg}")
+        if self.truncation is not None and not 0 < self.truncation <= 1:
+            raise InputError(f"truncation is in (0, 1], not {self.truncation}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed is in [0, 2^63), not {self.seed}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options to a command's parser."""
+    from .protocol import PRESETS
+
+    parser.add_argument("model", metavar="MODEL_OR_IMAGES", help="pipeline folder, Hub repository, or data set")
+    parser.add_argument("--protocol", choices=PRESETS, help="a known protocol; options given beside it override it")
+    for item in fields(EvaluationConfig):
+        if item.name in _HELP:
+            _add(parser, item.name, item.default, item.type)
+
+
+def _add(parser: argparse.ArgumentParser, name: str, default: object, kind: object) -> None:
+    if default is MISSING or isinstance(default, bool):
+        parser.add_argument(f"--{name}", action="store_true", default=None, help=_HELP[name])
+        return
+    shown = "" if default is None or "default" in _HELP[name] else f" (default: {default})"
+    cast = next((one for one in (int, float) if one in getattr(kind, "__args__", (kind,))), str)
+    parser.add_argument(f"--{name}", type=cast, help=_HELP[name] + shown)
+
+
+def config_from(arguments: argparse.Namespace) -> EvaluationConfig:
+    """The options that were given, on top of a protocol's, on top of the defaults.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+    from .protocol import PRESETS
+
+    names = {item.name for item in fields(EvaluationConfig)}
+    known = {} if arguments.protocol is None else PRESETS[arguments.protocol].options
+    values = {_OPTION_OF.get(name, name): value for name, value in known.items()}
+    values = {name: value for name, value in values.items() if name in names}
+    values |= {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if isinstance(values.get("metrics"), str):
+        values["metrics"] = tuple(part.strip() for part in values["metrics"].split(",") if part.strip())
+    return EvaluationConfig(**values)

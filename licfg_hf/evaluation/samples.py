@@ -1,0 +1,188 @@
+"""Where evaluated images come from: a model or a data set, in chunks that depend on nothing but their number."""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data import DataConfig, ImageSet, open_images
+from ..errors import InputError
+from ..pipelines import GANPipeline, load_flow, load_pipeline
+from ..pipelines.base import HubPipeline
+from .options import EvaluationConfig
+
+CHUNK = 100  # images; the seed of a chunk follows from its number, so neither processes nor batches change a sample
+_DEFAULT_SAMPLES = 10_000
+
+
+class SampleSource(Protocol):
+    """Images to evaluate.
+
+    Attributes:
+        name: as the user named it.
+        count: number of images.
+        shape: (channels, height, width).
+        facts: what a protocol says of them: weights, selection, truncation, flow, dtype, step, config_hash.
+        classes: number of classes, where each image was asked for by class; else None.
+    """
+
+    name: str
+    count: int
+    shape: tuple[int, int, int]
+    facts: dict[str, Any]
+    classes: int | None
+
+    def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Images ``CHUNK * number`` ..: uint8 (n, channels, height, width), and the classes asked for, or None."""
+        ...
+
+
+def chunks(source: SampleSource) -> int:
+    """Number of chunks."""
+    return -(-source.count // CHUNK)
+
+
+def _span(source: SampleSource, number: int) -> tuple[int, int]:
+    return number * CHUNK, min((number + 1) * CHUNK, source.count)
+
+
+@dataclass
+class ImageSamples:
+    """The first images of a data set."""
+
+    name: str
+    images: ImageSet
+    count: int
+    classes: int | None = None
+
+    def __post_init__(self) -> None:
+        self.shape = self.images.shape
+        unknown = {"truncation": None, "flow": False, "dtype": "uint8", "step": None, "config_hash": None}
+        self.facts = {"weights": "images", "selection": None, **unknown}
+
+    def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        first, last = _span(self, number)
+        return self.images.fetch(torch.arange(first, last), seed=0).cpu(), None
+
+
+class ModelSamples:
+    """Samples of a pipeline; classes in turn where it has classes.
+
+    Args:
+        name: as the user named it.
+        pipeline: on the device where it samples.
+        folder: of the pipeline; training.json in it says what the weights are.
+    """
+
+    def __init__(self, name: str, pipeline: HubPipeline, folder: Path, config: EvaluationConfig):
+        self.name, self.pipeline, self.seed = name, pipeline, config.seed
+        self.count = config.limit or _DEFAULT_SAMPLES
+        pipeline.set_progress_bar_config(disable=True)
+        is_gan = isinstance(pipeline, GANPipeline)
+        if config.truncation is not None and not is_gan:
+            raise InputError(f"{type(pipeline).__name__} has no truncation")
+        self.classes = pipeline.num_classes if is_gan else None
+        self.options: dict[str, Any] = {} if config.truncation is None else {"truncation": config.truncation}
+        if config.flow:
+            try:
+                self.options["flow"] = load_flow(folder, pipeline.device)
+            except ValueError as error:
+                raise InputError(str(error)) from error
+        network = pipeline.model if is_gan else pipeline.unet
+        self.facts = {
+            **_training_facts(folder),
+            "truncation": config.truncation,
+            "flow": config.flow,
+            "dtype": str(network.dtype).removeprefix("torch."),
+        }
+        self.shape = tuple(self._draw(1, 0)[0].shape[1:])
+
+    def _draw(self, count: int, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        state = np.random.SeedSequence((self.seed, number)).generate_state(1, np.uint64)
+        rng, labels, options = torch.Generator().manual_seed(int(state[0] >> 1)), None, dict(self.options)
+        if self.classes is not None:
+            labels = torch.arange(number * CHUNK, number * CHUNK + count) % self.classes
+            options["class_labels"] = labels
+        images = self.pipeline(batch_size=count, generator=rng, output_type="pt", **options).images
+        return (images.float() * 255).round().to(torch.uint8).cpu(), labels
+
+    def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        first, last = _span(self, number)
+        images, labels = self._draw(CHUNK, number)  # always whole, so that a limit does not change its images
+        return images[: last - first], None if labels is None else labels[: last - first]
+
+
+def _training_facts(folder: Path) -> dict[str, Any]:
+    """What the folder's training.json says of the weights; ``unknown`` where there is none."""
+    path = folder / "training.json"
+    if not path.is_file():
+        return {"weights": "unknown", "selection": None, "step": None, "config_hash": None}
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        settings, identity = facts["settings"], dict(facts["identity"])
+        identity["training"] = {key: value for key, value in identity["training"].items() if key != "seed"}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not that of a finished training") from error
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    weights = "raw" if settings.get("ema_decay") is None else "ema"
+    selection = facts.get("selection", "final")
+    return {"weights": weights, "selection": selection, "step": facts.get("step"), "config_hash": digest}
+
+
+def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource:
+    """What is to be evaluated: a pipeline's samples where the name is one, else a data set's images.
+
+    Raises:
+        InputError: the name is neither, or the options do not fit it.
+    """
+    folder = Path(config.model).expanduser()
+    if (folder / "model_index.json").is_file() or not (folder.exists() or _names_data(config.model)):
+        from ..pipelines.locate import locate
+
+        folder = locate(config.model)
+        try:
+            pipeline = load_pipeline(folder).to(device)
+        except (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise InputError(f"{config.model} cannot be loaded as a pipeline: {reason}") from error
+        return ModelSamples(config.model, pipeline, folder, config)
+    if config.truncation is not None or config.flow:
+        raise InputError(f"{config.model} is a set of images: it has neither truncation nor flow")
+    images = open_images(DataConfig(config.model, split=config.split, image_size=config.image_size), progress=True)
+    count = min(config.limit or len(images), len(images))
+    if config.limit is not None and config.limit > len(images):
+        raise InputError(f"{config.model} has {len(images)} images, fewer than the limit {config.limit}")
+    return ImageSamples(config.model, images, count)
+
+
+def _names_data(name: str) -> bool:
+    from ..data.presets import PRESETS
+    from ..data.sources import EMBEDDED
+
+    return name in PRESETS or name in EMBEDDED
+
+
+def through_jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
+    """uint8 images as they come back from JPEG files of that quality (chroma subsampled, as Pillow does)."""
+    return torch.stack([_jpeg(image, quality) for image in images])
+
+
+def _jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
+    array = image.permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(buffer, format="JPEG", quality=quality)
+    decoded = np.atleast_3d(np.asarray(Image.open(buffer)))
+    return torch.from_numpy(decoded.copy()).permute(2, 0, 1)
+
+
+def describe(facts: Mapping[str, Any]) -> str:
+    """A few words on the weights."""
+    step = "" if facts["step"] is None else f" after {facts['step']} steps"
+    return f"{facts['weights']} weights{step}"

@@ -1,0 +1,198 @@
+"""What metrics need of a set of images, gathered batch by batch: moments, class probabilities, feature vectors.
+
+Sums are in float64 and merge, so one process or seven give the same numbers; memory does not grow with the number of
+images but for feature vectors, which lie in a memory-mapped file.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def _require_finite(values: torch.Tensor, what: str) -> None:
+    if not torch.isfinite(values).all():
+        raise ValueError(f"{what} hold NaN or infinity")
+
+
+@dataclass
+class GaussianStatistics:
+    """Mean and covariance of feature vectors (Chan, Golub, LeVeque, 1979: batches merge without cancellation).
+
+    Attributes:
+        count: vectors so far.
+        mean: (d,), float64.
+        scatter: sum of outer products of the deviations from the mean, (d, d), float64.
+    """
+
+    count: int
+    mean: torch.Tensor
+    scatter: torch.Tensor
+
+    @classmethod
+    def empty(cls, dim: int) -> "GaussianStatistics":
+        """Of no vectors of length ``dim``."""
+        return cls(0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64))
+
+    @classmethod
+    def of(cls, features: torch.Tensor) -> "GaussianStatistics":
+        """Of vectors (n, d).
+
+        Raises:
+            ValueError: one is not finite.
+        """
+        _require_finite(features, "features")
+        values = features.double().cpu()
+        if not len(values):
+            return cls.empty(values.shape[1])
+        mean = values.mean(dim=0)
+        return cls(len(values), mean, (values - mean).T @ (values - mean))
+
+    def merge(self, other: "GaussianStatistics") -> "GaussianStatistics":
+        """The statistics of both sets together."""
+        count = self.count + other.count
+        if count == 0 or other.count == 0:
+            return self
+        gap = other.mean - self.mean
+        scatter = self.scatter + other.scatter + torch.outer(gap, gap) * (self.count * other.count / count)
+        return GaussianStatistics(count, self.mean + gap * (other.count / count), scatter)
+
+    @property
+    def covariance(self) -> torch.Tensor:
+        """(d, d), unbiased.
+
+        Raises:
+            ValueError: there are fewer than two vectors.
+        """
+        if self.count < 2:
+            raise ValueError("a covariance needs at least two feature vectors")
+        return self.scatter / (self.count - 1)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """For a file."""
+        return {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self.scatter}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> "GaussianStatistics":
+        """From ``tensors``."""
+        return cls(int(tensors["count"]), tensors["mean"], tensors["scatter"])
+
+
+@dataclass
+class ClassStatistics:
+    """Sums over class probabilities p(y|x) for the Inception Score, for each of ``splits`` runs of the index order.
+
+    Attributes:
+        counts: images of each split, (splits,).
+        probabilities: sum of p, (splits, classes), float64.
+        negentropies: sum of sum_y p log p, (splits,), float64.
+    """
+
+    counts: torch.Tensor
+    probabilities: torch.Tensor
+    negentropies: torch.Tensor
+
+    @classmethod
+    def empty(cls, splits: int, classes: int) -> "ClassStatistics":
+        """Of no images."""
+        wide = {"dtype": torch.float64}
+        return cls(torch.zeros(splits, **wide), torch.zeros(splits, classes, **wide), torch.zeros(splits, **wide))
+
+    def update(self, logits: torch.Tensor, first: int, total: int) -> None:
+        """Adds images ``first`` .. of ``total`` by their logits (n, classes).
+
+        Raises:
+            ValueError: a logit is not finite.
+        """
+        _require_finite(logits, "class logits")
+        logs = logits.double().cpu().log_softmax(dim=1)
+        probabilities = logs.exp()
+        splits = (torch.arange(first, first + len(logits)) * len(self.counts)) // total
+        self.counts.index_add_(0, splits, torch.ones(len(logits), dtype=torch.float64))
+        self.probabilities.index_add_(0, splits, probabilities)
+        self.negentropies.index_add_(0, splits, (probabilities * logs).sum(dim=1))
+
+    def merge(self, other: "ClassStatistics") -> "ClassStatistics":
+        """The statistics of both sets together."""
+        return ClassStatistics(
+            self.counts + other.counts,
+            self.probabilities + other.probabilities,
+            self.negentropies + other.negentropies,
+        )
+
+    def scores(self) -> torch.Tensor:
+        """exp(E KL(p(y|x) || p(y))) of each split, (splits,).
+
+        Raises:
+            ValueError: a split has no image.
+        """
+        if (self.counts == 0).any():
+            raise ValueError(f"there are fewer images than the {len(self.counts)} splits")
+        marginal = self.probabilities / self.counts[:, None]
+        entropy = torch.xlogy(marginal, marginal).sum(dim=1)
+        return (self.negentropies / self.counts - entropy).exp()
+
+
+class FeatureFile:
+    """Feature vectors (n, d), float32, in a file that is mapped into memory.
+
+    Args:
+        path: a ``.npy`` file; it must be there unless ``shape`` is given, which makes it.
+        shape: (n, d) of a new file, open for writing.
+        writable: open a file that is there for writing.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int] | None = None, writable: bool = False):
+        self.path = path
+        if shape is not None:
+            np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
+        self._array = np.lib.format.open_memmap(path, mode="r+" if shape is not None or writable else "r")
+
+    def write(self, first: int, features: torch.Tensor) -> None:
+        """Puts vectors at rows ``first`` ..
+
+        Raises:
+            ValueError: one is not finite.
+        """
+        _require_finite(features, "features")
+        self._array[first : first + len(features)] = features.float().cpu().numpy()
+
+    def flush(self) -> None:
+        """Brings what was written to the file."""
+        self._array.flush()
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def rows(self, indices: torch.Tensor) -> torch.Tensor:
+        """Vectors at indices, (len, d), float64."""
+        return torch.from_numpy(self._array[indices.numpy()].astype(np.float64))
+
+    def blocks(self, size: int) -> Iterator[torch.Tensor]:
+        """All vectors in order, float64, ``size`` at a time."""
+        for first in range(0, len(self), size):
+            yield torch.from_numpy(self._array[first : first + size].astype(np.float64))
+
+
+class TensorFeatures:
+    """The same for vectors (n, d) that are held in memory."""
+
+    def __init__(self, features: torch.Tensor):
+        _require_finite(features, "features")
+        self._features = features.double().cpu()
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def rows(self, indices: torch.Tensor) -> torch.Tensor:
+        """Vectors at indices, (len, d), float64."""
+        return self._features[indices]
+
+    def blocks(self, size: int) -> Iterator[torch.Tensor]:
+        """All vectors in order, float64, ``size`` at a time."""
+        yield from self._features.split(size)
+
+
+FeatureSet = FeatureFile | TensorFeatures

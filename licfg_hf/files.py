@@ -1,0 +1,22 @@
+"""Files that are whole or not there."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def to_disk(file: Any) -> None:
+    """Flushes an open file to the disk itself."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON beside its final name, to disk, and renames it."""
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        to_disk(file)
+    partial.replace(path)
