@@ -111,9 +111,9 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from .evaluation.compare import compare
+    from .evaluation.compare import main as run
 
-    print(compare([Path(run) for run in arguments.runs]))
+    run(arguments.runs)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,6 @@
 Launched on several processes, each takes its share of the chunks; the sums are merged, the numbers are the same.
 """
 
-import json
 import platform
 import resource
 import shutil
@@ -17,7 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 from tqdm.auto import tqdm
 
 from ..data import DataConfig, ImageSet, open_images
@@ -28,8 +27,7 @@ from .divergence import neural_divergence
 from .features import Extractor, open_extractor
 from .metrics import gaussian_distance, inception_score, kernel_distance, manifold
 from .options import METRICS, EvaluationConfig
-from .protocol import METRICS as KNOWN_METRICS
-from .protocol import PRESETS, Protocol
+from .protocol import PRESETS, Protocol, label
 from .samples import CHUNK, SampleSource, chunks, open_samples, through_jpeg
 from .statistics import ClassStatistics, FeatureFile, FeatureSet, GaussianStatistics
 
@@ -37,7 +35,7 @@ _PACKAGES = ("licfg_hf", "torch", "diffusers", "numpy")
 _NEED_FEATURES = {"kid", "pr", "dc"}
 _JUDGED = 2000  # images of each side that a neural divergence sees
 _COVERED = 0.25  # a class counts as covered from this multiple of its fair share on
-_FORMAT = 1
+FORMAT = 1
 
 
 @dataclass
@@ -64,7 +62,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     Raises:
         InputError: what is asked for cannot be had; said before long work begins where that can be known.
     """
-    began, state = time.monotonic(), PartialState()
+    began, state = time.monotonic(), _processes()
     source = open_samples(config, state.device)
     reference = _open_reference(config, config.reference_split)
     if tuple(source.shape) != tuple(reference.shape):
@@ -75,16 +73,16 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     extractor = open_extractor(config.features, source.shape, state.device)
     _require_possible(config, source, reference, extractor)
     count = min(config.reference_limit or len(reference), len(reference))
-    real, real_features = _reference(reference, count, config.data, extractor, config.batch_size, state)
+    real, real_features = _reference(reference, count, config, extractor, state)
     with _shared_folder(state) as folder:
         features, gathered = _gather(source, extractor, config, folder, state)
         if not state.is_main_process:
             return {}
-        metrics = _metrics(config, gathered, features, real, real_features, extractor)
+        metrics = metrics_of(config, gathered, features, real, real_features, extractor)
         if "nd" in config.metrics:
             metrics |= _divergence(config, torch.cat(gathered.kept)[:_JUDGED])
         result = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "name": config.model,
             "protocol": _protocol(config, source, reference, count, extractor).as_dict(),
             "metrics": metrics,
@@ -93,17 +91,23 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
                 "processes": state.num_processes,
                 "seconds": round(time.monotonic() - began, 1),
                 "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-                "deviations": deviations(config, source),
             },
+            "notes": deviations(config, source),
         }
         output = output_file(config)
         output.parent.mkdir(parents=True, exist_ok=True)
         if config.report:
             from .pictures import write_pictures
 
-            result |= write_pictures(config, source, reference, extractor, gathered, features, real_features, result)
+            kept = torch.cat(gathered.kept)
+            result |= write_pictures(output.parent, result, source, kept, features, reference, real_features)
         write_json(output, result)
     return result
+
+
+def _processes() -> PartialState:
+    """The processes of this launch; without an accelerator they talk to each other on the CPU."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
 
 
 def output_file(config: EvaluationConfig) -> Path:
@@ -117,7 +121,7 @@ def output_file(config: EvaluationConfig) -> Path:
 def _open_reference(config: EvaluationConfig, split: str) -> ImageSet:
     embedded = config.data == "digits"  # they have no splits
     given = {"image_size": config.image_size, "split": None if embedded else split}
-    return open_images(DataConfig(config.data, **given), progress=PartialState().is_main_process)
+    return open_images(DataConfig(config.data, **given), progress=_processes().is_main_process)
 
 
 def _require_possible(
@@ -162,9 +166,26 @@ _shared_folder = _SharedFolder
 
 
 def _reference(
-    images: ImageSet, count: int, name: str, extractor: Extractor, batch_size: int, state: PartialState
+    images: ImageSet, count: int, config: EvaluationConfig, extractor: Extractor, state: PartialState
 ) -> tuple[GaussianStatistics, FeatureFile]:
-    """Statistics of the first reference images; the main process computes what the cache lacks."""
+    """The main process computes what the cache lacks, the others then find it there."""
+    with state.main_process_first():
+        return reference_of(images, count, config.data, extractor, config.batch_size)
+
+
+def reference_of(
+    images: ImageSet, count: int, name: str, extractor: Extractor, batch_size: int
+) -> tuple[GaussianStatistics, FeatureFile]:
+    """Moments and feature vectors of the first reference images, from the cache or computed now.
+
+    Args:
+        count: how many of the images.
+        name: of the images, for messages.
+        batch_size: images per pass.
+
+    Raises:
+        InputError: features are not finite.
+    """
     content = {
         "fingerprint": images.fingerprint,
         "count": count,
@@ -185,11 +206,10 @@ def _reference(
         store.flush()
         return moments
 
-    with state.main_process_first():
-        try:
-            return reference_statistics(content, compute)
-        except ValueError as error:
-            raise InputError(f"{name} with {extractor.name}: {error}") from error
+    try:
+        return reference_statistics(content, compute)
+    except ValueError as error:
+        raise InputError(f"{name} with {extractor.name}: {error}") from error
 
 
 def _gather(
@@ -201,7 +221,7 @@ def _gather(
         store = FeatureFile(path, (source.count, extractor.dim)) if wants and state.is_main_process else None
     if wants and store is None:
         store = FeatureFile(path, writable=True)
-    own = _own_share(source, extractor, config, store, state)
+    own = own_share(source, extractor, config, store, state.process_index, state.num_processes)
     if store is not None:
         store.flush()
     shares = gather_object([own])
@@ -209,19 +229,30 @@ def _gather(
     return (FeatureFile(path) if wants else None), _merged(shares)
 
 
-def _own_share(
+def own_share(
     source: SampleSource,
     extractor: Extractor,
     config: EvaluationConfig,
     store: FeatureFile | None,
-    state: PartialState,
+    process: int,
+    processes: int,
+    quiet: bool = False,
 ) -> Gathered:
+    """Passes every ``processes``-th chunk of the samples through the extractor, from chunk ``process`` on.
+
+    Args:
+        store: takes the feature vectors; None where no metric needs them.
+        quiet: no progress bar.
+
+    Raises:
+        InputError: features are not finite.
+    """
     splits = ClassStatistics.empty(config.is_splits, extractor.classes) if "is" in config.metrics else None
     own = Gathered(GaussianStatistics.empty(extractor.dim), splits)
     if extractor.classes is not None:
         own.predicted = torch.zeros(extractor.classes, dtype=torch.int64)
-    numbers = range(state.process_index, chunks(source), state.num_processes)
-    for number in tqdm(numbers, desc=f"samples of {source.name}", disable=None if state.is_main_process else True):
+    numbers = range(process, chunks(source), processes)
+    for number in tqdm(numbers, desc=f"samples of {source.name}", disable=True if quiet or process else None):
         images, labels = source.chunk(number)
         images = images if config.jpeg is None else through_jpeg(images, config.jpeg)
         if number * CHUNK < _JUDGED:
@@ -279,7 +310,7 @@ def _merged(shares: list[Gathered]) -> Gathered:
 # ---- numbers --------------------------------------------------------------------------------------------------------
 
 
-def _metrics(
+def metrics_of(
     config: EvaluationConfig,
     gathered: Gathered,
     features: FeatureSet | None,
@@ -287,6 +318,7 @@ def _metrics(
     real_features: FeatureSet,
     extractor: Extractor,
 ) -> dict[str, dict[str, float]]:
+    """The numbers that are asked for, but for the neural divergence."""
     found: dict[str, dict[str, float]] = {}
     if "fid" in config.metrics:
         found["fid"] = {"value": gaussian_distance(real, gathered.moments)}
@@ -352,14 +384,8 @@ def summary(result: dict[str, Any]) -> str:
         spread = f" ± {entry['std']:.3g}" if entry.get("std") else ""
         spread += f" [{entry['low']:.4g}, {entry['high']:.4g}]" if "low" in entry else ""
         lines.append(f"  {label(name, protocol['extractor']):<28} {entry['value']:.6g}{spread}")
-    lines += [f"  NOTE: {line}" for line in result["facts"]["deviations"]]
+    lines += [f"  NOTE: {line}" for line in result["notes"]]
     return "\n".join([head, *lines])
-
-
-def label(metric: str, extractor: str) -> str:
-    """How a metric is called in words: only on Inception features is a Fréchet distance FID."""
-    known = KNOWN_METRICS[metric]
-    return known.published if extractor == "inception" and known.published is not None else known.title
 
 
 def deviations(config: EvaluationConfig, source: SampleSource) -> list[str]:
@@ -380,19 +406,3 @@ def main(config: EvaluationConfig, say: Callable[[str], None] = print) -> None:
     if result:
         say(summary(result))
         say(f"  {result['facts']['seconds']} s; written to {output_file(config)}")
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """An eval.json, or that of a folder.
-
-    Raises:
-        InputError: it is not there, or damaged.
-    """
-    path = path / "eval.json" if path.is_dir() else path
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if not (isinstance(result, dict) and result.get("format") == _FORMAT):
-        raise InputError(f"{path} is no result of licfg-hf evaluate")
-    return result

@@ -86,7 +86,7 @@ def _pixels(shape: tuple[int, int, int]) -> Extractor:
     size = shape[0] * shape[1] * shape[2]
     if size > 4096:
         raise InputError(f"pixels as features are for images of at most 4096 numbers, not {size}")
-    return Extractor("pixels", "", "in [-1, 1]", size, None, lambda images: (_unit(images).flatten(1), None))
+    return Extractor("pixels", "", "values in [-1, 1]", size, None, lambda images: (_unit(images).flatten(1), None))
 
 
 def _unit(images: torch.Tensor) -> torch.Tensor:
@@ -113,7 +113,7 @@ def _small(network: SmallClassifier, name: str, shape: tuple[int, int, int], dev
         output = network(_unit(images.to(device)))
         return output.features, output.logits
 
-    return Extractor(name, digest, "in [-1, 1]", network.hidden.out_features, config["num_classes"], compute)
+    return Extractor(name, digest, "values in [-1, 1]", network.hidden.out_features, config["num_classes"], compute)
 
 
 def _digits(shape: tuple[int, int, int], device: torch.device) -> Extractor:

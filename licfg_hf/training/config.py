@@ -93,6 +93,13 @@ class TrainingConfig:
         trackers: where numbers go: ``jsonl`` (metrics.jsonl in output_dir), ``tensorboard``, ``trackio``.
         evaluate_samples: at the end, pixel-space precision and recall (k = 3) of that many samples against as many
             training images, for the card; None measures nothing.
+        evaluate_every: steps between evaluations of the generator as it would be exported, with ``evaluate_samples``
+            (10000 if None) samples against as many training images; None evaluates none.
+        evaluate_metrics: what is measured then: ``fid``, ``kid``, ``is``, ``pr``, ``dc``, ``acc``.
+        evaluate_features: extractor of these metrics, as in ``licfg-hf evaluate``: ``inception``, ``digits``,
+            ``pixels``, ``timm:MODEL`` or a classifier's .safetensors file.
+        keep_best: metric by which the best generator so far is kept in output_dir/best: ``fid``, ``kid``, ``is``,
+            ``precision``, ``recall``, ``density``, ``coverage``; None keeps none.
 
     Raises:
         InputError: a value is outside its range.
@@ -121,6 +128,10 @@ class TrainingConfig:
     log_every: int = 10
     trackers: tuple[Literal["jsonl", "tensorboard", "trackio"], ...] = ("jsonl",)
     evaluate_samples: int | None = None
+    evaluate_every: int | None = None
+    evaluate_metrics: tuple[Literal["fid", "kid", "is", "pr", "dc", "acc"], ...] = ("fid",)
+    evaluate_features: str = "inception"
+    keep_best: str | None = None
 
     # What a resumed run may change: its length, what it writes and how often.
     RESUMABLE = (
@@ -134,6 +145,10 @@ class TrainingConfig:
         "log_every",
         "trackers",
         "evaluate_samples",
+        "evaluate_every",
+        "evaluate_metrics",
+        "evaluate_features",
+        "keep_best",
         "standing_batches",
     )
 
@@ -141,7 +156,7 @@ class TrainingConfig:
         counts = (
             "max_steps", "batch_size", "generator_batch_size", "discriminator_steps", "gradient_accumulation_steps",
             "checkpoint_every", "keep_checkpoints", "sample_every", "sample_count", "log_every", "evaluate_samples",
-            "standing_batches",
+            "evaluate_every", "standing_batches",
         )  # fmt: skip
         for name in counts:
             value = getattr(self, name)
@@ -150,6 +165,10 @@ class TrainingConfig:
         _require(
             self.evaluate_samples is None or self.evaluate_samples > 3,
             f"evaluate_samples is more than the k = 3 neighbours, not {self.evaluate_samples}",
+        )
+        _require(
+            self.keep_best is None or self.evaluate_every is not None,
+            "keep_best needs evaluations: pass --evaluate_every STEPS",
         )
         _require(self.ema_start >= 0, f"ema_start is at least 0, not {self.ema_start}")
         _require(

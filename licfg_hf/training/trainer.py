@@ -26,6 +26,7 @@ from ..data.loader import StepImages, StepLoader
 from ..data.sources import ImageSet, as_image_set, usable_cores
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
 from ..evaluation.metrics import frechet_distance, precision_recall
+from ..evaluation.samples import CHUNK
 from ..files import write_json
 from ..functional_gradient import FunctionalGradientFlow
 from ..hub.card import write_card
@@ -44,6 +45,7 @@ from .config import OptimizerConfig, TrainingConfig
 from .estimate import seconds_per_step
 from .generator_steps import AdversarialStep, Batch, Game, GeneratorStep
 from .interrupts import StopSignals
+from .monitoring import GeneratorSamples, Monitor
 from .progress import Progress, duration
 from .run_folder import claim_folder
 from .settling import settled
@@ -223,6 +225,8 @@ class Trainer:
         self._resume_from = self._claim_folder()
         if config.init_from is not None and self._resume_from is None:
             self._warm_start(config.init_from)
+        watches = config.evaluate_every is not None and self.accelerator.is_main_process
+        self.monitor = Monitor(config, self.images, self.device) if watches else None
         self.generator_step.attach(discriminator, self.accelerator, config)
         # The average is copied before ``prepare`` wraps the forward pass in autocast: it samples in full precision.
         self.average = None
@@ -436,14 +440,17 @@ class Trainer:
         save = finished or self.step % config.checkpoint_every == 0
         sample = config.sample_every is not None and (finished or self.step % config.sample_every == 0)
         log = finished or self.step % config.log_every == 0
+        watch = config.evaluate_every is not None and (finished or self.step % config.evaluate_every == 0)
         # Reading a loss waits for an accelerator, so there it is done only now and then; on the CPU it costs nothing.
-        if not (save or sample or log or self.device.type == "cpu"):
+        if not (save or sample or log or watch or self.device.type == "cpu"):
             return
         stop = self.terms.read(self.signals.received or 0)
         # The log goes first: a resumed run drops lines past its checkpoint, but cannot make up lost ones.
         if log:
             self._or_warn(self._log)
         saved = self._save() if save or stop else False
+        if watch and self.monitor is not None:
+            self._or_warn(self._watch)
         if sample:
             self._or_warn(self._save_samples)
         if stop:
@@ -455,6 +462,40 @@ class Trainer:
             write()
         except OSError as error:
             self.progress.say(f"WARNING: could not write at step {self.step}: {error}")
+
+    def _watch(self) -> None:
+        """Evaluates the generator, logs the numbers and keeps the best one."""
+        with self._settled_generator() as network, torch.no_grad():
+
+            def draw(number: int) -> torch.Tensor:
+                rng = random_generator(self.device, self.config.seed, "evaluation", number)
+                return self.task.sample(network, CHUNK, self.images.shape, rng)
+
+            facts = {
+                "weights": "raw" if self.average is None else "ema",
+                "truncation": None,
+                "flow": False,
+                "dtype": "float32",
+                "config_hash": None,
+                "selection": "final",
+            }
+            classes = getattr(self.task, "num_classes", None)
+            samples = GeneratorSamples(draw, self.monitor.options.limit, self.images.shape, classes, facts)
+            result = self.monitor.evaluate(samples, self.step)
+            numbers = {name: entry["value"] for name, entry in result["metrics"].items()}
+            self.accelerator.log(numbers, step=self.step)
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            if self.config.keep_best is not None:
+                result["protocol"]["selection"] = "best"
+                if self.monitor.keep(result, self.folder, lambda folder: self._export_best(network, folder)):
+                    shown += "  (the best so far, in best/)"
+        self.progress.say(f"step {self.step}: {shown}")
+
+    def _export_best(self, network: nn.Module, folder: Path) -> None:
+        self.task.export(network, folder)
+        save_network(self.discriminator, folder / "discriminator")
+        facts = {"identity": self.identity, **self._facts(), "step": self.step, "selection": "best"}
+        write_json(folder / DESCRIPTION_FILE, facts)
 
     def _stopped(self, saved: bool) -> str:
         where = f"stopped at step {self.step} of {self.config.max_steps}"

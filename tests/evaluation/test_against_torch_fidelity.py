@@ -1,32 +1,16 @@
 """The same features through torch-fidelity's formulas: FID, KID, the Inception Score, precision and recall agree."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from fidelity_setup import require_fidelity
 
 from licfg_hf.evaluation.metrics import frechet_distance, inception_score, kernel_distance, manifold
 from licfg_hf.evaluation.statistics import ClassStatistics, TensorFeatures
 
-_CACHE = Path(__file__).resolve().parents[2] / ".cache" / "fidelity"
 
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def fidelity():
-    """The installed torch-fidelity, or the one in .cache/fidelity (see .ci/run)."""
-    from timm_setup import require_timm
-
-    require_timm()  # torch-fidelity imports torchvision
-    if _CACHE.is_dir():
-        sys.path.insert(0, str(_CACHE))
-    try:
-        return pytest.importorskip(
-            "torch_fidelity", reason="torch-fidelity is neither installed nor in .cache/fidelity"
-        )
-    finally:
-        if _CACHE.is_dir():
-            sys.path.remove(str(_CACHE))
+    return require_fidelity()
 
 
 @pytest.fixture

@@ -1,0 +1,309 @@
+"""Results of several runs side by side: seeds as intervals, and an order only among what can be compared."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import mean, variance
+from typing import Any
+
+from ..diagnostics.intervals import mean_interval, student_quantile
+from ..errors import InputError
+from .protocol import METRICS, Protocol, differences, in_words, label
+
+RESULT_FILE = "eval.json"
+_FORMAT = 1
+_BEYOND = 1e100  # no metric is so large; its square still is a number
+_LEGEND = "± is a 95 % interval: Student's t over the runs of a group, Welch's for a difference of two groups.\n"
+_NUMBERS = ("value", "std", "low", "high")
+
+
+@dataclass(frozen=True)
+class Result:
+    """The content of an ``eval.json``.
+
+    Attributes:
+        source: where it came from, for messages.
+        name: what was evaluated, as the user named it.
+        protocol: how.
+        metrics: by key of ``METRICS``: ``value`` and, where known, ``std``, ``low`` and ``high``.
+        precision_recall: a curve, a dictionary of ``k``, ``precision`` and ``recall`` for each point; may be empty.
+    """
+
+    source: str
+    name: str
+    protocol: Protocol
+    metrics: dict[str, dict[str, float]]
+    precision_recall: list[dict[str, float]]
+
+
+def parse_result(content: Any, source: str) -> Result:
+    """Checks the content of an ``eval.json``.
+
+    Raises:
+        InputError: it is not what the evaluation writes; the message is one line and starts with ``source``.
+    """
+    if not isinstance(content, Mapping) or content.get("format") != _FORMAT:
+        raise InputError(f"{source} is no result of format {_FORMAT} of `licfg-hf evaluate`")
+    name, metrics = content.get("name"), content.get("metrics")
+    if not isinstance(name, str) or not isinstance(metrics, Mapping):
+        raise InputError(f"{source} is damaged: it needs a name and metrics")
+    unknown = [key for key in metrics if key not in METRICS]
+    if unknown:
+        raise InputError(f"{source} is damaged: there is no metric {unknown[0]!r}")
+    try:
+        protocol = Protocol.from_dict(content.get("protocol"))
+    except InputError as error:
+        raise InputError(f"{source} is damaged: {error}") from error
+    numbers = {key: _numbers(value, key, source) for key, value in metrics.items()}
+    return Result(source, name, protocol, numbers, _curve(content.get("curves", {}), source))
+
+
+def _numbers(content: Any, metric: str, source: str) -> dict[str, float]:
+    numbers = {key: content[key] for key in _NUMBERS if key in content} if isinstance(content, Mapping) else {}
+    if "value" not in numbers or not all(_is_number(number) for number in numbers.values()):
+        raise InputError(f"{source} is damaged: {metric} needs a finite value, not {content!r}")
+    return numbers
+
+
+def _curve(curves: Any, source: str) -> list[dict[str, float]]:
+    points = curves.get("precision_recall", []) if isinstance(curves, Mapping) else None
+    try:
+        curve = [{key: point[key] for key in ("k", "precision", "recall")} for point in points]
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{source} is damaged: its curve of precision and recall cannot be read") from error
+    if not all(_is_number(number) for point in curve for number in point.values()):
+        raise InputError(f"{source} is damaged: its curve of precision and recall has no finite numbers")
+    return curve
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _BEYOND
+
+
+def read_result(path: Path) -> Result:
+    """Reads a result.
+
+    Args:
+        path: an ``eval.json``, or a folder that holds one.
+
+    Raises:
+        InputError: there is none, or it is damaged; the message is one line.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist: name a folder that holds {RESULT_FILE}, or such a file")
+    file = path / RESULT_FILE if path.is_dir() else path
+    if not file.exists():
+        raise InputError(f"{path} has no {RESULT_FILE}: run `licfg-hf evaluate` on it first")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is damaged: it is no JSON") from error
+    return parse_result(content, str(path))
+
+
+def main(runs: Sequence[str]) -> None:
+    """Prints the comparison of the runs that the command line names."""
+    print(compare([Path(run).expanduser() for run in runs]), end="")
+
+
+def compare(paths: Sequence[Path]) -> str:
+    """The results of several runs as Markdown.
+
+    Runs of one protocol and the same settings are a group, shown as mean and 95 % interval over its runs. Groups are
+    put in order only where their protocols agree in everything that the metric depends on.
+
+    Args:
+        paths: ``eval.json`` files, or folders that hold one.
+
+    Raises:
+        InputError: there is nothing to compare, a result cannot be read, or one is given twice.
+    """
+    if not paths:
+        raise InputError("there is nothing to compare: name folders that hold an eval.json")
+    runs = [_Run(number, read_result(path)) for number, path in enumerate(paths, start=1)]
+    _require_distinct(runs, paths)
+    sections = [_list_of(runs), _LEGEND]
+    sections += [_section(metric, runs) for metric in METRICS if any(metric in run.result.metrics for run in runs)]
+    return "\n".join(["# Comparison", "", *sections])
+
+
+@dataclass(frozen=True)
+class _Run:
+    number: int
+    result: Result
+
+
+_Group = list[_Run]
+
+
+def _require_distinct(runs: Sequence[_Run], paths: Sequence[Path]) -> None:
+    """One result counted twice would make its interval too narrow."""
+    for (one, first), (other, second) in combinations(zip(runs, paths, strict=True), 2):
+        a, b = ((run.result.name, run.result.protocol, run.result.metrics) for run in (one, other))
+        if first.resolve() == second.resolve() or a == b:
+            raise InputError(f"{first} and {second} are the same result: name it once")
+
+
+def _list_of(runs: Sequence[_Run]) -> str:
+    rows = [
+        (
+            str(run.number),
+            _code(run.result.source),
+            _code(run.result.name),
+            _known(run.result.protocol.step),
+            str(run.result.protocol.seed),
+            _known(run.result.protocol.config_hash),
+        )
+        for run in runs
+    ]
+    return _table(("run", "result", "model", "step", "sampling seed", "settings"), rows)
+
+
+def _known(value: Any) -> str:
+    return "unknown" if value is None else str(value) if isinstance(value, int) else _code(value)
+
+
+def _section(metric: str, runs: Sequence[_Run]) -> str:
+    """Everything about one metric."""
+    measured = [run for run in runs if metric in run.result.metrics]
+    classes = _partition(
+        measured, lambda one, other: not differences(one.result.protocol, other.result.protocol, metric)
+    )
+    better = "higher" if METRICS[metric].higher_is_better else "lower"
+    lines = [f"## {metric}", "", f"{better.capitalize()} is better.", ""]
+    if len(classes) > 1:
+        lines += [
+            f"Measured by {len(classes)} protocols: their numbers cannot be compared and have no common order.",
+            "",
+        ]
+    for index, members in enumerate(classes):
+        if len(classes) > 1:
+            lines += [f"### {metric}, protocol {index + 1}", ""]
+        lines += _ordered(metric, members)
+        for earlier in range(index):
+            reasons = differences(classes[earlier][0].result.protocol, members[0].result.protocol, metric)
+            lines += [f"Not comparable with protocol {earlier + 1}, whose value is the first of each:", ""]
+            lines += [f"- {_plain(reason)}" for reason in reasons] + [""]
+    return "\n".join(lines)
+
+
+def _partition(runs: Sequence[_Run], alike: Callable[[_Run, _Run], bool]) -> list[_Group]:
+    """Groups of runs that are alike (an equivalence), in the order of their first members."""
+    groups: list[_Group] = []
+    for run in runs:
+        group = next((group for group in groups if alike(group[0], run)), None)
+        groups.append([run]) if group is None else group.append(run)
+    return groups
+
+
+def _same_settings(one: _Run, other: _Run) -> bool:
+    """Runs of unknown settings are repetitions of nothing."""
+    settings = one.result.protocol.config_hash
+    return settings is not None and settings == other.result.protocol.config_hash
+
+
+def _ordered(metric: str, members: _Group) -> list[str]:
+    """Lines about runs that can be compared, best first."""
+    sign = -1 if METRICS[metric].higher_is_better else 1
+    groups = sorted(_partition(members, _same_settings), key=lambda group: sign * mean(_values(metric, group)))
+    protocol = members[0].result.protocol
+    rows = []
+    for place, group in enumerate(groups, start=1):
+        names = list(dict.fromkeys(_code(run.result.name) for run in group))
+        rows.append((str(place), _numbers_of(group), ", ".join(names), _average(_values(metric, group))))
+    lines = [_table(("place", "runs", "model", _plain(label(metric, protocol.extractor))), rows)]
+    lines += [_plain(f"{in_words(protocol, metric)}."), ""]
+    notes = [note for group in groups for note in _step_notes(group)]
+    notes += [_difference(metric, one, other) for one, other in combinations(groups, 2)]
+    return lines + [f"- {note}" for note in notes] + ([""] if notes else [])
+
+
+def _step_notes(group: _Group) -> list[str]:
+    steps = list(dict.fromkeys(run.result.protocol.step for run in group))
+    if len(steps) == 1:
+        return []
+    return [f"{_named(group)}: the mean is over different steps ({', '.join(_known(step) for step in steps)})"]
+
+
+def _values(metric: str, group: _Group) -> list[float]:
+    return [run.result.metrics[metric]["value"] for run in group]
+
+
+def _average(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{_number(values[0])} (1 run: no interval)"
+    average, half = mean_interval(values)
+    return f"{_with_uncertainty(average, half)} ({len(values)} runs)"
+
+
+def _difference(metric: str, one: _Group, other: _Group) -> str:
+    first, second = _values(metric, one), _values(metric, other)
+    subject, distance = f"{_named(one)} minus {_named(other)}", mean(first) - mean(second)
+    if min(len(first), len(second)) == 1:
+        return f"{subject}: {_number(distance)}, no interval: a single run says nothing about its spread"
+    half = welch(first, second)
+    verdict = "" if abs(distance) > half else "; the interval holds 0: no difference is shown"
+    return f"{subject}: {_with_uncertainty(distance, half)}{verdict}"
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> float:
+    """Half-width of the 95 % interval of a difference of means, without assuming equal variances (Welch).
+
+    The degrees of freedom are Welch-Satterthwaite's, rounded down, which widens the interval.
+
+    Args:
+        first, second: independent values, at least two each.
+    """
+    shares = [variance(values) / len(values) for values in (first, second)]
+    total = sum(shares)
+    if total == 0:
+        return 0.0
+    # In shares of the total, so that small variances do not underflow when squared.
+    freedom = 1 / sum(
+        (share / total) ** 2 / (len(values) - 1) for share, values in zip(shares, (first, second), strict=True)
+    )
+    # Two equal variances give a whole number but for rounding, which must not cost a degree.
+    return student_quantile(max(1, math.floor(freedom + 1e-9))) * math.sqrt(total)
+
+
+def _named(group: _Group) -> str:
+    return f"run{'' if len(group) == 1 else 's'} {_numbers_of(group)}"
+
+
+def _numbers_of(group: _Group) -> str:
+    return ", ".join(str(run.number) for run in group)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
+
+
+def _with_uncertainty(value: float, half: float) -> str:
+    """Both with the decimals that make two digits of the half-width."""
+    if half == 0:
+        return f"{_number(value)} ± 0"
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    return f"{value:.{decimals}f} ± {half:.{decimals}f}"
+
+
+def _code(text: str) -> str:
+    """Text from outside as code, in which Markdown and HTML mean nothing; fit for a cell of a table."""
+    return "`" + " ".join(text.replace("`", "'").replace("|", "\\|").split()) + "`"
+
+
+def _plain(text: str) -> str:
+    """A sentence with text from outside, in which Markdown and HTML mean nothing."""
+    return "".join(f"\\{letter}" if letter in "\\`*<[|&" else letter for letter in " ".join(text.split()))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up in a terminal too."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
+    lines.insert(1, " | ".join("-" * width for width in widths))
+    return "\n".join(f"| {line} |" for line in lines) + "\n"

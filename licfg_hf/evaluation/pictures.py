@@ -1,0 +1,97 @@
+"""What a report shows beside the numbers, drawn from the samples that were measured."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import ImageSet
+from ..pipelines import GANPipeline
+from ..pipelines.base import image_grid
+from .metrics import manifold
+from .report import Pictures, nearest_neighbours, write_report
+from .samples import ModelSamples, SampleSource
+from .statistics import FeatureSet
+
+_GRID, _ROWS, _NEIGHBOURS = 64, 8, 5
+_CURVE = (1, 2, 3, 5, 10)
+_CURVE_LIMIT = 10_000  # feature vectors of a side; the curve takes a pass over all pairs for each k
+
+
+def write_pictures(
+    folder: Path,
+    result: Mapping[str, Any],
+    source: SampleSource,
+    samples: torch.Tensor,
+    features: FeatureSet,
+    reference: ImageSet,
+    reference_features: FeatureSet,
+) -> dict[str, Any]:
+    """Writes the report of a result; returns ``{"curves": ...}``, which belongs into it.
+
+    Args:
+        folder: where the page goes.
+        samples: the first samples, uint8 (n, channels, height, width).
+        features: of all samples, in order.
+        reference_features: of the reference images, in order.
+    """
+    curves = _curves(reference_features, features)
+    pictures = Pictures(
+        samples=image_grid(_signed(samples[:_GRID]), columns=8),
+        neighbours=_neighbours(samples, features, reference, reference_features),
+        **_of_pipeline(source),
+    )
+    write_report(folder, {**result, **curves}, pictures, _history(Path(source.name).expanduser()))
+    return curves
+
+
+def _signed(images: torch.Tensor) -> torch.Tensor:
+    return images.float() / 127.5 - 1
+
+
+def _curves(real: FeatureSet, fake: FeatureSet) -> dict[str, Any]:
+    if max(len(real), len(fake)) > _CURVE_LIMIT:
+        return {}
+    points = []
+    for k in _CURVE:
+        if k < min(len(real), len(fake)):
+            overlap = manifold(real, fake, k)
+            points.append({"k": k, "precision": overlap.precision, "recall": overlap.recall})
+    return {"curves": {"precision_recall": points}}
+
+
+def _neighbours(
+    samples: torch.Tensor, features: FeatureSet, reference: ImageSet, reference_features: FeatureSet
+) -> Any:
+    rows = min(_ROWS, len(samples))
+    own = features.rows(torch.arange(rows))
+    distances = torch.cat([torch.cdist(own, block) for block in reference_features.blocks(2000)], dim=1)
+    nearest = distances.topk(min(_NEIGHBOURS, distances.shape[1]), dim=1, largest=False).indices
+    candidates = nearest.unique()
+    images = _signed(reference.fetch(candidates, seed=0).cpu())
+    return nearest_neighbours(
+        _signed(samples[:rows]), images, own, reference_features.rows(candidates), nearest.shape[1]
+    )
+
+
+def _of_pipeline(source: SampleSource) -> dict[str, Any]:
+    if not (isinstance(source, ModelSamples) and isinstance(source.pipeline, GANPipeline)):
+        return {}
+    options = {key: value for key, value in source.options.items() if key == "truncation"}
+
+    def seeded() -> torch.Generator:
+        return torch.Generator().manual_seed(source.seed)
+
+    pictures = {"interpolation": source.pipeline.interpolate(generator=seeded(), **options)}
+    if source.classes is not None:
+        pictures["classes"] = source.pipeline.class_sweep(generator=seeded(), **options)
+    return pictures
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    """Lines of the training's log that hold a Fréchet distance."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [record for record in map(json.loads, lines) if "fid" in record]

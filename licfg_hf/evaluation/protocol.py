@@ -1,0 +1,308 @@
+"""The protocol of a measurement, everything that its number depends on, and which numbers may be compared."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, get_type_hints
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is known of a metric.
+
+    Attributes:
+        title: its name, which holds whatever the features are.
+        higher_is_better: which way it is better.
+        published: the name that the literature reserves for Inception features, None where there is none.
+        settings: fields of the protocol that no other metric depends on, unless it lists them too.
+    """
+
+    title: str
+    higher_is_better: bool
+    published: str | None = None
+    settings: tuple[str, ...] = ()
+
+
+METRICS = {
+    "fid": Metric("Fréchet distance", False, "FID"),
+    "kid": Metric("kernel distance", False, "KID", ("kid_subsets", "kid_subset_size")),
+    "is": Metric("class score", True, "Inception Score", ("is_splits",)),
+    "precision": Metric("precision", True, settings=("neighbours",)),
+    "recall": Metric("recall", True, settings=("neighbours",)),
+    "density": Metric("density", True, settings=("neighbours",)),
+    "coverage": Metric("coverage", True, settings=("neighbours",)),
+    "class_accuracy": Metric("class accuracy", True),
+    "classes_covered": Metric("classes covered", True),
+    "neural_divergence": Metric("neural divergence", False),
+}
+
+# They say which run was measured and with what software; two runs of one protocol differ in them.
+_IDENTITY = frozenset({"seed", "step", "config_hash", "versions"})
+_WEIGHTS = ("ema", "raw", "images", "unknown")
+_SELECTIONS = ("best", "final", None)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a result was measured.
+
+    Attributes:
+        extractor: name of the feature extractor.
+        extractor_hash: first 16 digits of the SHA-256 of its weights, "" where it has none.
+        preprocessing: what images go through before the extractor, in words.
+        reference: data set that samples are compared with, as named.
+        reference_fingerprint: identifies its content.
+        reference_split: split of it.
+        reference_count: its images.
+        samples: generated images.
+        seed: of the sampling.
+        weights: "ema", "raw", "images" (a folder of images was measured) or "unknown".
+        selection: "best" or "final" checkpoint of a run, None where it is not known.
+        truncation: of the latents, None for none.
+        flow: samples went through functional-gradient steps after the generator.
+        jpeg: quality of the JPEG compression that samples went through, None for none.
+        dtype: of the model when sampling.
+        neighbours: k of precision, recall, density and coverage.
+        kid_subsets: subsets that KID is the mean over; 1 of all the samples is the full-sample estimate.
+        kid_subset_size: samples in each.
+        is_splits: splits that the Inception Score is the mean over.
+        step: training step of the model, None where it is not known.
+        config_hash: of the model's settings, None where they are not known.
+        versions: of the software, by package.
+
+    Raises:
+        InputError: ``weights`` or ``selection`` is none of the known ones.
+    """
+
+    extractor: str
+    extractor_hash: str
+    preprocessing: str
+    reference: str
+    reference_fingerprint: str
+    reference_split: str
+    reference_count: int
+    samples: int
+    seed: int
+    weights: str
+    selection: str | None
+    truncation: float | None
+    flow: bool
+    jpeg: int | None
+    dtype: str
+    neighbours: int
+    kid_subsets: int
+    kid_subset_size: int
+    is_splits: int
+    step: int | None
+    config_hash: str | None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.weights not in _WEIGHTS:
+            raise InputError(f"weights of a protocol are ema, raw, images or unknown, not {self.weights!r}")
+        if self.selection not in _SELECTIONS:
+            raise InputError(f"selection of a protocol is best, final or null, not {self.selection!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON content."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Protocol":
+        """The protocol that ``as_dict`` turned into ``content``.
+
+        Raises:
+            InputError: a field is missing, unknown or of another type; the message is one line.
+        """
+        if not isinstance(content, Mapping):
+            raise InputError("a protocol is a JSON object")
+        hints = get_type_hints(cls)
+        wrong = [f"{name} is missing" for name in hints if name not in content]
+        wrong += [f"{name!r} is unknown" for name in content if name not in hints]
+        wrong += [
+            f"{name} cannot be {content[name]!r}"
+            for name, hint in hints.items()
+            if name in content and not _fits(content[name], hint)
+        ]
+        if wrong:
+            more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            raise InputError(f"the protocol cannot be read: {', '.join(wrong[:3])}{more}")
+        return cls(**content)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if isinstance(value, bool):  # which Python counts among the integers
+        return hint is bool
+    if hint == dict[str, str]:
+        return isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair)
+    if value != value:  # NaN, which would differ from itself
+        return False
+    return isinstance(value, hint) or (isinstance(value, int) and hint == float | None)
+
+
+def differences(a: Protocol, b: Protocol, metric: str | None = None) -> list[str]:
+    """Why two results cannot be compared, a line for each field that differs; empty where they can.
+
+    Seed, step, settings and versions identify a run and are not compared.
+
+    Args:
+        metric: a key of ``METRICS``: fields that only other metrics depend on are left out; None compares them all.
+
+    Raises:
+        ValueError: the metric is unknown.
+    """
+    if metric is not None and metric not in METRICS:
+        raise ValueError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
+    ignored = set(_IDENTITY)
+    if metric is not None:
+        special = {name for known in METRICS.values() for name in known.settings}
+        ignored |= special - set(METRICS[metric].settings)
+    return [
+        f"{item.name}: {_value(getattr(a, item.name))} and {_value(getattr(b, item.name))}"
+        for item in fields(Protocol)
+        if item.name not in ignored and getattr(a, item.name) != getattr(b, item.name)
+    ]
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else repr(value) if isinstance(value, str) else str(value)
+
+
+def label(metric: str, extractor: str) -> str:
+    """The name of a metric; FID, KID and Inception Score are so called with Inception features only."""
+    known = METRICS[metric]
+    return known.published if known.published and extractor == "inception" else f"{known.title} ({extractor})"
+
+
+def in_words(protocol: Protocol, metric: str | None = None) -> str:
+    """The protocol as one sentence for people, without what identifies the run.
+
+    Args:
+        metric: a key of ``METRICS``; None leaves out what only one metric depends on.
+    """
+    parts = [f"{protocol.samples:,} samples {_origin(protocol)}", _against(protocol), _features(protocol)]
+    special = _special(protocol, metric)
+    return "; ".join(parts + ([special] if special else []))
+
+
+def _origin(protocol: Protocol) -> str:
+    weights = {"ema": "of the EMA weights", "raw": "of the raw weights", "images": "from a folder of images"}
+    words = [weights.get(protocol.weights, "of unknown weights")]
+    if protocol.selection:
+        words.append(f"{protocol.selection} checkpoint")
+    if protocol.weights != "images":
+        truncation = "no truncation" if protocol.truncation is None else f"truncation {protocol.truncation:g}"
+        words += [truncation, protocol.dtype]
+    if protocol.flow:
+        words.append("moved by functional-gradient steps")
+    words.append("no JPEG" if protocol.jpeg is None else f"through JPEG of quality {protocol.jpeg}")
+    return ", ".join(words)
+
+
+def _against(protocol: Protocol) -> str:
+    return f"against {protocol.reference_count:,} images of {protocol.reference}, split {protocol.reference_split}"
+
+
+def _features(protocol: Protocol) -> str:
+    digest = f" ({protocol.extractor_hash})" if protocol.extractor_hash else ""
+    return f"features {protocol.extractor}{digest} of {protocol.preprocessing}"
+
+
+def _special(protocol: Protocol, metric: str | None) -> str:
+    """What one metric alone depends on; "" for nothing."""
+    if metric is None:
+        return ""
+    settings = METRICS[metric].settings
+    if "neighbours" in settings:
+        return f"k = {protocol.neighbours} neighbours"
+    if "is_splits" in settings:
+        return f"mean over {_count(protocol.is_splits, 'split')}"
+    if "kid_subsets" in settings:
+        whole = protocol.kid_subsets == 1 and protocol.kid_subset_size == protocol.samples
+        size = f"{_count(protocol.kid_subsets, 'subset')} of {protocol.kid_subset_size:,}"
+        return "full-sample estimate" if whole else f"mean over {size}"
+    return ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A known protocol.
+
+    Attributes:
+        source: who measured so, in one line.
+        options: values of options of the evaluate command; what the source does not state is absent.
+    """
+
+    source: str
+    options: Mapping[str, Any]
+
+
+PRESETS = {
+    "gn-pgn": Preset(
+        "code of Gradient Normalization and PGN: raw generator, best FID over training, 50,000 against train",
+        {
+            "features": "inception",
+            "data_split": "train",
+            "samples": 50_000,
+            "is_splits": 10,
+            "jpeg": None,
+            "weights": "raw",
+            "selection": "best",
+        },
+    ),
+    "ddgan": Preset(
+        "code of Denoising Diffusion GANs: 50,000 samples saved as JPEG (Pillow's quality 75), one split, fixed epoch",
+        {
+            "features": "inception",
+            "data_split": "train",
+            "samples": 50_000,
+            "is_splits": 1,
+            "jpeg": 75,
+            "weights": "ema",
+            "selection": "final",
+            "neighbours": 3,
+        },
+    ),
+    "studiogan": Preset(
+        "PyTorch-StudioGAN's benchmark: TensorFlow's Inception, 50,000 against train, one split, best over training",
+        {
+            "features": "inception",
+            "data_split": "train",
+            "samples": 50_000,
+            "is_splits": 1,
+            "jpeg": None,
+            "selection": "best",
+            "neighbours": 5,
+        },
+    ),
+    "lgan": Preset(
+        "Lipschitz GANs: EMA 0.99, final step, 50,000 against train; with ten sampling seeds it is their ten groups",
+        {
+            "features": "inception",
+            "data_split": "train",
+            "samples": 50_000,
+            "is_splits": 1,
+            "jpeg": None,
+            "weights": "ema",
+            "selection": "final",
+        },
+    ),
+    "fair": Preset(
+        "a fair study: no JPEG, 50,000 against train, EMA at one final step for all; at least three runs each",
+        {
+            "features": "inception",
+            "data_split": "train",
+            "samples": 50_000,
+            "is_splits": 10,
+            "jpeg": None,
+            "weights": "ema",
+            "selection": "final",
+            "neighbours": 3,
+        },
+    ),
+}

@@ -1,0 +1,219 @@
+"""``licfg-hf evaluate`` on models and images: numbers, protocol, processes, and what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from gans import CLASSES, GENERATORS
+from PIL import Image
+from tiny import tiny_generator
+
+from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline
+from licfg_hf.cli import main as command
+from licfg_hf.data import DataConfig, open_images
+from licfg_hf.evaluation.evaluate import evaluate
+from licfg_hf.evaluation.metrics import frechet_distance
+from licfg_hf.evaluation.options import EvaluationConfig
+from licfg_hf.evaluation.protocol import Protocol, differences
+from licfg_hf.evaluation.samples import CHUNK, ModelSamples, open_samples, through_jpeg
+
+ALL = ("fid", "kid", "is", "pr", "dc", "acc")
+QUICK = {"data": "digits", "features": "digits", "limit": 250, "reference_limit": 300, "kid_subset_size": 100}
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    torch.manual_seed(0)
+    GANPipeline(GENERATORS["biggan"]().eval()).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def config(model, **options) -> EvaluationConfig:
+    return EvaluationConfig(**{"model": str(model), "metrics": ALL, "kid_subsets": 5, **QUICK, **options})
+
+
+def test_a_model_is_measured_and_the_protocol_travels_with_the_numbers(model):
+    result = evaluate(config(model))
+    assert json.loads((model / "eval.json").read_text()) == result
+    assert set(result["metrics"]) == {
+        "fid", "kid", "is", "precision", "recall", "density", "coverage", "class_accuracy", "classes_covered",
+    }  # fmt: skip
+    protocol = Protocol.from_dict(result["protocol"])
+    assert (protocol.samples, protocol.reference_count, protocol.extractor) == (250, 300, "digits")
+    assert protocol.weights == "unknown" and protocol.extractor_hash and protocol.reference_fingerprint
+    other = evaluate(config(model, limit=200, output=str(model / "other.json")))
+    assert differences(protocol, Protocol.from_dict(other["protocol"])) != []
+
+
+def test_images_against_themselves_are_perfect_and_numbers_do_not_depend_on_the_batch(tmp_path):
+    results = [
+        evaluate(config("digits", limit=300, batch_size=size, output=str(tmp_path / f"{size}.json"), kid_subsets=1))
+        for size in (100, 7)
+    ]
+    metrics = results[0]["metrics"]
+    assert metrics["fid"]["value"] == pytest.approx(0, abs=1e-6)
+    assert (metrics["precision"]["value"], metrics["recall"]["value"], metrics["coverage"]["value"]) == (1, 1, 1)
+    assert metrics["classes_covered"]["value"] == 10
+    metrics.pop("density")  # equal sets have ties, which the last bit of a feature breaks
+    for name, entry in metrics.items():
+        assert results[1]["metrics"][name]["value"] == pytest.approx(entry["value"], rel=1e-4, abs=1e-5), name
+
+
+def test_the_distance_is_that_of_the_features(model):
+    """The command's Fréchet distance, from its own samples and features by hand."""
+    from licfg_hf.evaluation.features import open_extractor
+
+    options = config(model, metrics=("fid",))
+    source = open_samples(options, torch.device("cpu"))
+    extractor = open_extractor("digits", source.shape, torch.device("cpu"))
+    samples = torch.cat([source.chunk(number)[0] for number in range(3)])
+    assert len(samples) == 250
+    real = open_images(DataConfig()).fetch(torch.arange(300), seed=0)
+    expected = frechet_distance(extractor(real)[0], extractor(samples)[0])
+    assert evaluate(options)["metrics"]["fid"]["value"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_samples_follow_the_seed_and_their_number_and_classes_come_in_turn(model):
+    first = open_samples(config(model), torch.device("cpu"))
+    images, labels = first.chunk(1)
+    assert torch.equal(labels, torch.arange(CHUNK, 2 * CHUNK) % CLASSES)
+    longer = open_samples(config(model, limit=1000), torch.device("cpu"))
+    assert torch.equal(longer.chunk(1)[0], images) and torch.equal(longer.chunk(2)[0][:50], first.chunk(2)[0])
+    other = open_samples(config(model, seed=1), torch.device("cpu"))
+    assert not torch.equal(other.chunk(1)[0], images)
+
+
+def test_a_ddgan_is_measured_too_and_has_no_truncation(tmp_path, capsys):
+    DDGANPipeline(tiny_generator().eval(), DDGANScheduler(num_train_timesteps=2)).save_pretrained(tmp_path / "model")
+    result = evaluate(config(tmp_path / "model", metrics=("fid",)))
+    assert result["metrics"]["fid"]["value"] > 0
+    with pytest.raises(SystemExit):
+        command(
+            ["evaluate", str(tmp_path / "model"), "--data", "digits", "--truncation", "0.5", "--features", "pixels"]
+        )
+    assert "has no truncation" in capsys.readouterr().err
+
+
+def test_a_trained_folder_says_which_weights_it_has(tmp_path):
+    from licfg_hf.recipes import main
+
+    few = ["--preset", "quickstart", "--max_steps", "2", "--batch_size", "8", "--evaluate_samples", "null"]
+    main("biggan_eps_cifar", [*few, "--output_dir", str(tmp_path / "one")])
+    main("biggan_eps_cifar", [*few, "--seed", "1", "--ema_decay", "null", "--output_dir", str(tmp_path / "two")])
+    facts = [open_samples(config(tmp_path / name), torch.device("cpu")).facts for name in ("one", "two")]
+    assert [fact["weights"] for fact in facts] == ["ema", "raw"]
+    assert facts[0]["step"] == 2 and facts[0]["selection"] == "final" and facts[0]["config_hash"]
+    main("biggan_eps_cifar", [*few, "--seed", "3", "--output_dir", str(tmp_path / "three")])
+    third = open_samples(config(tmp_path / "three"), torch.device("cpu")).facts
+    assert third["config_hash"] == facts[0]["config_hash"] != facts[1]["config_hash"]  # the seed is no setting
+
+
+def test_a_folder_of_pictures_is_measured(tmp_path):
+    images = open_images(DataConfig()).fetch(torch.arange(40), seed=0)
+    (tmp_path / "pictures").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image[0].numpy()).save(tmp_path / "pictures" / f"{number:03d}.png")
+    options = {"limit": 40, "reference_limit": 40, "output": str(tmp_path / "eval.json"), "metrics": ("fid", "pr")}
+    result = evaluate(config(tmp_path / "pictures", **options))
+    assert result["metrics"]["fid"]["value"] == pytest.approx(0, abs=1e-6)
+    assert result["protocol"]["weights"] == "images"
+
+
+def test_jpeg_changes_samples_as_files_would(rng, tmp_path):
+    images = torch.randint(0, 256, (3, 3, 16, 16), generator=rng, dtype=torch.uint8)
+    lossy = through_jpeg(images, 75)
+    Image.fromarray(images[1].permute(1, 2, 0).numpy()).save(tmp_path / "one.jpg", quality=75)
+    import numpy as np
+
+    assert np.array_equal(lossy[1].permute(1, 2, 0).numpy(), np.asarray(Image.open(tmp_path / "one.jpg")))
+    assert through_jpeg(images[:, :1], 75).shape == (3, 1, 16, 16)
+    assert not torch.equal(lossy, images)
+
+
+def test_two_processes_give_the_numbers_of_one(model, tmp_path):
+    alone = evaluate(config(model))
+    arguments = ["--data", "digits", "--features", "digits", "--limit", "250", "--reference_limit", "300"]
+    arguments += ["--metrics", ",".join(ALL), "--kid_subset_size", "100", "--kid_subsets", "5"]
+    arguments += ["--output", str(tmp_path / "two.json")]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29521"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    run = [*launch, "-m", "licfg_hf", "evaluate", str(model), *arguments]
+    result = subprocess.run(run, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    both = json.loads((tmp_path / "two.json").read_text())
+    assert both["facts"]["processes"] == 2
+    for name, entry in alone["metrics"].items():
+        assert both["metrics"][name]["value"] == pytest.approx(entry["value"], rel=1e-6), name
+
+
+def test_a_report_opens_beside_the_numbers(model):
+    result = evaluate(config(model, report=True, metrics=("fid",)))
+    assert [point["k"] for point in result["curves"]["precision_recall"]] == [1, 2, 3, 5, 10]
+    page = (model / "report.html").read_text()
+    assert "data:image/png;base64" in page and "http://" not in page.replace("http://www.w3.org", "")
+    assert {"samples.png", "classes.png", "neighbours.png", "interpolation.png"} <= {
+        path.name for path in (model / "report").iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--metrics", "fid,beauty"], "metrics are among"),
+        (["--features", "nothing"], "no feature extractor"),
+        (["--features", "missing.safetensors"], "cannot read the classifier"),
+        (["--features", "pixels", "--metrics", "is"], "class logits"),
+        (["--limit", "20", "--metrics", "kid"], "kid_subset_size 1000"),
+        (["--limit", "3", "--metrics", "pr"], "neighbours"),
+        (["--limit", "5", "--metrics", "is"], "10 splits"),
+        (["--reference_limit", "9999"], "fewer than 9999"),
+        (["--data", "cifar10"], "cifar10"),
+        (["--image_size", "0"], "image_size"),
+        (["--jpeg", "101"], "quality"),
+        (["--flow"], "no functional-gradient steps"),
+        (["--data", "digits", "--image_size", "16"], "pass --image_size"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_one_line(model, options, words, capsys):
+    given = ["evaluate", str(model), "--data", "digits", "--features", "digits", "--limit", "50", "--metrics", "fid"]
+    with pytest.raises(SystemExit) as stop:
+        command([*given, *options])
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code == 2 and words in message, message
+    assert not (model / "eval.json").exists()
+
+
+def test_no_such_model_and_the_command_prints(model, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        command(["evaluate", str(tmp_path / "none"), "--data", "digits", "--features", "digits"])
+    assert "no folder" in capsys.readouterr().err
+    command(
+        ["evaluate", str(model), "--data", "digits", "--features", "digits", "--limit", "120", "--metrics", "fid,is"]
+    )
+    printed = capsys.readouterr().out
+    assert "Fréchet distance (digits)" in printed and "FID" not in printed and "eval.json" in printed
+    command(["compare", str(model)])
+    assert "Fréchet distance" in capsys.readouterr().out
+
+
+def test_a_protocol_by_name_sets_the_options_and_notes_what_does_not_fit(model):
+    import argparse
+
+    from licfg_hf.evaluation.options import add_arguments, config_from
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    found = config_from(parser.parse_args(["m", "--protocol", "ddgan", "--limit", "7"]))
+    assert (found.jpeg, found.is_splits, found.limit) == (75, 1, 7)
+    result = evaluate(config(model, protocol="ddgan", metrics=("fid",)))
+    assert any("weights" in note for note in result["notes"])
+
+
+def test_model_samples_are_whole_numbers_of_the_pictures(model):
+    source = open_samples(config(model), torch.device("cpu"))
+    assert isinstance(source, ModelSamples) and source.shape == (1, 8, 8)
+    assert source.chunk(0)[0].dtype == torch.uint8

@@ -1,0 +1,69 @@
+"""Evaluation during training: logged, the best kept and marked as best, and the training unmoved."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from licfg_hf import GANPipeline
+from licfg_hf.recipes import main
+from licfg_hf.training.monitoring import BEST_FOLDER
+
+SMALL = [
+    "--preset", "quickstart", "--max_steps", "6", "--batch_size", "8", "--checkpoint_every", "2", "--log_every", "3",
+    "--sample_every", "null", "--evaluate_samples", "120", "--keep_checkpoints", "null",
+]  # fmt: skip
+WATCH = ["--evaluate_every", "2", "--evaluate_features", "digits", "--evaluate_metrics", '["fid","acc"]']
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LICFG_HF_CACHE", str(tmp_path / "cache"))
+
+
+def lines(folder) -> dict[int, float]:
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {record["step"]: record["fid"] for record in records if "fid" in record}
+
+
+def test_the_best_is_kept_and_says_so_and_the_training_is_the_same(tmp_path):
+    main("biggan_eps_cifar", [*SMALL, *WATCH, "--keep_best", "fid", "--output_dir", str(tmp_path / "watched")])
+    main("biggan_eps_cifar", [*SMALL, "--output_dir", str(tmp_path / "alone")])
+    numbers = lines(tmp_path / "watched")
+    assert sorted(numbers) == [2, 4, 6]
+    best = json.loads((tmp_path / "watched" / BEST_FOLDER / "eval.json").read_text())
+    assert best["metrics"]["fid"]["value"] == pytest.approx(min(numbers.values()))
+    assert best["protocol"]["selection"] == "best" and best["protocol"]["weights"] == "ema"
+    step = min(numbers, key=numbers.get)
+    facts = json.loads((tmp_path / "watched" / BEST_FOLDER / "training.json").read_text())
+    assert facts["step"] == best["protocol"]["step"] == step and facts["selection"] == "best"
+    assert len(GANPipeline.from_pretrained(tmp_path / "watched" / BEST_FOLDER)(batch_size=2).images) == 2
+    for name in ("model", "discriminator"):
+        file = f"{name}/diffusion_pytorch_model.safetensors"
+        ours, theirs = load_file(tmp_path / "watched" / file), load_file(tmp_path / "alone" / file)
+        assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_a_resumed_run_ends_with_the_same_best(tmp_path):
+    options = [*SMALL, *WATCH, "--keep_best", "classes_covered"]
+    main("biggan_eps_cifar", [*options, "--output_dir", str(tmp_path / "whole")])
+    resume = ["--resume", str(tmp_path / "whole" / "checkpoints" / "step-4")]
+    main("biggan_eps_cifar", [*options, *resume, "--output_dir", str(tmp_path / "resumed")])
+    assert lines(tmp_path / "resumed") == {6: lines(tmp_path / "whole")[6]}
+    assert (tmp_path / "resumed" / BEST_FOLDER / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--keep_best", "fid"], "evaluate_every"),
+        ([*WATCH, "--keep_best", "beauty"], "keep_best is one of"),
+        ([*WATCH[:3], "nothing"], "no feature extractor"),
+        (["--evaluate_every", "0"], "evaluate_every"),
+    ],
+)
+def test_what_cannot_be_watched_is_said_before_training(options, words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main("biggan_eps_cifar", [*SMALL, *options, "--output_dir", str(tmp_path / "run")])
+    assert stop.value.code == 2 and words in capsys.readouterr().err
