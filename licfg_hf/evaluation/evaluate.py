@@ -20,6 +20,7 @@ from accelerate.utils import broadcast_object_list, gather_object, parse_flag_fr
 from tqdm.auto import tqdm
 
 from ..data import DataConfig, ImageSet, open_images
+from ..data.sources import EMBEDDED
 from ..errors import InputError
 from ..files import write_json
 from .cache import FEATURES_FILE, reference_statistics
@@ -119,8 +120,7 @@ def output_file(config: EvaluationConfig) -> Path:
 
 
 def _open_reference(config: EvaluationConfig, split: str) -> ImageSet:
-    embedded = config.data == "digits"  # they have no splits
-    given = {"image_size": config.image_size, "split": None if embedded else split}
+    given = {"image_size": config.image_size, "split": None if config.data in EMBEDDED else split}
     return open_images(DataConfig(config.data, **given), progress=_processes().is_main_process)
 
 
@@ -134,6 +134,8 @@ def _require_possible(
             raise InputError(f"{name} needs class logits, which {extractor.name} does not give: choose a classifier")
     if "is" in config.metrics and source.count < config.is_splits:
         raise InputError(f"is over {config.is_splits} splits needs as many samples, not {source.count}")
+    if "nd" in config.metrics and config.data in EMBEDDED:
+        raise InputError(f"nd wants images that no generator was trained on, and {config.data} has no such part")
     smallest = min(source.count, config.reference_limit or len(reference))
     if "kid" in config.metrics and config.kid_subsets > 1 and config.kid_subset_size > smallest:
         raise InputError(f"kid_subset_size {config.kid_subset_size} is more than the {smallest} images of a side")

@@ -167,6 +167,7 @@ def test_a_report_opens_beside_the_numbers(model):
         (["--features", "nothing"], "no feature extractor"),
         (["--features", "missing.safetensors"], "cannot read the classifier"),
         (["--features", "pixels", "--metrics", "is"], "class logits"),
+        (["--metrics", "nd"], "no generator was trained on"),
         (["--limit", "20", "--metrics", "kid"], "kid_subset_size 1000"),
         (["--limit", "3", "--metrics", "pr"], "neighbours"),
         (["--limit", "5", "--metrics", "is"], "10 splits"),
