@@ -123,3 +123,24 @@ def test_inception_without_a_network_says_how_to_give_its_weights(monkeypatch):
     monkeypatch.setattr(module, "load_state_dict_from_url", offline)
     with pytest.raises(InputError, match=r"inception:WEIGHTS\.pth"):
         open_extractor("inception", (3, 32, 32), CPU)
+
+
+@pytest.mark.slow
+@needs_shared
+def test_metrics_move_the_right_way_on_cifar10(capsys):
+    """The study of model_cards/README.md on 400 images of each side."""
+    from licfg_hf.evaluation.sanity import main
+
+    main(["--data", str(SHARED / "data" / "cifar10"), "--features", str(RESNET), "--limit", "400"])
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    numbers = {row[0]: [float(cell) for cell in row[1:]] for row in rows}
+    itself = numbers["test images: itself"]
+    assert itself[0] == pytest.approx(0, abs=1e-9) and itself[3:5] == [1, 1]
+    for name in ("noise, σ = 25 of 255", "blur, [1 2 1]/4 twice", "JPEG, quality 10"):
+        distance, kernel, score, precision, recall, _, coverage = numbers[f"test images: {name}"]
+        assert (
+            distance > 5 and kernel > 0.3 and score < itself[2] and precision < 1 and recall < 0.8 and coverage < 0.8
+        )
+    removed = numbers["test images: class 0 removed"]
+    assert 0 < removed[0] < numbers["test images: JPEG, quality 10"][0]
+    assert removed[3] == 1 and removed[4] < 1 and removed[6] < 1
