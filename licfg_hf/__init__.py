@@ -58,6 +58,7 @@ _HOME = {
     "DDGANScheduler": "schedulers",
     "DDGANPipeline": "pipelines",
     "GANPipeline": "pipelines",
+    "load": "pipelines",
     "load_flow": "pipelines",
 }
 

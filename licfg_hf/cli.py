@@ -6,9 +6,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .convert.formats import FORMATS
 from .errors import InputError
@@ -116,7 +117,23 @@ def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:
     run(arguments.runs)
 
 
-def _parser() -> argparse.ArgumentParser:
+# Commands whose options live with what they do, imported only when called: the Hub's client takes a while to load.
+_LAZY = {
+    "push": ("hub.publish", "publish a finished model folder on the Hub"),
+    "leaderboard": ("hub.leaderboard", "rank models of the Hub, local runs and published figures"),
+}
+
+
+def _add_lazy(commands: Any, called: str | None) -> None:
+    for name, (module, words) in _LAZY.items():
+        parser = commands.add_parser(name, help=words)
+        if name == called:
+            home = import_module(f".{module}", __package__)
+            home.add_arguments(parser)
+            parser.set_defaults(run=lambda arguments, rest, home=home: home.run(arguments))
+
+
+def _parser(called: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="licfg-hf", description="Train and sample Lipschitz-regularized GANs.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     train = commands.add_parser("train", help="run a recipe", add_help=False)
@@ -161,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="results side by side; what cannot be compared is not ranked")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="eval.json file, or a folder that holds one")
     compare.set_defaults(run=_compare)
+    _add_lazy(commands, called)
     return parser
 
 
@@ -191,8 +209,8 @@ def main(arguments: list[str] | None = None) -> None:
     Failures that a user can mend end in one line on stderr and exit code 2; Ctrl-C and SIGTERM in one line and 130 or
     143, as shells report them.
     """
-    parser = _parser()
     given = sys.argv[1:] if arguments is None else arguments
+    parser = _parser(given[0] if given else None)
     if given[:1] == ["train"] and len(given) > 1:  # everything after the name belongs to the recipe
         known, rest = argparse.Namespace(run=_train, name=given[1]), given[2:]
     else:
@@ -204,6 +222,8 @@ def main(arguments: list[str] | None = None) -> None:
             known.run(known, rest)
     except InputError as error:
         _exit(f"error: {error}", 2)
+    except OSError as error:
+        _exit(f"error: {error.filename or 'disk'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:
         _exit("stopped by Ctrl-C", 128 + signal.SIGINT)
     except _Terminated:

@@ -84,6 +84,8 @@ class FunctionalGradientFlow:
         scaling: s: ``kl`` (1), ``logd`` (1 / (1 + e^D)), ``js`` (1 / (1 + e^-D)) or ``jeffreys`` (1 + e^D).
         noise: standard deviation of the normal noise that follows each step (the DDGAN port of Li-CFG has 0.01).
         chunk_size: samples per pass; ``None`` passes the whole batch.
+        group: batches are filled up to a multiple of it with their own first samples, for discriminators that need
+            whole groups (minibatch standard deviation).
 
     Raises:
         ValueError: a value is outside its range.
@@ -94,8 +96,10 @@ class FunctionalGradientFlow:
     scaling: Scaling = "kl"
     noise: float = 0.0
     chunk_size: int | None = None
+    group: int = 1
 
     def __post_init__(self) -> None:
+        _require(self.group >= 1, f"group is at least 1, not {self.group}")
         _require(0 <= self.step_size < float("inf"), f"step_size is finite and >= 0, not {self.step_size}")
         _require(self.scaling in SCALINGS, f"scaling is one of {', '.join(SCALINGS)}, not {self.scaling!r}")
         _require(0 <= self.noise < float("inf"), f"noise is finite and >= 0, not {self.noise}")
@@ -115,23 +119,36 @@ class FunctionalGradientFlow:
         for discriminator in self.discriminators:
             samples = samples + self.step_size * self._gradient(discriminator, samples, conditioning).to(samples.dtype)
             if self.noise:
-                drawn = torch.randn(samples.shape, generator=rng, device=samples.device, dtype=samples.dtype)
-                samples = samples + self.noise * drawn
+                place = samples.device if rng is None else rng.device
+                drawn = torch.randn(samples.shape, generator=rng, device=place, dtype=torch.float32)
+                samples = samples + self.noise * drawn.to(samples.device, samples.dtype)
         return samples
 
     def _gradient(
         self, discriminator: Critic, samples: torch.Tensor, conditioning: dict[str, torch.Tensor]
     ) -> torch.Tensor:
         size = self.chunk_size or max(len(samples), 1)
+        size = -(-size // self.group) * self.group
         split = {name: value.split(size) for name, value in conditioning.items()}
         return torch.cat(
             [
-                scaled_gradient(
-                    discriminator, chunk, self.scaling, **{name: parts[index] for name, parts in split.items()}
-                )
+                self._gradient_of_chunk(discriminator, chunk, {name: parts[index] for name, parts in split.items()})
                 for index, chunk in enumerate(samples.split(size))
             ]
         )
+
+    def _gradient_of_chunk(
+        self, discriminator: Critic, chunk: torch.Tensor, conditioning: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        count = len(chunk)
+        whole = torch.arange(-(-count // self.group) * self.group, device=chunk.device) % max(count, 1)
+        filled = {name: value[whole] for name, value in conditioning.items()}
+        return scaled_gradient(discriminator, chunk[whole], self.scaling, **filled)[:count]
+
+
+def group_size(discriminator: torch.nn.Module) -> int:
+    """How many samples a discriminator's batches must be a multiple of: that of its minibatch standard deviation."""
+    return max((getattr(layer, "group_size", 1) for layer in discriminator.modules()), default=1)
 
 
 def regression_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -196,9 +213,9 @@ class StageConfig:
         _require(self.max_gap is None or self.max_gap > 0, f"max_gap is positive, not {self.max_gap}")
         _require(self.max_gap_after >= 0, f"max_gap_after is at least 0, not {self.max_gap_after}")
 
-    def flow(self, discriminators: Sequence[Critic], chunk_size: int | None = None) -> FunctionalGradientFlow:
-        """The steps so far, one for each discriminator."""
-        return FunctionalGradientFlow(discriminators, self.step_size, self.scaling, self.noise, chunk_size)
+    def flow(self, discriminators: Sequence[Critic], group: int = 1) -> FunctionalGradientFlow:
+        """The steps so far, one for each discriminator; ``group`` as in ``FunctionalGradientFlow``."""
+        return FunctionalGradientFlow(discriminators, self.step_size, self.scaling, self.noise, group=group)
 
     def cost(self, batch_size: int, discriminator_steps: int, pool: int) -> "StageCost":
         """What a stage costs.

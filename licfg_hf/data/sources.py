@@ -303,6 +303,8 @@ def _labels(rows: datasets.Dataset, config: DataConfig) -> torch.Tensor | None:
     if column is None:
         return None
     values = np.asarray(rows[column])
+    if config.label_column is None and all(value is None for value in values):
+        return None  # a folder of train/ and test/ has a column of classes, and no classes
     if not np.issubdtype(values.dtype, np.integer):
         raise InputError(f"column {column!r} of {config.data} does not hold integer labels")
     return torch.from_numpy(values.astype(np.int64))

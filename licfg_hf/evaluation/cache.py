@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..errors import InputError
 from .statistics import FeatureFile, GaussianStatistics
 
 MOMENTS_FILE, FEATURES_FILE, COMPLETE_FILE = "moments.safetensors", "features.npy", "complete.json"
@@ -42,17 +44,38 @@ def reference_statistics(
         return kept
     partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         moments = compute(partial)
         save_file({name: value.contiguous() for name, value in moments.tensors().items()}, partial / MOMENTS_FILE)
         sizes = {name: (partial / name).stat().st_size for name in (MOMENTS_FILE, FEATURES_FILE)}
         (partial / COMPLETE_FILE).write_text(json.dumps({"content": dict(content), "sizes": sizes}), encoding="utf-8")
-        shutil.rmtree(place, ignore_errors=True)  # what is there is damaged, or another process was faster
-        partial.rename(place)
+        return _publish(partial, place)
+    except PermissionError as error:
+        raise InputError(f"cannot write the cache {place.parent}: set LICFG_HF_CACHE to another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return moments, FeatureFile(place / FEATURES_FILE)
+
+
+def _publish(partial: Path, place: Path) -> tuple[GaussianStatistics, FeatureFile]:
+    """Moves a finished entry to its name; where another process was faster, that one's is as good."""
+    for _ in range(3):
+        try:
+            partial.rename(place)
+        except OSError:
+            kept = _read(place)
+            if kept is not None:
+                return kept
+            damaged = place.with_name(f".{place.name}.{os.getpid()}.damaged")
+            with suppress(OSError):
+                place.rename(damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+            continue
+        break
+    found = _read(place)
+    if found is None:
+        raise InputError(f"the cache entry {place} could not be written: remove it")
+    return found
 
 
 def _read(place: Path) -> tuple[GaussianStatistics, FeatureFile] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean, variance
 from typing import Any
 
+from ..convert.text import printable
 from ..diagnostics.intervals import mean_interval, student_quantile
 from ..errors import InputError
 from .protocol import METRICS, Protocol, differences, in_words, label
@@ -231,7 +232,13 @@ def _step_notes(group: _Group) -> list[str]:
 
 
 def _values(metric: str, group: _Group) -> list[float]:
-    return [run.result.metrics[metric]["value"] for run in group]
+    """One value for each training: evaluations of one by several sampling seeds are averaged first."""
+    trainings: dict[Any, list[float]] = {}
+    for run in group:
+        seed = run.result.protocol.training_seed
+        key = run.number if seed is None else ("seed", seed, run.result.protocol.step)
+        trainings.setdefault(key, []).append(run.result.metrics[metric]["value"])
+    return [mean(values) for values in trainings.values()]
 
 
 def _average(values: Sequence[float]) -> str:
@@ -293,12 +300,12 @@ def _with_uncertainty(value: float, half: float) -> str:
 
 def _code(text: str) -> str:
     """Text from outside as code, in which Markdown and HTML mean nothing; fit for a cell of a table."""
-    return "`" + " ".join(text.replace("`", "'").replace("|", "\\|").split()) + "`"
+    return "`" + printable(" ".join(text.replace("`", "'").replace("|", "\\|").split())) + "`"
 
 
 def _plain(text: str) -> str:
     """A sentence with text from outside, in which Markdown and HTML mean nothing."""
-    return "".join(f"\\{letter}" if letter in "\\`*<[|&" else letter for letter in " ".join(text.split()))
+    return "".join(f"\\{letter}" if letter in "\\`*<[|&" else letter for letter in printable(" ".join(text.split())))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

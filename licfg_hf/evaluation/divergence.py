@@ -26,8 +26,8 @@ from ..penalties import GradientPenalty
 
 _BATCH, _CHUNK = 64, 1000
 _WIDEST = 64  # channels of the critic's last convolution
-_FEWEST = 40  # images in a set: half of them learn, and a quarter of those choose when to stop
-_SIZES = (8, 64)  # pixels
+SMALLEST_SET = 40  # images in a set: half of them learn, and a quarter of those choose when to stop
+SMALLEST_SIDE, LARGEST_SIDE = 8, 64  # pixels
 _CHOICES = 20  # times that training is looked at to choose when to stop
 _NORMAL = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
 _LOSS = get_loss("non_saturating")  # softplus(-D(real)) + softplus(D(fake)) for the critic
@@ -229,14 +229,14 @@ def _interval(value: float, terms: Pair) -> Divergence:
 
 
 def _require_images(images: torch.Tensor, name: str) -> None:
-    fits = images.ndim == 4 and all(_SIZES[0] <= size <= _SIZES[1] for size in images.shape[2:])
+    fits = images.ndim == 4 and all(SMALLEST_SIDE <= size <= LARGEST_SIDE for size in images.shape[2:])
     if not fits:
         raise InputError(
-            f"{name} images are (n, channels, height, width) with {_SIZES[0]} to {_SIZES[1]} pixels, "
+            f"{name} images are (n, channels, height, width) with {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, "
             f"not {tuple(images.shape)}"
         )
-    if len(images) < _FEWEST:
-        raise InputError(f"a neural divergence needs at least {_FEWEST} {name} images, not {len(images)}")
+    if len(images) < SMALLEST_SET:
+        raise InputError(f"a neural divergence needs at least {SMALLEST_SET} {name} images, not {len(images)}")
     if images.dtype == torch.uint8:
         return
     if not images.is_floating_point():

@@ -3,6 +3,7 @@
 Launched on several processes, each takes its share of the chunks; the sums are merged, the numbers are the same.
 """
 
+import json
 import platform
 import resource
 import shutil
@@ -21,10 +22,11 @@ from tqdm.auto import tqdm
 
 from ..data import DataConfig, ImageSet, open_images
 from ..data.sources import EMBEDDED
+from ..data.subset import ImageSubset, subset
 from ..errors import InputError
 from ..files import write_json
 from .cache import FEATURES_FILE, reference_statistics
-from .divergence import neural_divergence
+from .divergence import LARGEST_SIDE, SMALLEST_SET, neural_divergence
 from .features import Extractor, open_extractor
 from .metrics import gaussian_distance, inception_score, kernel_distance, manifold
 from .options import METRICS, EvaluationConfig
@@ -34,6 +36,7 @@ from .statistics import ClassStatistics, FeatureFile, FeatureSet, GaussianStatis
 
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "numpy")
 _NEED_FEATURES = {"kid", "pr", "dc"}
+_SHOWN = 64  # images that a report shows
 _JUDGED = 2000  # images of each side that a neural divergence sees
 _COVERED = 0.25  # a class counts as covered from this multiple of its fair share on
 FORMAT = 1
@@ -46,13 +49,15 @@ class Gathered:
     Attributes:
         moments: of the features.
         classes: for the Inception Score, where it is wanted.
-        hits, predicted: samples whose class is the one asked for; samples by predicted class, (classes,).
+        hits, asked: samples whose class is the one asked for, and samples that were asked for by class.
+        predicted: samples by predicted class, (classes,).
         kept: the first samples, uint8, for pictures and the neural divergence.
     """
 
     moments: GaussianStatistics
     classes: ClassStatistics | None = None
     hits: int = 0
+    asked: int = 0
     predicted: torch.Tensor | None = None
     kept: list[torch.Tensor] = field(default_factory=list)
 
@@ -66,6 +71,9 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     began, state = time.monotonic(), _processes()
     source = open_samples(config, state.device)
     reference = _open_reference(config, config.reference_split)
+    if config.reference_limit is not None and config.reference_limit > len(reference):
+        raise InputError(f"{config.data} has {len(reference)} images, fewer than {config.reference_limit}")
+    reference = subset(reference, config.reference_limit)
     if tuple(source.shape) != tuple(reference.shape):
         raise InputError(
             f"samples are {source.shape} and reference images {reference.shape} (channels, height, width): "
@@ -73,19 +81,22 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
         )
     extractor = open_extractor(config.features, source.shape, state.device)
     _require_possible(config, source, reference, extractor)
-    count = min(config.reference_limit or len(reference), len(reference))
+    count = len(reference)
+    held_out = _held_out(config, source)
+    output = output_file(config)
+    _require_writable(output)
     real, real_features = _reference(reference, count, config, extractor, state)
     with _shared_folder(state) as folder:
         features, gathered = _gather(source, extractor, config, folder, state)
         if not state.is_main_process:
             return {}
         metrics = metrics_of(config, gathered, features, real, real_features, extractor)
-        if "nd" in config.metrics:
-            metrics |= _divergence(config, torch.cat(gathered.kept)[:_JUDGED])
+        if held_out is not None:
+            metrics |= _divergence(config, held_out, torch.cat(gathered.kept)[:_JUDGED])
         result = {
             "format": FORMAT,
             "name": config.model,
-            "protocol": _protocol(config, source, reference, count, extractor).as_dict(),
+            "protocol": _protocol(config, source, reference, extractor, held_out).as_dict(),
             "metrics": metrics,
             "facts": {
                 "device": str(state.device) if state.device.type == "cuda" else f"cpu ({platform.machine()})",
@@ -95,20 +106,42 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
             },
             "notes": deviations(config, source),
         }
-        output = output_file(config)
-        output.parent.mkdir(parents=True, exist_ok=True)
+        result["metrics"] = {**_known_metrics(output, result), **metrics}
+        write_json(output, result)  # before the pictures, which are the smaller loss
         if config.report:
             from .pictures import write_pictures
 
             kept = torch.cat(gathered.kept)
             result |= write_pictures(output.parent, result, source, kept, features, reference, real_features)
-        write_json(output, result)
+            write_json(output, result)
     return result
 
 
 def _processes() -> PartialState:
     """The processes of this launch; without an accelerator they talk to each other on the CPU."""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
+
+
+def _require_writable(output: Path) -> None:
+    """Said before the work rather than after it."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.is_dir():
+            raise InputError(f"--output {output} is a folder: name a JSON file")
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def _known_metrics(output: Path, result: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """What an earlier evaluation by the same protocol measured of the same model."""
+    try:
+        known = json.loads(output.read_text(encoding="utf-8"))
+        same = known["protocol"] == result["protocol"] and known["name"] == result["name"]
+        return dict(known["metrics"]) if same else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def output_file(config: EvaluationConfig) -> Path:
@@ -127,16 +160,14 @@ def _open_reference(config: EvaluationConfig, split: str) -> ImageSet:
 def _require_possible(
     config: EvaluationConfig, source: SampleSource, reference: ImageSet, extractor: Extractor
 ) -> None:
-    if config.reference_limit is not None and config.reference_limit > len(reference):
-        raise InputError(f"{config.data} has {len(reference)} images, fewer than {config.reference_limit}")
     for name in ("is", "acc"):
         if name in config.metrics and extractor.classes is None:
             raise InputError(f"{name} needs class logits, which {extractor.name} does not give: choose a classifier")
     if "is" in config.metrics and source.count < config.is_splits:
         raise InputError(f"is over {config.is_splits} splits needs as many samples, not {source.count}")
-    if "nd" in config.metrics and config.data in EMBEDDED:
-        raise InputError(f"nd wants images that no generator was trained on, and {config.data} has no such part")
-    smallest = min(source.count, config.reference_limit or len(reference))
+    smallest = min(source.count, len(reference))
+    if smallest < 2:
+        raise InputError("metrics need at least two images of each side")
     if "kid" in config.metrics and config.kid_subsets > 1 and config.kid_subset_size > smallest:
         raise InputError(f"kid_subset_size {config.kid_subset_size} is more than the {smallest} images of a side")
     if {"pr", "dc"} & set(config.metrics) and smallest <= config.neighbours:
@@ -195,6 +226,7 @@ def reference_of(
         "digest": extractor.digest,
         "preprocessing": extractor.preprocessing,
         "shape": list(images.shape),
+        "choice": "random" if isinstance(images, ImageSubset) else "all",
     }
 
     def compute(folder: Path) -> GaussianStatistics:
@@ -257,7 +289,7 @@ def own_share(
     for number in tqdm(numbers, desc=f"samples of {source.name}", disable=True if quiet or process else None):
         images, labels = source.chunk(number)
         images = images if config.jpeg is None else through_jpeg(images, config.jpeg)
-        if number * CHUNK < _JUDGED:
+        if number * CHUNK < (_JUDGED if "nd" in config.metrics else _SHOWN if config.report else 0):
             own.kept.append(images)
         for part, wanted, first in _parts(images, labels, number * CHUNK, config.batch_size):
             try:
@@ -293,7 +325,9 @@ def _add(
         own.classes.update(logits, first, total)
     chosen = logits.argmax(dim=1)
     own.predicted += torch.bincount(chosen, minlength=len(own.predicted))
-    own.hits += 0 if labels is None else int((chosen == labels).sum())
+    if labels is not None:
+        own.asked += len(labels)
+        own.hits += int((chosen == labels).sum())
 
 
 def _merged(shares: list[Gathered]) -> Gathered:
@@ -304,6 +338,7 @@ def _merged(shares: list[Gathered]) -> Gathered:
         whole.classes = None if whole.classes is None else whole.classes.merge(other.classes)
         whole.predicted = None if whole.predicted is None else whole.predicted + other.predicted
         whole.hits += other.hits
+        whole.asked += other.asked
     longest = max(len(share.kept) for share in shares)
     whole.kept = [share.kept[i] for i in range(longest) for share in shares if i < len(share.kept)]
     return whole
@@ -336,22 +371,40 @@ def metrics_of(
         wanted = [name for metric in ("pr", "dc") if metric in config.metrics for name in METRICS[metric]]
         found |= {name: {"value": getattr(overlap, name)} for name in wanted}
     if "acc" in config.metrics:
-        count, fair = gathered.moments.count, gathered.moments.count / extractor.classes
-        if gathered.hits:
-            found["class_accuracy"] = {"value": gathered.hits / count}
+        fair = gathered.moments.count / extractor.classes
+        if gathered.asked:
+            found["class_accuracy"] = {"value": gathered.hits / gathered.asked}
         found["classes_covered"] = {"value": float((gathered.predicted >= _COVERED * fair).sum())}
     return found
 
 
-def _divergence(config: EvaluationConfig, samples: torch.Tensor) -> dict[str, dict[str, float]]:
-    held_out = _open_reference(config, config.held_out_split)
-    real = held_out.fetch(torch.arange(min(len(held_out), _JUDGED)), seed=0).cpu()
+def _held_out(config: EvaluationConfig, source: SampleSource) -> ImageSet | None:
+    """The images that the neural divergence takes, where it is asked for."""
+    if "nd" not in config.metrics:
+        return None
+    if config.data in EMBEDDED:
+        raise InputError(f"nd wants images that no generator was trained on, and {config.data} has no such part")
+    images = subset(_open_reference(config, config.held_out_split), _JUDGED)
+    if min(len(images), source.count) < SMALLEST_SET or max(source.shape[1:]) > LARGEST_SIDE:
+        raise InputError(
+            f"nd wants {SMALLEST_SET} images of each side or more, of at most {LARGEST_SIDE} pixels; there are "
+            f"{len(images)} held-out images and {source.count} samples of {source.shape[2]}x{source.shape[1]}"
+        )
+    return images
+
+
+def _divergence(config: EvaluationConfig, held_out: ImageSet, samples: torch.Tensor) -> dict[str, dict[str, float]]:
+    real = held_out.fetch(torch.arange(len(held_out)), seed=0).cpu()
     found = neural_divergence(real, samples, seed=config.seed)
     return {"neural_divergence": {"value": found.value, "low": found.low, "high": found.high}}
 
 
 def _protocol(
-    config: EvaluationConfig, source: SampleSource, reference: ImageSet, count: int, extractor: Extractor
+    config: EvaluationConfig,
+    source: SampleSource,
+    reference: ImageSet,
+    extractor: Extractor,
+    held_out: ImageSet | None,
 ) -> Protocol:
     whole = config.kid_subsets == 1
     return Protocol(
@@ -361,7 +414,8 @@ def _protocol(
         reference=config.data,
         reference_fingerprint=reference.fingerprint,
         reference_split=config.reference_split,
-        reference_count=count,
+        reference_count=len(reference),
+        held_out=None if held_out is None else f"{held_out.fingerprint} {config.held_out_split} {len(held_out)}",
         samples=source.count,
         seed=config.seed,
         jpeg=config.jpeg,
@@ -391,14 +445,16 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def deviations(config: EvaluationConfig, source: SampleSource) -> list[str]:
-    """In what the evaluated weights are not those of the protocol that was asked for."""
+    """In what an evaluation is not that of the protocol that was asked for."""
     if config.protocol is None:
         return []
     wanted = PRESETS[config.protocol].options
+    own = {**source.facts, "features": config.features, "samples": source.count, "data_split": config.reference_split}
+    own |= {name: getattr(config, name) for name in ("jpeg", "is_splits", "neighbours")}
     return [
-        f"{name} are {source.facts[name]}, those of the protocol {config.protocol} {wanted[name]}"
-        for name in ("weights", "selection")
-        if name in wanted and source.facts[name] != wanted[name]
+        f"{name}: {own[name]}, and {wanted[name]} in the protocol {config.protocol}"
+        for name in wanted
+        if name in own and own[name] != wanted[name]
     ]
 
 

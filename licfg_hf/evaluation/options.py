@@ -22,8 +22,8 @@ _HELP = {
     "reference_split": "part of the reference data (default: train)",
     "held_out_split": "part of the reference data for nd, which no generator was trained on (default: test)",
     "image_size": "height and width that images of both sides are brought to (default: as they are)",
-    "limit": "number of samples; of a data set, its first images (default: 10000, or all of a data set)",
-    "reference_limit": "number of reference images, the first ones (default: all)",
+    "limit": "number of samples; of a data set, a fixed random choice (default: 10000, or all of a data set)",
+    "reference_limit": "number of reference images, a fixed random choice (default: all)",
     "metrics": f"comma-separated, of {', '.join(METRICS)} (default: fid,kid,pr,dc)",
     "features": "inception[:WEIGHTS.pth], timm:MODEL[:WEIGHTS], a classifier's .safetensors file, digits or pixels",
     "output": "JSON file of the result (default: eval.json in the model's folder, or here)",
@@ -94,7 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a command's parser."""
     from .protocol import PRESETS
 
-    parser.add_argument("model", metavar="MODEL_OR_IMAGES", help="pipeline folder, Hub repository, or data set")
+    what = "pipeline folder, model repository on the Hub, or a data set: a preset or a local folder"
+    parser.add_argument("model", metavar="MODEL_OR_IMAGES", help=what)
     parser.add_argument("--protocol", choices=PRESETS, help="a known protocol; options given beside it override it")
     for item in fields(EvaluationConfig):
         if item.name in _HELP:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def _neighbours(
 
 
 def _of_pipeline(source: SampleSource) -> dict[str, Any]:
-    if not (isinstance(source, ModelSamples) and isinstance(source.pipeline, GANPipeline)):
+    # A flow moves samples, not the pictures that a pipeline draws by itself.
+    if not (isinstance(source, ModelSamples) and isinstance(source.pipeline, GANPipeline)) or source.facts["flow"]:
         return {}
     options = {key: value for key, value in source.options.items() if key == "truncation"}
 
@@ -93,5 +95,9 @@ def _of_pipeline(source: SampleSource) -> dict[str, Any]:
 def _history(folder: Path) -> list[dict[str, Any]]:
     """Lines of the training's log that hold a Fréchet distance."""
     path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [record for record in map(json.loads, lines) if "fid" in record]
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    records = []
+    for line in text.split("\n")[:-1]:  # what follows the last line break may be half a line
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict) and "fid" in record]

@@ -16,12 +16,14 @@ class Metric:
         higher_is_better: which way it is better.
         published: the name that the literature reserves for Inception features, None where there is none.
         settings: fields of the protocol that no other metric depends on, unless it lists them too.
+        ignores: fields that it does not depend on, though the others do.
     """
 
     title: str
     higher_is_better: bool
     published: str | None = None
     settings: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
 
 
 METRICS = {
@@ -34,11 +36,25 @@ METRICS = {
     "coverage": Metric("coverage", True, settings=("neighbours",)),
     "class_accuracy": Metric("class accuracy", True),
     "classes_covered": Metric("classes covered", True),
-    "neural_divergence": Metric("neural divergence", False),
+    "neural_divergence": Metric(
+        "neural divergence",
+        False,
+        settings=("held_out",),
+        ignores=(
+            "extractor",
+            "extractor_hash",
+            "preprocessing",
+            "reference_fingerprint",
+            "reference_split",
+            "reference_count",
+        ),
+    ),
 }
 
-# They say which run was measured and with what software; two runs of one protocol differ in them.
-_IDENTITY = frozenset({"seed", "step", "config_hash", "versions"})
+# They say which run was measured, with what software, and how the reference is called, whose content the fingerprint
+# tells; two runs of one protocol differ in them.
+_IDENTITY = frozenset({"seed", "training_seed", "step", "config_hash", "versions", "reference"})
+_MAY_BE_ABSENT = frozenset({"training_seed", "held_out"})  # what is not known, or not used
 _WEIGHTS = ("ema", "raw", "images", "unknown")
 _SELECTIONS = ("best", "final", None)
 
@@ -70,6 +86,8 @@ class Protocol:
         step: training step of the model, None where it is not known.
         config_hash: of the model's settings, None where they are not known.
         versions: of the software, by package.
+        training_seed: of the run that the weights are from, None where it is not known.
+        held_out: fingerprint, split and number of the images that the neural divergence takes, None without it.
 
     Raises:
         InputError: ``weights`` or ``selection`` is none of the known ones.
@@ -97,6 +115,8 @@ class Protocol:
     step: int | None
     config_hash: str | None
     versions: dict[str, str] = field(default_factory=dict)
+    training_seed: int | None = None
+    held_out: str | None = None
 
     def __post_init__(self) -> None:
         if self.weights not in _WEIGHTS:
@@ -118,7 +138,7 @@ class Protocol:
         if not isinstance(content, Mapping):
             raise InputError("a protocol is a JSON object")
         hints = get_type_hints(cls)
-        wrong = [f"{name} is missing" for name in hints if name not in content]
+        wrong = [f"{name} is missing" for name in hints if name not in content and name not in _MAY_BE_ABSENT]
         wrong += [f"{name!r} is unknown" for name in content if name not in hints]
         wrong += [
             f"{name} cannot be {content[name]!r}"
@@ -144,7 +164,8 @@ def _fits(value: Any, hint: Any) -> bool:
 def differences(a: Protocol, b: Protocol, metric: str | None = None) -> list[str]:
     """Why two results cannot be compared, a line for each field that differs; empty where they can.
 
-    Seed, step, settings and versions identify a run and are not compared.
+    Seeds, step, settings and versions identify a run and are not compared, nor is the name of the reference, whose
+    content is known by its fingerprint.
 
     Args:
         metric: a key of ``METRICS``: fields that only other metrics depend on are left out; None compares them all.
@@ -157,7 +178,7 @@ def differences(a: Protocol, b: Protocol, metric: str | None = None) -> list[str
     ignored = set(_IDENTITY)
     if metric is not None:
         special = {name for known in METRICS.values() for name in known.settings}
-        ignored |= special - set(METRICS[metric].settings)
+        ignored |= special - set(METRICS[metric].settings) | set(METRICS[metric].ignores)
     return [
         f"{item.name}: {_value(getattr(a, item.name))} and {_value(getattr(b, item.name))}"
         for item in fields(Protocol)

@@ -116,8 +116,8 @@ def _sample_sections(pictures: Pictures) -> list[_Section]:
         _Section("classes", "Classes", "A class in each row, the same latents in every row.", pictures.classes),
         _Section(
             "neighbours",
-            "Nearest training neighbours",
-            "First in each row a sample, then the training images nearest to it in feature space, nearest first. "
+            "Nearest reference images",
+            "First in each row a sample, then the reference images nearest to it in feature space, nearest first. "
             "A sample that looks the same as its neighbour may be memorized.",
             pictures.neighbours,
         ),

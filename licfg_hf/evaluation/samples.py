@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ..data import DataConfig, ImageSet, open_images
+from ..data.subset import subset
 from ..errors import InputError
 from ..pipelines import GANPipeline, load_flow, load_pipeline
 from ..pipelines.base import HubPipeline
@@ -64,8 +65,8 @@ class ImageSamples:
 
     def __post_init__(self) -> None:
         self.shape = self.images.shape
-        unknown = {"truncation": None, "flow": False, "dtype": "uint8", "step": None, "config_hash": None}
-        self.facts = {"weights": "images", "selection": None, **unknown}
+        none = dict.fromkeys(("selection", "truncation", "step", "config_hash", "training_seed"))
+        self.facts = {"weights": "images", "flow": False, "dtype": "uint8", **none}
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         first, last = _span(self, number)
@@ -111,6 +112,7 @@ class ModelSamples:
             labels = torch.arange(number * CHUNK, number * CHUNK + count) % self.classes
             options["class_labels"] = labels
         images = self.pipeline(batch_size=count, generator=rng, output_type="pt", **options).images
+        require_finite_samples(images, self.name)
         return (images.float() * 255).round().to(torch.uint8).cpu(), labels
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -119,21 +121,31 @@ class ModelSamples:
         return images[: last - first], None if labels is None else labels[: last - first]
 
 
+def settings_hash(identity: Mapping[str, Any]) -> str:
+    """Of what makes a run this run, but for its seed: runs that differ in it alone are repetitions of each other."""
+    training = {key: value for key, value in identity["training"].items() if key != "seed"}
+    return hashlib.sha256(json.dumps({**identity, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _training_facts(folder: Path) -> dict[str, Any]:
     """What the folder's training.json says of the weights; ``unknown`` where there is none."""
     path = folder / "training.json"
     if not path.is_file():
-        return {"weights": "unknown", "selection": None, "step": None, "config_hash": None}
+        unknown = ("selection", "step", "config_hash", "training_seed")
+        return {"weights": "unknown", **dict.fromkeys(unknown)}
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         settings, identity = facts["settings"], dict(facts["identity"])
-        identity["training"] = {key: value for key, value in identity["training"].items() if key != "seed"}
-    except (ValueError, KeyError, TypeError) as error:
+        digest, weights = settings_hash(identity), "raw" if settings.get("ema_decay") is None else "ema"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not that of a finished training") from error
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    weights = "raw" if settings.get("ema_decay") is None else "ema"
-    selection = facts.get("selection", "final")
-    return {"weights": weights, "selection": selection, "step": facts.get("step"), "config_hash": digest}
+    return {
+        "weights": weights,
+        "selection": facts.get("selection", "final"),
+        "step": facts.get("step"),
+        "config_hash": digest,
+        "training_seed": settings.get("seed"),
+    }
 
 
 def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource:
@@ -156,10 +168,18 @@ def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource
     if config.truncation is not None or config.flow:
         raise InputError(f"{config.model} is a set of images: it has neither truncation nor flow")
     images = open_images(DataConfig(config.model, split=config.split, image_size=config.image_size), progress=True)
-    count = min(config.limit or len(images), len(images))
     if config.limit is not None and config.limit > len(images):
         raise InputError(f"{config.model} has {len(images)} images, fewer than the limit {config.limit}")
-    return ImageSamples(config.model, images, count)
+    images = subset(images, config.limit)
+    return ImageSamples(config.model, images, len(images))
+
+
+def require_finite_samples(images: torch.Tensor, name: str) -> None:
+    """Raises:
+    InputError: a pixel is NaN or infinite, which no uint8 could say.
+    """
+    if not torch.isfinite(images).all():
+        raise InputError(f"samples of {name} hold NaN or infinity")
 
 
 def _names_data(name: str) -> bool:

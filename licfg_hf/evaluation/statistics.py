@@ -4,6 +4,7 @@ Sums are in float64 and merge, so one process or seven give the same numbers; me
 images but for feature vectors, which lie in a memory-mapped file.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,8 @@ class ClassStatistics:
         _require_finite(logits, "class logits")
         logs = logits.double().cpu().log_softmax(dim=1)
         probabilities = logs.exp()
-        splits = (torch.arange(first, first + len(logits)) * len(self.counts)) // total
+        bounds = torch.arange(1, len(self.counts)) * total // len(self.counts)  # of the splits, rounded down
+        splits = torch.bucketize(torch.arange(first, first + len(logits)), bounds, right=True)
         self.counts.index_add_(0, splits, torch.ones(len(logits), dtype=torch.float64))
         self.probabilities.index_add_(0, splits, probabilities)
         self.negentropies.index_add_(0, splits, (probabilities * logs).sum(dim=1))
@@ -148,6 +150,8 @@ class FeatureFile:
         self.path = path
         if shape is not None:
             np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
+            with open(path, "r+b") as file:  # a full disk raises here, and not as a bus error while writing
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         self._array = np.lib.format.open_memmap(path, mode="r+" if shape is not None or writable else "r")
 
     def write(self, first: int, features: torch.Tensor) -> None:

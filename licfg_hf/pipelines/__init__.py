@@ -7,8 +7,25 @@ from .base import HubPipeline
 from .ddgan import DDGANPipeline
 from .flow import load_flow
 from .gan import GANPipeline
+from .locate import locate
 
-__all__ = ["DDGANPipeline", "GANPipeline", "load_flow", "load_pipeline"]
+__all__ = ["DDGANPipeline", "GANPipeline", "load", "load_flow", "load_pipeline"]
+
+
+def load(name: str | Path) -> HubPipeline:
+    """The pipeline of a folder or of a Hub repository, of whichever class of this library it is.
+
+    Nothing that lies there is executed.
+
+    Args:
+        name: folder, or repository ``user/name``.
+
+    Raises:
+        InputError: there is no such folder or repository.
+        ValueError: it holds no pipeline of this library.
+        OSError: a file is missing or cannot be read.
+    """
+    return load_pipeline(locate(str(name)))
 
 
 def load_pipeline(folder: Path) -> HubPipeline:

@@ -39,8 +39,8 @@ def sample_ddgan(
         generator: random generator, or one per image.
         chunk_size: images per pass through the network.
         progress: wraps the sequence of timesteps, e.g. in a progress bar.
-        flow: functional-gradient steps that move every x_t, given t and x_{t+1}; its noise comes from ``generator``
-            where that is one generator.
+        flow: functional-gradient steps that move every x_t, given t and x_{t+1}; its noise comes from ``generator``,
+            of a list from the first.
 
     Returns:
         x_0, (batch, channels, height, width).
@@ -57,8 +57,9 @@ def sample_ddgan(
         previous = scheduler.step(originals, timestep, sample, generator=generator).prev_sample
         if flow is not None:
             steps = timestep.expand(len(sample)) if torch.is_tensor(timestep) else torch.full((len(sample),), timestep)
-            rng = generator if isinstance(generator, torch.Generator) else None
-            previous = flow(previous, rng=rng, timestep=steps.to(sample.device), next_sample=sample)
+            rng = generator[0] if isinstance(generator, list) else generator
+            moved = flow(previous.float(), rng=rng, timestep=steps.to(sample.device), next_sample=sample.float())
+            previous = moved.to(sample.dtype)
         sample = previous
     return sample
 

@@ -1,6 +1,7 @@
 """The functional-gradient steps of a trained model, as a folder."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 from .. import models
-from ..functional_gradient import FunctionalGradientFlow
+from ..functional_gradient import FunctionalGradientFlow, group_size
+from .locate import locate
 
 _CONFIG = "flow.json"
 
@@ -22,39 +24,57 @@ def save_flow(
 ) -> None:
     """Writes a flow: its numbers in ``flow.json``, each discriminator in ``discriminator-NN/``.
 
-    Nothing is written where the discriminator is not a diffusers model: nobody could load it.
+    What was there is replaced. Nothing is written where the discriminator is no discriminator of this library, or would
+    not come back from its config: nobody could load it.
 
     Args:
         discriminator: takes each of the states in turn, and keeps the last.
         states: weights of D_1 .. D_T.
     """
-    if not hasattr(discriminator, "save_pretrained"):
+    shutil.rmtree(folder, ignore_errors=True)
+    if not _can_come_back(discriminator):
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     for index, state in enumerate(states):
-        discriminator.load_state_dict(state)
+        discriminator.load_state_dict(state, strict=False)  # frozen weights are those that it has
         discriminator.save_pretrained(folder / _folder_of(index))
     numbers = {"step_size": flow.step_size, "scaling": flow.scaling, "noise": flow.noise, "steps": len(states)}
     (folder / _CONFIG).write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
 
-def load_flow(folder: str | Path, device: torch.device | str = "cpu") -> FunctionalGradientFlow:
+def _can_come_back(discriminator: nn.Module) -> bool:
+    if not isinstance(discriminator, models.Discriminator) or not hasattr(models, type(discriminator).__name__):
+        return False
+    try:
+        discriminator.require_saveable()
+    except ValueError:
+        return False
+    return True
+
+
+def load_flow(name: str | Path, device: torch.device | str = "cpu") -> FunctionalGradientFlow:
     """The functional-gradient steps that belong to a model; pass them to its pipeline as ``flow=``.
 
     Args:
-        folder: a pipeline folder with ``flow/`` in it.
+        name: a pipeline folder, or a repository on the Hub, with ``flow/`` in it.
         device: where the pipeline is.
 
     Raises:
-        ValueError: the folder holds no flow of this library.
+        InputError: there is no such folder or repository.
+        ValueError: it holds no flow of this library.
     """
-    place = Path(folder) / "flow"
+    place = locate(str(name)) / "flow"
     if not (place / _CONFIG).is_file():
-        raise ValueError(f"{folder} has no functional-gradient steps: there is no flow/{_CONFIG} in it")
+        raise ValueError(f"{name} has no functional-gradient steps: there is no flow/{_CONFIG} in it")
     numbers = json.loads((place / _CONFIG).read_text(encoding="utf-8"))
-    discriminators = []
-    for index in range(numbers.pop("steps")):
-        own = place / _folder_of(index)
-        name = json.loads((own / "config.json").read_text(encoding="utf-8"))["_class_name"]
-        discriminators.append(getattr(models, name).from_pretrained(own).requires_grad_(False).eval().to(device))
-    return FunctionalGradientFlow(discriminators, **numbers)
+    discriminators = [_load(place / _folder_of(index)).to(device) for index in range(numbers.pop("steps"))]
+    group = max(map(group_size, discriminators), default=1)
+    return FunctionalGradientFlow(discriminators, **numbers, group=group)
+
+
+def _load(folder: Path) -> nn.Module:
+    name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
+    kind = getattr(models, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, models.Discriminator)):
+        raise ValueError(f"{folder.parent} is of a discriminator {name!r}, which this library does not have")
+    return kind.from_pretrained(folder).requires_grad_(False).eval()

@@ -126,8 +126,8 @@ class GANPipeline(HubPipeline):
         images = self.draw(latents, labels, truncation, chunk_size)
         if flow is not None:
             conditioning = {} if labels is None else {"class_labels": labels.to(images.device)}
-            rng = generator if isinstance(generator, torch.Generator) else None
-            images = replace(flow, chunk_size=chunk_size)(images, rng=rng, **conditioning)
+            rng = generator[0] if isinstance(generator, list) else generator
+            images = replace(flow, chunk_size=chunk_size)(images.float(), rng=rng, **conditioning)
         self.maybe_free_model_hooks()
         return finish(images, output_type, return_dict)
 

@@ -100,6 +100,9 @@ class TrainingConfig:
             ``pixels``, ``timm:MODEL`` or a classifier's .safetensors file.
         keep_best: metric by which the best generator so far is kept in output_dir/best: ``fid``, ``kid``, ``is``,
             ``precision``, ``recall``, ``density``, ``coverage``; None keeps none.
+        push_to_hub: publish output_dir on the Hub at the end; needs ``repo_id`` and a token.
+        repo_id: repository USER/NAME on the Hub.
+        hub_private: whether a new repository is private; None takes the Hub's default.
 
     Raises:
         InputError: a value is outside its range.
@@ -132,6 +135,9 @@ class TrainingConfig:
     evaluate_metrics: tuple[Literal["fid", "kid", "is", "pr", "dc", "acc"], ...] = ("fid",)
     evaluate_features: str = "inception"
     keep_best: str | None = None
+    push_to_hub: bool = False
+    repo_id: str | None = None
+    hub_private: bool | None = None
 
     # What a resumed run may change: its length, what it writes and how often.
     RESUMABLE = (
@@ -149,6 +155,9 @@ class TrainingConfig:
         "evaluate_metrics",
         "evaluate_features",
         "keep_best",
+        "push_to_hub",
+        "repo_id",
+        "hub_private",
         "standing_batches",
     )
 
@@ -170,6 +179,7 @@ class TrainingConfig:
             self.keep_best is None or self.evaluate_every is not None,
             "keep_best needs evaluations: pass --evaluate_every STEPS",
         )
+        _require(not self.push_to_hub or self.repo_id is not None, "push_to_hub needs --repo_id USER/NAME")
         _require(self.ema_start >= 0, f"ema_start is at least 0, not {self.ema_start}")
         _require(
             self.ema_decay is None or 0 <= self.ema_decay < 1, f"ema_decay is in [0, 1), or None, not {self.ema_decay}"

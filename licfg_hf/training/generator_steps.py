@@ -17,7 +17,7 @@ from torch import nn
 from torch.func import functional_call
 
 from ..errors import InputError, TrainingDiverged
-from ..functional_gradient import FunctionalGradientFlow, Scaling, StageConfig, regression_loss
+from ..functional_gradient import FunctionalGradientFlow, Scaling, StageConfig, group_size, regression_loss
 from ..losses import AdversarialLoss, flat_logits
 from ..pipelines.flow import save_flow
 from .config import TrainingConfig
@@ -80,6 +80,9 @@ class GeneratorStep(Protocol):
     def close(self, game: Game, batch: Batch | None, rng: torch.Generator) -> Terms:
         """What comes after them."""
 
+    def learns(self, step: int) -> bool:
+        """Whether the generator changes in this step, counted from 0."""
+
     def flow(self) -> FunctionalGradientFlow | None:
         """The steps that the generator has not learned yet; None where there is no such thing."""
 
@@ -122,6 +125,9 @@ class AdversarialStep:
     def terms(self, game: Game, draw: Draw, rng: torch.Generator) -> Terms:
         """The terms of the generator's loss on one micro-batch."""
         return generator_terms(game.prepared_generator, game.discriminator, game.task, game.loss, draw, game.penalties)
+
+    def learns(self, step: int) -> bool:
+        return True
 
     def flow(self) -> FunctionalGradientFlow | None:
         return None
@@ -190,6 +196,13 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         network.train(was_training)
 
 
+def _share_buffers(network: nn.Module, accelerator: Accelerator) -> None:
+    """Gives every process the buffers of the first; DDP does so only in the next forward pass of a training."""
+    if accelerator.num_processes > 1:
+        for buffer in network.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
 @dataclass(frozen=True)
 class TransportedTask:
     """A task whose generated images are those of the generator in eval mode, moved by a flow."""
@@ -237,7 +250,9 @@ class StagedFunctionalGradient:
         if pool % batch:
             raise InputError(f"the pool of {pool} (generator_batch_size) is no multiple of the batch_size {batch}")
         self._seed, self._accelerator = config.seed, accelerator
+        self._snapshots = []  # of this run alone
         self._template = deepcopy(discriminator).eval().requires_grad_(False).to(accelerator.device)
+        self._group = group_size(discriminator)
 
     def _critic(self, state: dict[str, torch.Tensor]) -> Callable[..., Any]:
         def critic(samples: torch.Tensor, **conditioning: torch.Tensor) -> Any:
@@ -249,8 +264,14 @@ class StagedFunctionalGradient:
     def _critics(self) -> list[Callable[..., Any]]:
         return [self._critic(state) for state in self._snapshots]
 
+    def learns(self, step: int) -> bool:
+        return step % self.config.steps == 0
+
     def flow(self) -> FunctionalGradientFlow:
-        return self.config.flow(self._critics())
+        return self._flow_of(self._critics())
+
+    def _flow_of(self, critics: Sequence[Callable[..., Any]]) -> FunctionalGradientFlow:
+        return self.config.flow(critics, self._group)
 
     def opponent(self, game: Game, rng: torch.Generator) -> Task:
         return TransportedTask(game.task, self.flow(), rng)
@@ -293,10 +314,10 @@ class StagedFunctionalGradient:
         for draw in draws:
             with torch.no_grad(), evaluating(game.generator):
                 start = game.task.generate(game.generator, draw)
-            before = self.config.flow(first)(start, rng=rng, **draw.conditioning)
+            before = self._flow_of(first)(start, rng=rng, **draw.conditioning)
             if not targets:
                 gap = self._gap(game, last, draw, before, stage)
-            targets.append(self.config.flow([last])(before, rng=rng, **draw.conditioning))
+            targets.append(self._flow_of([last])(before, rng=rng, **draw.conditioning))
             distances.append((targets[-1] - start).flatten(1).norm(dim=1).mean())
         loss = self._regress(game, draws, targets, rng)
         return {"generator_loss": loss, "transport": torch.stack(distances).mean(), "logit_gap": gap}
@@ -320,6 +341,7 @@ class StagedFunctionalGradient:
         config, pool, target = self.config, Draw.join(draws), torch.cat(list(targets))
         size, decays, previous = game.micro_batch_size, 0, float("inf")
         game.optimizer.state.clear()
+        rates = [group["lr"] for group in game.optimizer.param_groups]
 
         def terms_of(part: torch.Tensor) -> Terms:
             fake = game.task.generate(game.prepared_generator, pool.pick(part))
@@ -346,6 +368,9 @@ class StagedFunctionalGradient:
                     group["lr"] *= config.learning_rate_decay
             previous = float(loss)
         game.optimizer.state.clear()  # the next regression starts afresh, and checkpoints need not hold it
+        for group, rate in zip(game.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        _share_buffers(game.generator, game.accelerator)
         return loss
 
     def _cost(self, config: TrainingConfig) -> Any:

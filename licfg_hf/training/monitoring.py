@@ -11,18 +11,19 @@ from typing import Any
 import torch
 
 from ..data.sources import ImageSet
+from ..data.subset import subset
 from ..errors import InputError
 from ..evaluation.evaluate import FORMAT, metrics_of, own_share, reference_of
 from ..evaluation.features import open_extractor
 from ..evaluation.options import METRICS, EvaluationConfig
 from ..evaluation.protocol import METRICS as KNOWN
-from ..evaluation.protocol import Protocol
-from ..evaluation.samples import CHUNK
+from ..evaluation.protocol import Protocol, differences
+from ..evaluation.samples import CHUNK, require_finite_samples
 from ..evaluation.statistics import FeatureFile
 from ..files import write_json
 from .config import TrainingConfig
 
-BEST_FOLDER = "best"
+BEST_FOLDER, SELECTION_FILE = "best", "selection.json"
 
 
 @dataclass
@@ -42,8 +43,11 @@ class GeneratorSamples:
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         size = min(CHUNK, self.count - number * CHUNK)
-        images = ((self.draw(number)[:size].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
-        return images, None if self.classes is None else torch.arange(size) % self.classes
+        drawn = self.draw(number)[:size].float()
+        require_finite_samples(drawn, self.name)
+        images = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+        labels = torch.arange(number * CHUNK, number * CHUNK + size)
+        return images, None if self.classes is None else labels % self.classes
 
 
 class Monitor:
@@ -53,13 +57,25 @@ class Monitor:
         config: of the training; ``evaluate_*`` and ``keep_best``.
         images: the training images.
         device: of the extractor.
+        classes: number of classes of a conditional GAN.
+        identity: what makes the run this run; a best generator of another one does not count.
+        step: that the run goes on from; a best generator of a later step does not count.
 
     Raises:
         InputError: the extractor cannot be had, or a metric is not possible with it.
     """
 
-    def __init__(self, config: TrainingConfig, images: ImageSet, device: torch.device):
-        self.config, self.images = config, images
+    def __init__(
+        self,
+        config: TrainingConfig,
+        images: ImageSet,
+        device: torch.device,
+        classes: int | None,
+        identity: dict[str, Any],
+        step: int,
+    ):
+        self.config, self.images, self.identity = config, images, identity
+        self.place = Path(config.output_dir).expanduser() / BEST_FOLDER
         count = min(config.evaluate_samples or 10_000, len(images))
         self.options = EvaluationConfig(
             model=config.output_dir,
@@ -72,15 +88,22 @@ class Monitor:
         )
         self.extractor = open_extractor(config.evaluate_features, images.shape, device)
         possible = {name for metric in self.options.metrics for name in METRICS[metric]}
+        if classes is None:
+            possible.discard("class_accuracy")
+        if "is" in self.options.metrics and count < self.options.is_splits:
+            raise InputError(f"is over {self.options.is_splits} splits needs as many samples, not {count}")
         if self.extractor.classes is None and {"is", "acc"} & set(self.options.metrics):
             raise InputError(f"is and acc need class logits, which {self.extractor.name} does not give")
         if config.keep_best is not None and config.keep_best not in possible:
             raise InputError(f"keep_best is one of {', '.join(sorted(possible))}, not {config.keep_best!r}")
+        self.best = self._recall(step)
 
     def evaluate(self, samples: GeneratorSamples, step: int) -> dict[str, Any]:
         """The content of an eval.json, but for the name's sake."""
         count = min(len(self.images), self.options.limit)
-        real, real_features = reference_of(self.images, count, "the training images", self.extractor, CHUNK)
+        real, real_features = reference_of(
+            subset(self.images, count), count, "the training images", self.extractor, CHUNK
+        )
         with tempfile.TemporaryDirectory(prefix="licfg_hf-") as folder:
             store = FeatureFile(Path(folder) / "samples.npy", (samples.count, self.extractor.dim))
             gathered = own_share(samples, self.extractor, self.options, store, 0, 1, quiet=True)
@@ -94,7 +117,6 @@ class Monitor:
             extractor=extractor.name,
             extractor_hash=extractor.digest,
             preprocessing=extractor.preprocessing,
-            reference="the training images",
             reference_fingerprint=self.images.fingerprint,
             reference_split="train",
             reference_count=count,
@@ -105,41 +127,55 @@ class Monitor:
             kid_subsets=options.kid_subsets,
             kid_subset_size=options.kid_subset_size,
             is_splits=options.is_splits,
-            versions={},
             step=step,
             **samples.facts,
         ).as_dict()
 
-    def keep(self, result: dict[str, Any], folder: Path, export: Callable[[Path], None]) -> bool:
-        """Exports to ``folder/best`` if the result is the best so far; it replaces the last best as a whole.
+    def _recall(self, step: int) -> dict[str, Any] | None:
+        """The result of the best generator so far, where it is of this run and not of a step still to come."""
+        old = self.place.with_name(f".{BEST_FOLDER}.old")
+        if old.is_dir() and not self.place.exists():  # a kill came between the two renames of ``keep``
+            old.rename(self.place)
+        try:
+            best = json.loads((self.place / SELECTION_FILE).read_text(encoding="utf-8"))
+            known = best["identity"] == self.identity and best["result"]["protocol"]["step"] <= step
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return best["result"] if known else None
+
+    def _is_better(self, result: dict[str, Any]) -> bool:
+        metric, best = self.config.keep_best, self.best
+        if best is None or metric not in best["metrics"]:
+            return True
+        if differences(*(Protocol.from_dict(one["protocol"]) for one in (best, result)), metric):
+            return True  # measured in another way: the two cannot be compared, and the new way counts from now on
+        value, known = (one["metrics"][metric]["value"] for one in (result, best))
+        return value > known if KNOWN[metric].higher_is_better else value < known
+
+    def keep(self, result: dict[str, Any], export: Callable[[Path], None]) -> bool:
+        """Exports to output_dir/best if the result is the best so far; it replaces the last best as a whole.
 
         Args:
             result: of ``evaluate``.
-            folder: of the run.
             export: writes the generator into a folder.
         """
-        metric, place = self.config.keep_best, folder / BEST_FOLDER
-        value, known = result["metrics"][metric]["value"], best_value(place, metric)
-        better = known is None or (value > known if KNOWN[metric].higher_is_better else value < known)
-        if not better:
+        if not self._is_better(result):
             return False
-        partial = folder / f".{BEST_FOLDER}.partial"
+        partial, old = (self.place.with_name(f".{BEST_FOLDER}.{end}") for end in ("partial", "old"))
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        export(partial)
-        write_json(partial / "eval.json", {**result, "selected_by": metric})
-        old = folder / f".{BEST_FOLDER}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        if place.exists():
-            place.rename(old)
-        partial.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            partial.mkdir()
+            export(partial)
+            write_json(partial / "eval.json", result)
+            write_json(
+                partial / SELECTION_FILE, {"by": self.config.keep_best, "identity": self.identity, "result": result}
+            )
+            shutil.rmtree(old, ignore_errors=True)
+            if self.place.exists():
+                self.place.rename(old)
+            partial.rename(self.place)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        self.best = result
         return True
-
-
-def best_value(place: Path, metric: str) -> float | None:
-    """The metric of the best checkpoint so far; None where there is none."""
-    try:
-        return json.loads((place / "eval.json").read_text(encoding="utf-8"))["metrics"][metric]["value"]
-    except (OSError, ValueError, KeyError):
-        return None

@@ -1,5 +1,6 @@
 """The output folder of a run: who may write into it, and which checkpoint a run goes on from."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,18 @@ def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any],
             )
     if source is not None and _step(source) > config.max_steps:
         raise InputError(f"{source} is at step {_step(source)} already, past max_steps {config.max_steps}")
-    write_json(description, {"identity": identity, **facts})
+    write_json(description, {**_finished(description, identity), "identity": identity, **facts})
     return source
+
+
+def _finished(description: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """What training.json says of the model that lies in the folder, until a longer run replaces it."""
+    try:
+        known = json.loads(description.read_text(encoding="utf-8"))
+        same = known["identity"] == identity
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {name: known[name] for name in ("step", "results") if same and name in known}
 
 
 def _step(checkpoint: Path) -> int:

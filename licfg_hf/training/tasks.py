@@ -104,14 +104,18 @@ class GANTask:
         shape: tuple[int, int, int],
         rng: torch.Generator,
         flow: FunctionalGradientFlow | None = None,
+        first: int = 0,
     ) -> torch.Tensor:
         """Finished images (count, channels, height, width) in [-1, 1]; the classes in turn, chunk by chunk.
 
         Args:
             flow: moves what the generator drew; None leaves it.
+            first: number of the first sample, which decides its class.
         """
         latents = torch.randn(count, self.latent_dim, generator=rng, device=rng.device)
-        labels = None if self.num_classes is None else torch.arange(count, device=rng.device) % self.num_classes
+        labels = None
+        if self.num_classes is not None:
+            labels = torch.arange(first, first + count, device=rng.device) % self.num_classes
         parts = [None] * len(latents.split(_CHUNK)) if labels is None else labels.split(_CHUNK)
         chunks = zip(latents.split(_CHUNK), parts, strict=True)
         images = torch.cat([self._call(generator, chunk, part) for chunk, part in chunks])
@@ -181,8 +185,9 @@ class DDGANTask:
         shape: tuple[int, int, int],
         rng: torch.Generator,
         flow: FunctionalGradientFlow | None = None,
+        first: int = 0,
     ) -> torch.Tensor:
-        """Finished images (count, channels, height, width) in [-1, 1].
+        """Finished images (count, channels, height, width) in [-1, 1]; there are no classes that ``first`` could move.
 
         Args:
             flow: moves every x_t that was drawn, with the timestep and x_{t+1} as conditioning; None leaves it.

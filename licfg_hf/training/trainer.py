@@ -13,12 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+import huggingface_hub
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, DynamoBackend
 from PIL import Image
+from safetensors import SafetensorError
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -26,10 +28,11 @@ from ..data.loader import StepImages, StepLoader
 from ..data.sources import ImageSet, as_image_set, usable_cores
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
 from ..evaluation.metrics import frechet_distance, precision_recall
-from ..evaluation.samples import CHUNK
+from ..evaluation.samples import CHUNK, settings_hash
 from ..files import write_json
 from ..functional_gradient import FunctionalGradientFlow
 from ..hub.card import write_card
+from ..hub.publish import publish
 from ..losses import AdversarialLoss
 from ..pipelines.base import image_grid, save_image
 from .checkpoint import (
@@ -77,6 +80,7 @@ class TrainableTask(Task, Protocol):
         shape: tuple[int, int, int],
         rng: torch.Generator,
         flow: FunctionalGradientFlow | None = None,
+        first: int = 0,
     ) -> torch.Tensor: ...
 
     def standing_batch(
@@ -203,6 +207,8 @@ class Trainer:
         self.micro_batch_size = config.micro_batch_size(config.batch_size, processes)
         self.generator_micro_batch_size = config.micro_batch_size(config.effective_generator_batch_size, processes)
         self._require_supported()
+        if config.push_to_hub and huggingface_hub.get_token() is None:
+            raise InputError("push_to_hub needs a token: set HF_TOKEN, or run `hf auth login`")
         for network in (generator, discriminator):
             self._warn_unless_saveable(network)
         self._require_enough_images()
@@ -226,7 +232,12 @@ class Trainer:
         if config.init_from is not None and self._resume_from is None:
             self._warm_start(config.init_from)
         watches = config.evaluate_every is not None and self.accelerator.is_main_process
-        self.monitor = Monitor(config, self.images, self.device) if watches else None
+        self.monitor = None
+        if watches:
+            classes, begun = getattr(task, "num_classes", None), 0
+            if self._resume_from is not None:
+                begun = load_description(self._resume_from)["step"]
+            self.monitor = Monitor(config, self.images, self.device, classes, self.identity, begun)
         self.generator_step.attach(discriminator, self.accelerator, config)
         # The average is copied before ``prepare`` wraps the forward pass in autocast: it samples in full precision.
         self.average = None
@@ -366,6 +377,7 @@ class Trainer:
         finally:
             self.progress.close()
         self._export()
+        self._publish()
         for tracker in self.accelerator.trackers:  # end_training would also end the process group, and later runs
             tracker.finish()
         return self.folder
@@ -408,7 +420,7 @@ class Trainer:
             update = self.step * config.discriminator_steps + index
             updates.append(self._update_discriminator(update, opponent, batch, rng))
         updates.append(self.generator_step.close(self.game, images.generator, rng))
-        if self.average is not None:
+        if self.average is not None and self.generator_step.learns(self.step):
             if self.step < config.ema_start:
                 self.average.n_averaged.zero_()  # the next update then copies instead of averaging
             self.average.update_parameters(self.generator)
@@ -460,7 +472,7 @@ class Trainer:
         """Writes what the run can do without; a full disk is only reported."""
         try:
             write()
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             self.progress.say(f"WARNING: could not write at step {self.step}: {error}")
 
     def _watch(self) -> None:
@@ -469,14 +481,17 @@ class Trainer:
 
             def draw(number: int) -> torch.Tensor:
                 rng = random_generator(self.device, self.config.seed, "evaluation", number)
-                return self.task.sample(network, CHUNK, self.images.shape, rng)
+                return self.task.sample(network, CHUNK, self.images.shape, rng, first=number * CHUNK)
 
             facts = {
                 "weights": "raw" if self.average is None else "ema",
                 "truncation": None,
                 "flow": False,
                 "dtype": "float32",
-                "config_hash": None,
+                "config_hash": settings_hash(self.identity),
+                "training_seed": self.config.seed,
+                "versions": self._facts()["versions"],
+                "reference": self.settings.get("data", "the training images"),
                 "selection": "final",
             }
             classes = getattr(self.task, "num_classes", None)
@@ -487,7 +502,7 @@ class Trainer:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             if self.config.keep_best is not None:
                 result["protocol"]["selection"] = "best"
-                if self.monitor.keep(result, self.folder, lambda folder: self._export_best(network, folder)):
+                if self.monitor.keep(result, lambda folder: self._export_best(network, folder)):
                     shown += "  (the best so far, in best/)"
         self.progress.say(f"step {self.step}: {shown}")
 
@@ -603,6 +618,13 @@ class Trainer:
         write_json(self.folder / DESCRIPTION_FILE, facts)
         write_card(self.folder, facts, self.loss, self.penalties, {"pipeline": pipeline, **self.card})
         self.accelerator.print(f"done: samples in {self.folder / 'samples.png'}, model and card in {self.folder}")
+
+    def _publish(self) -> None:
+        config = self.config
+        if not (config.push_to_hub and self.accelerator.is_main_process):
+            return
+        published = publish(self.folder, config.repo_id, private=config.hub_private)
+        self.accelerator.print(f"published: {published.url}")
 
     def _evaluate(self, flow: FunctionalGradientFlow | None = None) -> dict[str, Any] | None:
         count = self.config.evaluate_samples

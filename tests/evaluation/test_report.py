@@ -42,7 +42,7 @@ TITLES = {
     "metrics": "Metrics",
     "samples": "Samples",
     "classes": "Classes",
-    "neighbours": "Nearest training neighbours",
+    "neighbours": "Nearest reference images",
     "precision_recall": "Precision and recall over k",
     "training": "Fréchet distance (digits) over training",
     "interpolation": "Latent interpolation",
