@@ -99,6 +99,7 @@ class FunctionalGradientFlow:
     group: int = 1
 
     def __post_init__(self) -> None:
+        _require(not isinstance(self.discriminators, torch.nn.Module), "discriminators are a list, of one or more")
         _require(self.group >= 1, f"group is at least 1, not {self.group}")
         _require(0 <= self.step_size < float("inf"), f"step_size is finite and >= 0, not {self.step_size}")
         _require(self.scaling in SCALINGS, f"scaling is one of {', '.join(SCALINGS)}, not {self.scaling!r}")

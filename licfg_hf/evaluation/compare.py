@@ -12,7 +12,7 @@ from typing import Any
 from ..convert.text import printable
 from ..diagnostics.intervals import mean_interval, student_quantile
 from ..errors import InputError
-from .protocol import METRICS, Protocol, differences, in_words, label
+from .protocol import METRICS, Protocol, differences, in_words, label, makes_samples
 
 RESULT_FILE = "eval.json"
 _FORMAT = 1
@@ -156,17 +156,25 @@ def _list_of(runs: Sequence[_Run]) -> str:
             str(run.number),
             _code(run.result.source),
             _code(run.result.name),
+            makes_samples(run.result.protocol),
             _known(run.result.protocol.step),
+            _known(run.result.protocol.training_seed),
             str(run.result.protocol.seed),
             _known(run.result.protocol.config_hash),
         )
         for run in runs
     ]
-    return _table(("run", "result", "model", "step", "sampling seed", "settings"), rows)
+    return _table(("run", "result", "model", "samples", "step", "training seed", "sampling seed", "settings"), rows)
 
 
 def _known(value: Any) -> str:
     return "unknown" if value is None else str(value) if isinstance(value, int) else _code(value)
+
+
+def _head(metric: str, runs: Sequence[_Run]) -> str:
+    """The metric's name: that of its extractor where all runs have the same."""
+    names = {label(metric, run.result.protocol.extractor) for run in runs}
+    return names.pop() if len(names) == 1 else METRICS[metric].title
 
 
 def _section(metric: str, runs: Sequence[_Run]) -> str:
@@ -176,7 +184,7 @@ def _section(metric: str, runs: Sequence[_Run]) -> str:
         measured, lambda one, other: not differences(one.result.protocol, other.result.protocol, metric)
     )
     better = "higher" if METRICS[metric].higher_is_better else "lower"
-    lines = [f"## {metric}", "", f"{better.capitalize()} is better.", ""]
+    lines = [f"## {metric}: {_plain(_head(metric, measured))}", "", f"{better.capitalize()} is better.", ""]
     if len(classes) > 1:
         lines += [
             f"Measured by {len(classes)} protocols: their numbers cannot be compared and have no common order.",
@@ -204,8 +212,9 @@ def _partition(runs: Sequence[_Run], alike: Callable[[_Run, _Run], bool]) -> lis
 
 def _same_settings(one: _Run, other: _Run) -> bool:
     """Runs of unknown settings are repetitions of nothing."""
-    settings = one.result.protocol.config_hash
-    return settings is not None and settings == other.result.protocol.config_hash
+    first, second = one.result.protocol, other.result.protocol
+    same = ("config_hash", "step", "weights", "flow")
+    return first.config_hash is not None and all(getattr(first, name) == getattr(second, name) for name in same)
 
 
 def _ordered(metric: str, members: _Group) -> list[str]:
@@ -219,16 +228,8 @@ def _ordered(metric: str, members: _Group) -> list[str]:
         rows.append((str(place), _numbers_of(group), ", ".join(names), _average(_values(metric, group))))
     lines = [_table(("place", "runs", "model", _plain(label(metric, protocol.extractor))), rows)]
     lines += [_plain(f"{in_words(protocol, metric)}."), ""]
-    notes = [note for group in groups for note in _step_notes(group)]
-    notes += [_difference(metric, one, other) for one, other in combinations(groups, 2)]
+    notes = [_difference(metric, one, other) for one, other in combinations(groups, 2)]
     return lines + [f"- {note}" for note in notes] + ([""] if notes else [])
-
-
-def _step_notes(group: _Group) -> list[str]:
-    steps = list(dict.fromkeys(run.result.protocol.step for run in group))
-    if len(steps) == 1:
-        return []
-    return [f"{_named(group)}: the mean is over different steps ({', '.join(_known(step) for step in steps)})"]
 
 
 def _values(metric: str, group: _Group) -> list[float]:

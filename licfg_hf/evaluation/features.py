@@ -209,7 +209,8 @@ def _inception(weights: str | None, device: torch.device) -> Extractor:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except (ImportError, RuntimeError) as error:
         raise InputError(
-            f"Inception features need torch-fidelity: pip install 'licfg_hf[metrics]' ({str(error).splitlines()[0]})"
+            "Inception features need torch-fidelity (pip install 'licfg_hf[metrics]') and the torchvision that belongs "
+            f"to your torch: {str(error).splitlines()[0]}"
         ) from error
     if weights is not None:
         _require_plain_weights(Path(weights).expanduser())
@@ -219,8 +220,7 @@ def _inception(weights: str | None, device: torch.device) -> Extractor:
         )
     except Exception as error:  # the download, the file and the network each raise their own
         raise InputError(
-            "Inception's weights cannot be had; give them as --features inception:WEIGHTS.pth "
-            f"({str(error).splitlines()[0]})"
+            f"Inception's weights cannot be had; name their file: inception:WEIGHTS.pth ({str(error).splitlines()[0]})"
         ) from error
     digest = digest_of(network.state_dict())
     network = _prepared(network, device)
@@ -245,7 +245,8 @@ def _timm(model: str, weights: str | None = None, *, device: torch.device) -> Ex
         import timm
     except (ImportError, RuntimeError) as error:
         raise InputError(
-            f"timm features need timm: pip install 'licfg_hf[timm]' ({str(error).splitlines()[0]})"
+            "timm features need timm (pip install 'licfg_hf[timm]') and the torchvision that belongs to your torch: "
+            f"{str(error).splitlines()[0]}"
         ) from error
     options = {"pretrained": True} if weights is None else {"pretrained": False, "checkpoint_path": weights}
     try:

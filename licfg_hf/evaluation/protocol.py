@@ -51,9 +51,9 @@ METRICS = {
     ),
 }
 
-# They say which run was measured, with what software, and how the reference is called, whose content the fingerprint
-# tells; two runs of one protocol differ in them.
-_IDENTITY = frozenset({"seed", "training_seed", "step", "config_hash", "versions", "reference"})
+# They say which run was measured, which of its samples, with what software, and how the reference is called, whose
+# content the fingerprint tells; two runs of one protocol differ in them.
+_IDENTITY = frozenset({"seed", "training_seed", "step", "config_hash", "versions", "reference", "weights", "flow"})
 _MAY_BE_ABSENT = frozenset({"training_seed", "held_out"})  # what is not known, or not used
 _WEIGHTS = ("ema", "raw", "images", "unknown")
 _SELECTIONS = ("best", "final", None)
@@ -164,8 +164,8 @@ def _fits(value: Any, hint: Any) -> bool:
 def differences(a: Protocol, b: Protocol, metric: str | None = None) -> list[str]:
     """Why two results cannot be compared, a line for each field that differs; empty where they can.
 
-    Seeds, step, settings and versions identify a run and are not compared, nor is the name of the reference, whose
-    content is known by its fingerprint.
+    Seeds, step, settings and versions identify a run, average or raw weights and a flow belong to the model: they are
+    not compared, nor is the name of the reference, whose content is known by its fingerprint.
 
     Args:
         metric: a key of ``METRICS``: fields that only other metrics depend on are left out; None compares them all.
@@ -202,21 +202,24 @@ def in_words(protocol: Protocol, metric: str | None = None) -> str:
     Args:
         metric: a key of ``METRICS``; None leaves out what only one metric depends on.
     """
-    parts = [f"{protocol.samples:,} samples {_origin(protocol)}", _against(protocol), _features(protocol)]
+    parts = [f"{protocol.samples:,} samples, {_origin(protocol)}", _against(protocol), _features(protocol)]
     special = _special(protocol, metric)
-    return "; ".join(parts + ([special] if special else []))
+    return "; ".join(part for part in (*parts, special) if part)
+
+
+def makes_samples(protocol: Protocol) -> str:
+    """Which of a model's samples were measured, in words."""
+    weights = {"ema": "EMA weights", "raw": "raw weights", "images": "images"}.get(protocol.weights, "unknown weights")
+    return f"{weights}, moved by the flow" if protocol.flow else weights
 
 
 def _origin(protocol: Protocol) -> str:
-    weights = {"ema": "of the EMA weights", "raw": "of the raw weights", "images": "from a folder of images"}
-    words = [weights.get(protocol.weights, "of unknown weights")]
+    words = ["from a folder of images"] if protocol.weights == "images" else []
     if protocol.selection:
         words.append(f"{protocol.selection} checkpoint")
     if protocol.weights != "images":
         truncation = "no truncation" if protocol.truncation is None else f"truncation {protocol.truncation:g}"
         words += [truncation, protocol.dtype]
-    if protocol.flow:
-        words.append("moved by functional-gradient steps")
     words.append("no JPEG" if protocol.jpeg is None else f"through JPEG of quality {protocol.jpeg}")
     return ", ".join(words)
 

@@ -17,7 +17,7 @@ from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..pipelines.base import image_grid, save_image
 from .compare import Result, parse_result
-from .protocol import METRICS, in_words, label
+from .protocol import METRICS, in_words, label, makes_samples
 
 _PAGE, _FOLDER = "report.html", "report"
 _GAP = 8  # pixels between a sample and its neighbours
@@ -199,7 +199,7 @@ def _metric_rows(result: Result) -> list[dict[str, str]]:
             "better": "higher" if known.higher_is_better else "lower",
             "value": _number(result.metrics[metric]["value"]),
             "spread": _spread(result.metrics[metric]),
-            "how": in_words(result.protocol, metric) + ".",
+            "how": f"{makes_samples(result.protocol)}; {in_words(result.protocol, metric)}" + ".",
         }
         for metric, known in METRICS.items()
         if metric in result.metrics

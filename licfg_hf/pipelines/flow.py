@@ -24,8 +24,8 @@ def save_flow(
 ) -> None:
     """Writes a flow: its numbers in ``flow.json``, each discriminator in ``discriminator-NN/``.
 
-    What was there is replaced. Nothing is written where the discriminator is no discriminator of this library, or would
-    not come back from its config: nobody could load it.
+    What was there is replaced. Nothing is written where the discriminator is none of this library, or would not come
+    back from its config: nobody could load it.
 
     Args:
         discriminator: takes each of the states in turn, and keeps the last.

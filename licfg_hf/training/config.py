@@ -95,7 +95,7 @@ class TrainingConfig:
             training images, for the card; None measures nothing.
         evaluate_every: steps between evaluations of the generator as it would be exported, with ``evaluate_samples``
             (10000 if None) samples against as many training images; None evaluates none.
-        evaluate_metrics: what is measured then: ``fid``, ``kid``, ``is``, ``pr``, ``dc``, ``acc``.
+        evaluate_metrics: what is measured then, comma-separated, of ``fid``, ``kid``, ``is``, ``pr``, ``dc``, ``acc``.
         evaluate_features: extractor of these metrics, as in ``licfg-hf evaluate``: ``inception``, ``digits``,
             ``pixels``, ``timm:MODEL`` or a classifier's .safetensors file.
         keep_best: metric by which the best generator so far is kept in output_dir/best: ``fid``, ``kid``, ``is``,
@@ -132,7 +132,7 @@ class TrainingConfig:
     trackers: tuple[Literal["jsonl", "tensorboard", "trackio"], ...] = ("jsonl",)
     evaluate_samples: int | None = None
     evaluate_every: int | None = None
-    evaluate_metrics: tuple[Literal["fid", "kid", "is", "pr", "dc", "acc"], ...] = ("fid",)
+    evaluate_metrics: str = "fid"
     evaluate_features: str = "inception"
     keep_best: str | None = None
     push_to_hub: bool = False

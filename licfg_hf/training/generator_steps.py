@@ -249,6 +249,12 @@ class StagedFunctionalGradient:
         pool, batch = config.effective_generator_batch_size, config.batch_size
         if pool % batch:
             raise InputError(f"the pool of {pool} (generator_batch_size) is no multiple of the batch_size {batch}")
+        regressions = (config.max_steps - 1) // self.config.steps
+        if config.ema_decay is not None and 1 / (1 - config.ema_decay) > max(regressions, 10):
+            raise InputError(
+                f"the generator learns {regressions} times in this run, and an average with ema_decay "
+                f"{config.ema_decay} remembers more than that: set ema_decay to null, or lower it"
+            )
         self._seed, self._accelerator = config.seed, accelerator
         self._snapshots = []  # of this run alone
         self._template = deepcopy(discriminator).eval().requires_grad_(False).to(accelerator.device)
@@ -381,7 +387,9 @@ class StagedFunctionalGradient:
         return cost.transport_passes / steps, cost.generator_updates / steps
 
     def describe(self, config: TrainingConfig) -> str:
-        return f"a stage of {self.config.steps} steps costs, per network, {self._cost(config)}"
+        regressions = (config.max_steps - 1) // self.config.steps
+        stage = f"a stage of {self.config.steps} steps costs {self._cost(config)}"
+        return f"the generator learns {regressions} times; {stage}"
 
     def export(self, folder: Path) -> None:
         save_flow(folder / "flow", self.flow(), self._template, self._snapshots)

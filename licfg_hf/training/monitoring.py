@@ -80,12 +80,14 @@ class Monitor:
         self.options = EvaluationConfig(
             model=config.output_dir,
             data="the training images",
-            metrics=tuple(config.evaluate_metrics),
+            metrics=tuple(part.strip() for part in config.evaluate_metrics.split(",") if part.strip()),
             features=config.evaluate_features,
             limit=count,
             kid_subset_size=min(1000, count),
             seed=config.seed,
         )
+        if "nd" in self.options.metrics:
+            raise InputError("nd wants held-out images: measure it with licfg-hf evaluate")
         self.extractor = open_extractor(config.evaluate_features, images.shape, device)
         possible = {name for metric in self.options.metrics for name in METRICS[metric]}
         if classes is None:
@@ -95,7 +97,10 @@ class Monitor:
         if self.extractor.classes is None and {"is", "acc"} & set(self.options.metrics):
             raise InputError(f"is and acc need class logits, which {self.extractor.name} does not give")
         if config.keep_best is not None and config.keep_best not in possible:
-            raise InputError(f"keep_best is one of {', '.join(sorted(possible))}, not {config.keep_best!r}")
+            raise InputError(
+                f"keep_best is one of {', '.join(sorted(possible))}, not {config.keep_best!r}; what it names must be "
+                "among --evaluate_metrics"
+            )
         self.best = self._recall(step)
 
     def evaluate(self, samples: GeneratorSamples, step: int) -> dict[str, Any]:

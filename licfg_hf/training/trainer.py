@@ -28,6 +28,7 @@ from ..data.loader import StepImages, StepLoader
 from ..data.sources import ImageSet, as_image_set, usable_cores
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
 from ..evaluation.metrics import frechet_distance, precision_recall
+from ..evaluation.protocol import label
 from ..evaluation.samples import CHUNK, settings_hash
 from ..files import write_json
 from ..functional_gradient import FunctionalGradientFlow
@@ -499,7 +500,8 @@ class Trainer:
             result = self.monitor.evaluate(samples, self.step)
             numbers = {name: entry["value"] for name, entry in result["metrics"].items()}
             self.accelerator.log(numbers, step=self.step)
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            names = {name: label(name, self.monitor.extractor.name) for name in numbers}
+            shown = f"{samples.count} samples: " + "  ".join(f"{names[n]} {v:.4g}" for n, v in numbers.items())
             if self.config.keep_best is not None:
                 result["protocol"]["selection"] = "best"
                 if self.monitor.keep(result, lambda folder: self._export_best(network, folder)):
@@ -509,6 +511,7 @@ class Trainer:
     def _export_best(self, network: nn.Module, folder: Path) -> None:
         self.task.export(network, folder)
         save_network(self.discriminator, folder / "discriminator")
+        self.generator_step.export(folder)
         facts = {"identity": self.identity, **self._facts(), "step": self.step, "selection": "best"}
         write_json(folder / DESCRIPTION_FILE, facts)
 

@@ -35,7 +35,7 @@ def run(tmp_path):
 
 
 def section(text: str, metric: str) -> str:
-    return text.partition(f"## {metric}\n")[2].partition("\n## ")[0]
+    return text.partition(f"## {metric}: ")[2].partition("\n## ")[0]
 
 
 def places(text: str) -> list[list[str]]:
@@ -116,9 +116,13 @@ def test_runs_of_unknown_settings_are_never_pooled(run):
     assert [row[1] for row in places(section(compare(runs), "fid"))] == ["1", "2"]
 
 
-def test_a_mean_over_different_steps_says_so(run):
+def test_runs_of_different_steps_or_weights_are_not_pooled_and_seeds_of_one_training_are_one_run(run):
     runs = [run(f"a{step}", {"fid": 3.0 + step}, step=step) for step in (1, 2)]
-    assert "- runs 1, 2: the mean is over different steps (1, 2)" in compare(runs)
+    runs.append(run("raw", {"fid": 9.0}, step=1, weights="raw"))
+    assert [row[1] for row in places(section(compare(runs), "fid"))] == ["1", "2", "3"]
+    samplings = [run(f"s{seed}", {"fid": value}, seed=seed, training_seed=0) for seed, value in ((1, 3.0), (2, 5.0))]
+    text = section(compare(samplings), "fid")
+    assert "4 (1 run: no interval)" in text
 
 
 def test_metrics_that_only_some_runs_have(run):

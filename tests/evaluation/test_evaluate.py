@@ -15,6 +15,7 @@ from tiny import tiny_generator
 from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline
 from licfg_hf.cli import main as command
 from licfg_hf.data import DataConfig, open_images
+from licfg_hf.data.subset import subset
 from licfg_hf.evaluation.evaluate import evaluate
 from licfg_hf.evaluation.metrics import frechet_distance
 from licfg_hf.evaluation.options import EvaluationConfig
@@ -72,7 +73,7 @@ def test_the_distance_is_that_of_the_features(model):
     extractor = open_extractor("digits", source.shape, torch.device("cpu"))
     samples = torch.cat([source.chunk(number)[0] for number in range(3)])
     assert len(samples) == 250
-    real = open_images(DataConfig()).fetch(torch.arange(300), seed=0)
+    real = subset(open_images(DataConfig()), 300).fetch(torch.arange(300), seed=0)
     expected = frechet_distance(extractor(real)[0], extractor(samples)[0])
     assert evaluate(options)["metrics"]["fid"]["value"] == pytest.approx(expected, rel=1e-6)
 
@@ -117,8 +118,8 @@ def test_a_folder_of_pictures_is_measured(tmp_path):
     (tmp_path / "pictures").mkdir()
     for number, image in enumerate(images):
         Image.fromarray(image[0].numpy()).save(tmp_path / "pictures" / f"{number:03d}.png")
-    options = {"limit": 40, "reference_limit": 40, "output": str(tmp_path / "eval.json"), "metrics": ("fid", "pr")}
-    result = evaluate(config(tmp_path / "pictures", **options))
+    options = {"limit": 40, "output": str(tmp_path / "eval.json"), "metrics": ("fid", "pr")}
+    result = evaluate(config(tmp_path / "pictures", data=str(tmp_path / "pictures"), reference_limit=None, **options))
     assert result["metrics"]["fid"]["value"] == pytest.approx(0, abs=1e-6)
     assert result["protocol"]["weights"] == "images"
 

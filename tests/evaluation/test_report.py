@@ -102,7 +102,7 @@ def test_the_page_has_every_section_in_order(report):
 
 def test_metrics_say_how_they_were_measured(report):
     text = " ".join(read(report).text.split())
-    assert "Fréchet distance (digits) lower is better 12.35 1,000 samples of the EMA weights" in text
+    assert "Fréchet distance (digits) lower is better 12.35 EMA weights; 1,000 samples" in text
     assert "class score (digits) higher is better 8.125 standard deviation 0.1" in text
     assert "0.31 interval 0.28 to 0.35" in text and "full-sample estimate." in text and "k = 3 neighbours." in text
     assert "FID" not in text  # these are no Inception features

@@ -165,7 +165,9 @@ def test_a_plain_functional_step_trains_a_ddgan_and_gives_its_folder(tmp_path):
         "plain": FunctionalGradientStep(0.5, "logd"),
         "staged": StagedFunctionalGradient(StageConfig(steps=2, noise=0.01, epochs=1, initial_scale=None)),
     }.items():
-        config = TrainingConfig(output_dir=str(tmp_path / name), max_steps=5, batch_size=8, sample_count=4)
+        config = TrainingConfig(
+            output_dir=str(tmp_path / name), max_steps=5, batch_size=8, sample_count=4, ema_decay=None
+        )
         task = DDGANTask(DDGANScheduler(num_train_timesteps=2), latent_dim=6)
         run = Trainer(
             config, tiny_generator(), tiny_discriminator(), images, task, get_loss("non_saturating"),

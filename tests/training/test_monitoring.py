@@ -14,7 +14,7 @@ SMALL = [
     "--preset", "quickstart", "--max_steps", "6", "--batch_size", "8", "--checkpoint_every", "2", "--log_every", "3",
     "--sample_every", "null", "--evaluate_samples", "120", "--keep_checkpoints", "null",
 ]  # fmt: skip
-WATCH = ["--evaluate_every", "2", "--evaluate_features", "digits", "--evaluate_metrics", '["fid","acc"]']
+WATCH = ["--evaluate_every", "2", "--evaluate_features", "digits", "--evaluate_metrics", "fid,acc"]
 
 
 @pytest.fixture(autouse=True)
