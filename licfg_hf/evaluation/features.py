@@ -209,8 +209,8 @@ def _inception(weights: str | None, device: torch.device) -> Extractor:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except (ImportError, RuntimeError) as error:
         raise InputError(
-            "Inception features need torch-fidelity (pip install 'licfg_hf[metrics]') and the torchvision that belongs "
-            f"to your torch: {str(error).splitlines()[0]}"
+            "Inception features need torch-fidelity (pip install 'licfg_hf[metrics]') and the torchvision that "
+            f"belongs to your torch: {str(error).splitlines()[0]}"
         ) from error
     if weights is not None:
         _require_plain_weights(Path(weights).expanduser())
