@@ -292,9 +292,10 @@ class StagedFunctionalGradient:
         return {}
 
     def close(self, game: Game, batch: Batch | None, rng: torch.Generator) -> Terms:
-        self._snapshots.append(
-            {name: value.detach().clone() for name, value in game.discriminator.state_dict().items()}
-        )
+        _share_buffers(game.discriminator, game.accelerator)
+        frozen_weights = {name for name, value in game.discriminator.named_parameters() if not value.requires_grad}
+        state = game.discriminator.state_dict()
+        self._snapshots.append({name: state[name].detach().clone() for name in state if name not in frozen_weights})
         return {}
 
     def _pool(self, game: Game, batch: Batch, rng: torch.Generator) -> list[Draw]:
