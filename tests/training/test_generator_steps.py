@@ -224,16 +224,22 @@ def test_sigkill_inside_a_stage_loses_nothing(tmp_path):
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
-def test_two_processes_learn_the_same_generator_and_take_the_same_decisions(tmp_path):
+def test_two_processes_store_the_same_discriminators_and_resume_bit_identical(tmp_path):
+    """BatchNorm in both networks: running statistics are each process's own until they are shared."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29518"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     script = str(ROOT / "recipes" / "licfg_mnist.py")
-    options = [*SMALL, "--max_steps", "9", "--output_dir", str(tmp_path)]
-    result = subprocess.run([*launch, script, *options], env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert json.loads((tmp_path / "training.json").read_text())["processes"] == 2
-    assert len(load_flow(tmp_path).discriminators) == 1
-    GANPipeline.from_pretrained(tmp_path)(batch_size=2)
+    options = [*SMALL, "--max_steps", "7", "--discriminator.batch_norm", "true", "--checkpoint_every", "1"]
+    resume = ["--resume", str(tmp_path / "whole" / "checkpoints" / "step-2")]
+    for name, more in (("whole", []), ("resumed", resume)):
+        command = [*launch, script, *options, *more, "--output_dir", str(tmp_path / name)]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads((tmp_path / "whole" / "training.json").read_text())["processes"] == 2
+    assert len(load_flow(tmp_path / "whole").discriminators) == 3
+    whole, resumed = exported(tmp_path / "whole"), exported(tmp_path / "resumed")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
 def test_bfloat16_transport_trains(tmp_path):
