@@ -31,7 +31,8 @@ RECIPE = Recipe(
         "cifar10": CIFAR10,
         "quickstart": {
             **PRESETS["quickstart"],
-            "max_steps": 600,
+            "max_steps": 500,
+            "discriminator_steps": 2,
             "generator_batch_size": 320,
             **optimizers(1e-3, 1e-3, betas=[0.0, 0.9]),
             "ema_decay": None,
@@ -39,7 +40,7 @@ RECIPE = Recipe(
             "penalty_weight": 0.05,
             "functional_gradient.steps": 5,
             "functional_gradient.epochs": 3,
-            "functional_gradient.step_size": 0.5,
+            "functional_gradient.step_size": 2.0,
             "functional_gradient.noise": 0.01,
             "functional_gradient.initial_scale": None,
         },
