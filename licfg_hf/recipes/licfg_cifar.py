@@ -14,6 +14,7 @@ RECIPE = Recipe(
         "cifar10": {
             **XICFG,
             "data": "cifar10",
+            "image_size": 32,
             "generator.latent_dim": 100,
             "discriminator.batch_norm": False,
             "functional_gradient.step_size": 0.5,

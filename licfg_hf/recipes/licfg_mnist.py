@@ -15,6 +15,7 @@ CARD = card(["dcgan"], "A DCGAN trained by functional gradient learning (Li-CFG)
 MNIST = {
     **XICFG,
     "data": "mnist",
+    "image_size": 32,  # whatever --data is; the digits have 28
     "generator.latent_dim": 100,
     "generator.base_channels": 32,
     "discriminator.base_channels": 32,

@@ -340,8 +340,8 @@ RECIPE = LossStudy(
     components={"generator": SNGANGenerator, "discriminator": SNGANDiscriminator},
     build=gan_build(SNGANGenerator, SNGANDiscriminator, conditional=False),
     presets={
-        "mnist": {**PAPER, "data": "mnist"},
-        "cifar10": {**PAPER, "data": "cifar10"},
+        "mnist": {**PAPER, "data": "mnist", "image_size": 32},
+        "cifar10": {**PAPER, "data": "cifar10", "image_size": 32},
         "celeba": {**PAPER, "data": "celeba", "image_size": 64},
         "quickstart": {
             **PAPER,
