@@ -58,6 +58,7 @@ def run(hub, tmp_path, *command: str, token: bool = True) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_train_publish_load_sample_evaluate_and_stand_on_the_leaderboard(hub, tmp_path):
     run(hub, tmp_path, sys.executable, "-c", PUBLISH_DATA)
     accelerate = str(Path(sys.executable).with_name("accelerate"))
@@ -78,6 +79,7 @@ def test_train_publish_load_sample_evaluate_and_stand_on_the_leaderboard(hub, tm
     assert "tester/first-ddgan" in board and f"{value:.6g}"[:5] in board
 
 
+@pytest.mark.slow
 def test_pushing_without_a_token_is_refused_before_training(hub, tmp_path):
     environment = {**os.environ, **hub.environment, "HF_HOME": str(tmp_path / "home")}
     environment.pop("HF_TOKEN", None)

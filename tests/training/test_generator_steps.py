@@ -224,6 +224,7 @@ def test_sigkill_inside_a_stage_loses_nothing(tmp_path):
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
+@pytest.mark.slow
 def test_two_processes_store_the_same_discriminators_and_resume_bit_identical(tmp_path):
     """BatchNorm in both networks: running statistics are each process's own until they are shared."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29518"]
