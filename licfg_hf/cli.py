@@ -56,15 +56,10 @@ def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _load_pipeline(model: str) -> "HubPipeline":
-    from .pipelines import load_pipeline
+    from .pipelines import open_pipeline
     from .pipelines.locate import locate
 
-    folder = locate(model)
-    try:
-        return load_pipeline(folder)
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(f"{model} cannot be loaded as a pipeline: {reason}") from error
+    return open_pipeline(locate(model), model)
 
 
 def _draw(pipeline: "HubPipeline", arguments: argparse.Namespace) -> "Image":

@@ -12,10 +12,9 @@ from typing import Any
 from ..convert.text import printable
 from ..diagnostics.intervals import mean_interval, student_quantile
 from ..errors import InputError
-from .protocol import METRICS, Protocol, differences, in_words, label, makes_samples
+from .protocol import FORMAT, METRICS, Protocol, differences, in_words, label, makes_samples
 
 RESULT_FILE = "eval.json"
-_FORMAT = 1
 _BEYOND = 1e100  # no metric is so large; its square still is a number
 _LEGEND = "± is a 95 % interval: Student's t over the runs of a group, Welch's for a difference of two groups.\n"
 _NUMBERS = ("value", "std", "low", "high")
@@ -46,8 +45,8 @@ def parse_result(content: Any, source: str) -> Result:
     Raises:
         InputError: it is not what the evaluation writes; the message is one line and starts with ``source``.
     """
-    if not isinstance(content, Mapping) or content.get("format") != _FORMAT:
-        raise InputError(f"{source} is no result of format {_FORMAT} of `licfg-hf evaluate`")
+    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+        raise InputError(f"{source} is no result of format {FORMAT} of `licfg-hf evaluate`")
     name, metrics = content.get("name"), content.get("metrics")
     if not isinstance(name, str) or not isinstance(metrics, Mapping):
         raise InputError(f"{source} is damaged: it needs a name and metrics")

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +31,7 @@ from .divergence import LARGEST_SIDE, SMALLEST_SET, neural_divergence
 from .features import Extractor, open_extractor
 from .metrics import gaussian_distance, inception_score, kernel_distance, manifold
 from .options import METRICS, EvaluationConfig
-from .protocol import PRESETS, Protocol, label
+from .protocol import FORMAT, PRESETS, Protocol, label
 from .samples import CHUNK, SampleSource, chunks, open_samples, through_jpeg
 from .statistics import ClassStatistics, FeatureFile, FeatureSet, GaussianStatistics
 
@@ -39,7 +40,6 @@ _NEED_FEATURES = {"kid", "pr", "dc"}
 _SHOWN = 64  # images that a report shows
 _JUDGED = 2000  # images of each side that a neural divergence sees
 _COVERED = 0.25  # a class counts as covered from this multiple of its fair share on
-FORMAT = 1
 
 
 @dataclass
@@ -81,11 +81,10 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
         )
     extractor = open_extractor(config.features, source.shape, state.device)
     _require_possible(config, source, reference, extractor)
-    count = len(reference)
     held_out = _held_out(config, source)
     output = output_file(config)
     _require_writable(output)
-    real, real_features = _reference(reference, count, config, extractor, state)
+    real, real_features = _reference(reference, config, extractor, state)
     with _shared_folder(state) as folder:
         features, gathered = _gather(source, extractor, config, folder, state)
         if not state.is_main_process:
@@ -96,7 +95,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
         result = {
             "format": FORMAT,
             "name": config.model,
-            "protocol": _protocol(config, source, reference, extractor, held_out).as_dict(),
+            "protocol": protocol_of(config, source, reference, extractor, held_out).as_dict(),
             "metrics": metrics,
             "facts": {
                 "device": str(state.device) if state.device.type == "cuda" else f"cpu ({platform.machine()})",
@@ -179,46 +178,39 @@ def _require_possible(
 # ---- passes over images ---------------------------------------------------------------------------------------------
 
 
-class _SharedFolder:
+@contextmanager
+def _shared_folder(state: PartialState) -> Iterator[Path]:
     """A temporary folder of the main process that all processes know."""
-
-    def __init__(self, state: PartialState):
-        self.state = state
-
-    def __enter__(self) -> Path:
-        self.path = [tempfile.mkdtemp(prefix="licfg_hf-") if self.state.is_main_process else None]
-        broadcast_object_list(self.path)
-        return Path(self.path[0])
-
-    def __exit__(self, *exception: Any) -> None:
-        if self.state.is_main_process:
-            shutil.rmtree(self.path[0], ignore_errors=True)
-
-
-_shared_folder = _SharedFolder
+    path = [tempfile.mkdtemp(prefix="licfg_hf-") if state.is_main_process else None]
+    broadcast_object_list(path)
+    try:
+        yield Path(path[0])
+    finally:
+        if state.is_main_process:
+            shutil.rmtree(path[0], ignore_errors=True)
 
 
 def _reference(
-    images: ImageSet, count: int, config: EvaluationConfig, extractor: Extractor, state: PartialState
+    images: ImageSet, config: EvaluationConfig, extractor: Extractor, state: PartialState
 ) -> tuple[GaussianStatistics, FeatureFile]:
     """The main process computes what the cache lacks, the others then find it there."""
     with state.main_process_first():
-        return reference_of(images, count, config.data, extractor, config.batch_size)
+        return reference_of(images, config.data, extractor, config.batch_size)
 
 
 def reference_of(
-    images: ImageSet, count: int, name: str, extractor: Extractor, batch_size: int
+    images: ImageSet, name: str, extractor: Extractor, batch_size: int
 ) -> tuple[GaussianStatistics, FeatureFile]:
-    """Moments and feature vectors of the first reference images, from the cache or computed now.
+    """Moments and feature vectors of reference images, from the cache or computed now.
 
     Args:
-        count: how many of the images.
         name: of the images, for messages.
         batch_size: images per pass.
 
     Raises:
         InputError: features are not finite.
     """
+    count = len(images)
     content = {
         "fingerprint": images.fingerprint,
         "count": count,
@@ -344,6 +336,25 @@ def _merged(shares: list[Gathered]) -> Gathered:
     return whole
 
 
+def measure(
+    source: SampleSource,
+    extractor: Extractor,
+    config: EvaluationConfig,
+    real: GaussianStatistics,
+    real_features: FeatureSet,
+    quiet: bool = False,
+) -> dict[str, dict[str, float]]:
+    """The numbers that are asked for, by this process alone; features lie in a temporary file meanwhile.
+
+    Raises:
+        InputError: features are not finite.
+    """
+    with tempfile.TemporaryDirectory(prefix="licfg_hf-") as folder:
+        store = FeatureFile(Path(folder) / "samples.npy", (source.count, extractor.dim))
+        gathered = own_share(source, extractor, config, store, 0, 1, quiet)
+        return metrics_of(config, gathered, store, real, real_features, extractor)
+
+
 # ---- numbers --------------------------------------------------------------------------------------------------------
 
 
@@ -399,15 +410,16 @@ def _divergence(config: EvaluationConfig, held_out: ImageSet, samples: torch.Ten
     return {"neural_divergence": {"value": found.value, "low": found.low, "high": found.high}}
 
 
-def _protocol(
+def protocol_of(
     config: EvaluationConfig,
     source: SampleSource,
     reference: ImageSet,
     extractor: Extractor,
     held_out: ImageSet | None,
 ) -> Protocol:
+    """How a measurement is made; what the source's facts say counts."""
     whole = config.kid_subsets == 1
-    return Protocol(
+    own = dict(
         extractor=extractor.name,
         extractor_hash=extractor.digest,
         preprocessing=extractor.preprocessing,
@@ -424,8 +436,8 @@ def _protocol(
         kid_subset_size=source.count if whole else config.kid_subset_size,
         is_splits=config.is_splits,
         versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        **source.facts,
     )
+    return Protocol(**own | source.facts)
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ from typing import Any, get_type_hints
 
 from ..errors import InputError
 
+FORMAT = 1  # of an eval.json
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -15,8 +15,9 @@ from PIL import Image
 from ..data import DataConfig, ImageSet, open_images
 from ..data.subset import subset
 from ..errors import InputError
-from ..pipelines import GANPipeline, load_flow, load_pipeline
+from ..pipelines import GANPipeline, load_flow, open_pipeline
 from ..pipelines.base import HubPipeline
+from ..pipelines.locate import locate
 from .options import EvaluationConfig
 
 CHUNK = 100  # images; the seed of a chunk follows from its number, so neither processes nor batches change a sample
@@ -156,14 +157,8 @@ def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource
     """
     folder = Path(config.model).expanduser()
     if (folder / "model_index.json").is_file() or not (folder.exists() or _names_data(config.model)):
-        from ..pipelines.locate import locate
-
         folder = locate(config.model)
-        try:
-            pipeline = load_pipeline(folder).to(device)
-        except (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError) as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise InputError(f"{config.model} cannot be loaded as a pipeline: {reason}") from error
+        pipeline = open_pipeline(folder, config.model, device)
         return ModelSamples(config.model, pipeline, folder, config)
     if config.truncation is not None or config.flow:
         raise InputError(f"{config.model} is a set of images: it has neither truncation nor flow")
@@ -200,9 +195,3 @@ def _jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
     Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(buffer, format="JPEG", quality=quality)
     decoded = np.atleast_3d(np.asarray(Image.open(buffer)))
     return torch.from_numpy(decoded.copy()).permute(2, 0, 1)
-
-
-def describe(facts: Mapping[str, Any]) -> str:
-    """A few words on the weights."""
-    step = "" if facts["step"] is None else f" after {facts['step']} steps"
-    return f"{facts['weights']} weights{step}"

@@ -5,11 +5,9 @@ python -m licfg_hf.evaluation.sanity --data cifar10 --features cifar10_resnet56.
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +15,11 @@ from accelerate import PartialState
 
 from ..data import DataConfig, ImageSet, open_images
 from ..errors import InputError
-from .evaluate import metrics_of, own_share, reference_of
-from .features import Extractor, open_extractor
+from .evaluate import measure, reference_of
+from .features import open_extractor
 from .options import EvaluationConfig
 from .protocol import METRICS
 from .samples import ImageSamples, through_jpeg
-from .statistics import FeatureFile, GaussianStatistics
 
 _METRICS = ("fid", "kid", "is", "pr", "dc")
 _SHOWN = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
@@ -100,7 +97,7 @@ def study(data: str, features: str, limit: int | None = None) -> str:
     config = EvaluationConfig(
         "images", metrics=_METRICS, features=features, limit=count, kid_subset_size=min(1000, count // 2)
     )
-    real, real_features = reference_of(_First(test, count), count, data, extractor, 100)
+    real, real_features = reference_of(_First(test, count), data, extractor, 100)
     sources = {"training images": ImageSamples(data, train, count)}
     sources |= {f"test images: {name}": ChangedSamples(data, test, count, change=how) for name, how in CHANGES.items()}
     without = _WithoutClass(_First(test, count))
@@ -109,8 +106,9 @@ def study(data: str, features: str, limit: int | None = None) -> str:
     lines = [f"| images | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
     for name, source in sources.items():
         began = time.monotonic()
-        numbers = _measure(replace(config, limit=source.count), source, extractor, real, real_features)
-        lines.append(f"| {name} | {' | '.join(f'{numbers[metric]:.4g}' for metric in _SHOWN)} |")
+        numbers = measure(source, extractor, replace(config, limit=source.count), real, real_features)
+        cells = [f"{numbers[metric]['value']:.4g}" for metric in _SHOWN]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     return "\n".join(lines)
 
@@ -127,20 +125,6 @@ class _First:
 
     def fetch(self, indices: torch.Tensor, seed: int) -> torch.Tensor:
         return self.images.fetch(indices, seed)
-
-
-def _measure(
-    config: EvaluationConfig,
-    source: ImageSamples,
-    extractor: Extractor,
-    real: GaussianStatistics,
-    real_features: FeatureFile,
-) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="licfg_hf-") as folder:
-        store = FeatureFile(Path(folder) / "samples.npy", (source.count, extractor.dim))
-        gathered = own_share(source, extractor, config, store, 0, 1)
-        found = metrics_of(config, gathered, store, real, real_features, extractor)
-    return {name: entry["value"] for name, entry in found.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,9 +10,8 @@ from huggingface_hub import EvalResult, ModelCard
 
 from ..errors import InputError
 from ..evaluation.compare import parse_result
-from ..evaluation.protocol import Protocol, label
+from ..evaluation.protocol import FORMAT, Protocol, label
 
-FORMAT = 1
 _TASK = "unconditional-image-generation"
 
 

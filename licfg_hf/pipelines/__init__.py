@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
+import torch
+
+from ..errors import InputError
 from .base import HubPipeline
 from .ddgan import DDGANPipeline
 from .flow import load_flow
 from .gan import GANPipeline
 from .locate import locate
 
-__all__ = ["DDGANPipeline", "GANPipeline", "load", "load_flow", "load_pipeline"]
+__all__ = ["DDGANPipeline", "GANPipeline", "load", "load_flow", "load_pipeline", "open_pipeline"]
 
 
 def load(name: str | Path) -> HubPipeline:
@@ -40,3 +43,20 @@ def load_pipeline(folder: Path) -> HubPipeline:
     if name not in known:
         raise ValueError(f"its pipeline class is {name!r}, which is none of {', '.join(known)}")
     return known[name].from_pretrained(folder)
+
+
+def open_pipeline(folder: Path, name: str, device: torch.device | str = "cpu") -> HubPipeline:
+    """``load_pipeline`` for a command: any failure is one line.
+
+    Args:
+        name: of the folder or repository, as the user gave it.
+        device: where it goes.
+
+    Raises:
+        InputError: the folder holds no pipeline of this library, or one that cannot be loaded.
+    """
+    try:
+        return load_pipeline(folder).to(device)
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"{name} cannot be loaded as a pipeline: {reason}") from error

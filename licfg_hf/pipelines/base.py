@@ -1,11 +1,14 @@
 """What the library's pipelines share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
 from huggingface_hub import snapshot_download
 from PIL import Image
+from torch import nn
 
 RandomGenerators = torch.Generator | list[torch.Generator] | None
 
@@ -29,6 +32,18 @@ class HubPipeline(DiffusionPipeline):
         return snapshot_download(
             pretrained_model_name, allow_patterns=_PIPELINE_FILES, ignore_patterns=_NOT_PIPELINE_FILES, **options
         )
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in eval mode for a while; afterwards each of its layers is in the mode that it was in."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def require_request(batch_size: int, chunk_size: int, output_type: str, generator: RandomGenerators) -> None:

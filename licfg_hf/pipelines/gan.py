@@ -1,21 +1,19 @@
 """Sampling of one-pass generators: BigGAN, BigGAN-deep, SNGAN, DCGAN."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from diffusers import ImagePipelineOutput, ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from torch import nn
 
 from ..functional_gradient import FunctionalGradientFlow
 
 # Also lets from_pretrained find these classes: diffusers only looks at imported modules.
 from ..models import BigGANDeepGenerator, BigGANGenerator, DCGANGenerator, SNGANGenerator  # noqa: F401
-from .base import HubPipeline, RandomGenerators, finish, image_grid, require_request
+from .base import HubPipeline, RandomGenerators, evaluating, finish, image_grid, require_request
 
 Labels = int | Sequence[int] | torch.Tensor
 
@@ -46,18 +44,6 @@ def spherical(first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tens
         return first + share * (last - first)
     directions = (torch.sin((1 - share) * angle) * one + torch.sin(share * angle) * other) / torch.sin(angle)
     return directions * (lengths[0] + share * (lengths[1] - lengths[0]))
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in eval mode for a while; afterwards each of its layers is in the mode that it was in."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 class GANPipeline(HubPipeline):

@@ -17,6 +17,7 @@ from ..data import ImageSet, open_images
 from ..data.sources import EMBEDDED
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
+from ..evaluation.digits_classifier import held_out
 from . import licfg_mnist
 from .centers_report import Judge, plot, table
 from .recipe import Recipe, is_main_process, one_line_errors
@@ -92,7 +93,7 @@ def _real_images(recipe: Recipe, rest: list[str]) -> tuple[Labelled, Labelled]:
     parts = recipe.parts(recipe.parse(rest)[1])
     images, labels = _all(parts.images)
     if parts.data.data in EMBEDDED:
-        held = torch.arange(len(images)) % 5 == 0
+        held = held_out(len(images))
         return (images[~held], labels[~held]), (images[held], labels[held])
     return (images, labels), _all(open_images(replace(parts.data, split="test")))
 

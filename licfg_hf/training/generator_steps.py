@@ -4,8 +4,7 @@ The trainer knows only the methods of ``GeneratorStep``. A training step is ``op
 against ``opponent`` samples, ``close``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,9 @@ from torch import nn
 from torch.func import functional_call
 
 from ..errors import InputError, TrainingDiverged
-from ..functional_gradient import FunctionalGradientFlow, Scaling, StageConfig, group_size, regression_loss
+from ..functional_gradient import FunctionalGradientFlow, Scaling, StageConfig, StageCost, group_size, regression_loss
 from ..losses import AdversarialLoss, flat_logits
+from ..pipelines.base import evaluating
 from ..pipelines.flow import save_flow
 from .config import TrainingConfig
 from .steps import LazyPenalty, Task, Terms, frozen, generator_terms, optimize, penalty_terms_of_generator
@@ -185,17 +185,6 @@ class FunctionalGradientStep(AdversarialStep):
         return self.steps * config.effective_generator_batch_size, config.effective_generator_batch_size
 
 
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in eval mode for a while."""
-    was_training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(was_training)
-
-
 def _share_buffers(network: nn.Module, accelerator: Accelerator) -> None:
     """Gives every process the buffers of the first; DDP does so only in the next forward pass of a training."""
     if accelerator.num_processes > 1:
@@ -249,7 +238,7 @@ class StagedFunctionalGradient:
         pool, batch = config.effective_generator_batch_size, config.batch_size
         if pool % batch:
             raise InputError(f"the pool of {pool} (generator_batch_size) is no multiple of the batch_size {batch}")
-        regressions = (config.max_steps - 1) // self.config.steps
+        regressions = self._regressions(config)
         if config.ema_decay is not None and 1 / (1 - config.ema_decay) > max(regressions, 10):
             raise InputError(
                 f"the generator learns {regressions} times in this run, and an average with ema_decay "
@@ -380,7 +369,11 @@ class StagedFunctionalGradient:
         _share_buffers(game.generator, game.accelerator)
         return loss
 
-    def _cost(self, config: TrainingConfig) -> Any:
+    def _regressions(self, config: TrainingConfig) -> int:
+        """How often the generator learns in a whole run."""
+        return (config.max_steps - 1) // self.config.steps
+
+    def _cost(self, config: TrainingConfig) -> StageCost:
         return self.config.cost(config.batch_size, config.discriminator_steps, config.effective_generator_batch_size)
 
     def load(self, config: TrainingConfig) -> tuple[float, float]:
@@ -388,9 +381,8 @@ class StagedFunctionalGradient:
         return cost.transport_passes / steps, cost.generator_updates / steps
 
     def describe(self, config: TrainingConfig) -> str:
-        regressions = (config.max_steps - 1) // self.config.steps
         stage = f"a stage of {self.config.steps} steps costs {self._cost(config)}"
-        return f"the generator learns {regressions} times; {stage}"
+        return f"the generator learns {self._regressions(config)} times; {stage}"
 
     def export(self, folder: Path) -> None:
         save_flow(folder / "flow", self.flow(), self._template, self._snapshots)

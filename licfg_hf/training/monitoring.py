@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,12 @@ import torch
 from ..data.sources import ImageSet
 from ..data.subset import subset
 from ..errors import InputError
-from ..evaluation.evaluate import FORMAT, metrics_of, own_share, reference_of
+from ..evaluation.evaluate import measure, protocol_of, reference_of
 from ..evaluation.features import open_extractor
 from ..evaluation.options import METRICS, EvaluationConfig
+from ..evaluation.protocol import FORMAT, Protocol, differences
 from ..evaluation.protocol import METRICS as KNOWN
-from ..evaluation.protocol import Protocol, differences
 from ..evaluation.samples import CHUNK, require_finite_samples
-from ..evaluation.statistics import FeatureFile
 from ..files import write_json
 from .config import TrainingConfig
 
@@ -103,38 +101,13 @@ class Monitor:
             )
         self.best = self._recall(step)
 
-    def evaluate(self, samples: GeneratorSamples, step: int) -> dict[str, Any]:
+    def evaluate(self, samples: GeneratorSamples) -> dict[str, Any]:
         """The content of an eval.json, but for the name's sake."""
-        count = min(len(self.images), self.options.limit)
-        real, real_features = reference_of(
-            subset(self.images, count), count, "the training images", self.extractor, CHUNK
-        )
-        with tempfile.TemporaryDirectory(prefix="licfg_hf-") as folder:
-            store = FeatureFile(Path(folder) / "samples.npy", (samples.count, self.extractor.dim))
-            gathered = own_share(samples, self.extractor, self.options, store, 0, 1, quiet=True)
-            metrics = metrics_of(self.options, gathered, store, real, real_features, self.extractor)
-        protocol = self._protocol(samples, count, step)
+        chosen = subset(self.images, self.options.limit)
+        real, real_features = reference_of(chosen, "the training images", self.extractor, CHUNK)
+        metrics = measure(samples, self.extractor, self.options, real, real_features, quiet=True)
+        protocol = protocol_of(self.options, samples, chosen, self.extractor, None).as_dict()
         return {"format": FORMAT, "name": self.config.output_dir, "protocol": protocol, "metrics": metrics}
-
-    def _protocol(self, samples: GeneratorSamples, count: int, step: int) -> dict[str, Any]:
-        options, extractor = self.options, self.extractor
-        return Protocol(
-            extractor=extractor.name,
-            extractor_hash=extractor.digest,
-            preprocessing=extractor.preprocessing,
-            reference_fingerprint=self.images.fingerprint,
-            reference_split="train",
-            reference_count=count,
-            samples=samples.count,
-            seed=options.seed,
-            jpeg=None,
-            neighbours=options.neighbours,
-            kid_subsets=options.kid_subsets,
-            kid_subset_size=options.kid_subset_size,
-            is_splits=options.is_splits,
-            step=step,
-            **samples.facts,
-        ).as_dict()
 
     def _recall(self, step: int) -> dict[str, Any] | None:
         """The result of the best generator so far, where it is of this run and not of a step still to come."""

@@ -494,10 +494,11 @@ class Trainer:
                 "versions": self._facts()["versions"],
                 "reference": self.settings.get("data", "the training images"),
                 "selection": "final",
+                "step": self.step,
             }
             classes = getattr(self.task, "num_classes", None)
             samples = GeneratorSamples(draw, self.monitor.options.limit, self.images.shape, classes, facts)
-            result = self.monitor.evaluate(samples, self.step)
+            result = self.monitor.evaluate(samples)
             numbers = {name: entry["value"] for name, entry in result["metrics"].items()}
             self.accelerator.log(numbers, step=self.step)
             names = {name: label(name, self.monitor.extractor.name) for name in numbers}
