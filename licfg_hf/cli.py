@@ -102,8 +102,11 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
 
     config = config_from(arguments)
     from .evaluation.evaluate import main as run
+    from .hub.results import RESULT_FILES, refresh_card
 
-    run(config)
+    written = run(config)
+    if written is not None and written.name == RESULT_FILES[0] and refresh_card(written.parent):
+        print("  the card beside it, README.md, reports these numbers now")
 
 
 def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:

@@ -12,11 +12,15 @@ def to_disk(file: Any) -> None:
     os.fsync(file.fileno())
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON beside its final name, to disk, and renames it."""
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text beside its final name, to disk, and renames it."""
     partial = path.with_name(f".{path.name}.partial")
     with open(partial, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+        file.write(text)
         to_disk(file)
     partial.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON beside its final name, to disk, and renames it."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

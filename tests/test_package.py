@@ -13,7 +13,7 @@ ORDER = (
     ("errors", "files", "losses", "penalties", "normalizers", "consistency", "functional_gradient"),
     ("heads",),
     ("models", "schedulers"),
-    ("convert", "pipelines", "data"),
+    ("convert", "model_index", "pipelines", "data"),
     ("evaluation", "diagnostics"),
     ("hub",),
     ("training",),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
             "facts": {
                 "device": str(state.device) if state.device.type == "cuda" else f"cpu ({platform.machine()})",
                 "processes": state.num_processes,
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - began, 1),
                 "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             },
@@ -470,9 +472,16 @@ def deviations(config: EvaluationConfig, source: SampleSource) -> list[str]:
     ]
 
 
-def main(config: EvaluationConfig, say: Callable[[str], None] = print) -> None:
-    """Evaluates, and prints the numbers and where they are."""
+def main(config: EvaluationConfig, say: Callable[[str], None] = print) -> Path | None:
+    """Evaluates, and prints the numbers and where they are.
+
+    Returns:
+        The file that was written; None on processes other than the main one.
+    """
     result = evaluate(config)
-    if result:
-        say(summary(result))
-        say(f"  {result['facts']['seconds']} s; written to {output_file(config)}")
+    if not result:
+        return None
+    place = output_file(config)
+    say(summary(result))
+    say(f"  {result['facts']['seconds']} s; written to {place}")
+    return place

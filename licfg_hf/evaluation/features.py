@@ -20,6 +20,8 @@ NAMES = (
     "a classifier's .safetensors file, digits, pixels"
 )
 
+_LARGEST_PIXELS = 8  # height and width of what ``pixels`` compares
+
 
 @dataclass(frozen=True)
 class Extractor:
@@ -83,10 +85,16 @@ def digest_of(state: dict[str, torch.Tensor]) -> str:
 
 
 def _pixels(shape: tuple[int, int, int]) -> Extractor:
-    size = shape[0] * shape[1] * shape[2]
-    if size > 4096:
-        raise InputError(f"pixels as features are for images of at most 4096 numbers, not {size}")
-    return Extractor("pixels", "", "values in [-1, 1]", size, None, lambda images: (_unit(images).flatten(1), None))
+    """The pixels themselves, of larger images those of an 8x8 average: a Gaussian of more would need more images."""
+    size = tuple(min(side, _LARGEST_PIXELS) for side in shape[1:])
+    averaged = (
+        "values in [-1, 1]" if size == tuple(shape[1:]) else f"values in [-1, 1], averaged to {size[1]}x{size[0]}"
+    )
+
+    def compute(images: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return F.adaptive_avg_pool2d(_unit(images), size).flatten(1), None
+
+    return Extractor("pixels", "", averaged, shape[0] * size[0] * size[1], None, compute)
 
 
 def _unit(images: torch.Tensor) -> torch.Tensor:

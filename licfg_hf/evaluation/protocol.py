@@ -205,7 +205,7 @@ def in_words(protocol: Protocol, metric: str | None = None) -> str:
         metric: a key of ``METRICS``; None leaves out what only one metric depends on.
     """
     parts = [f"{protocol.samples:,} samples, {_origin(protocol)}", _against(protocol), _features(protocol)]
-    special = _special(protocol, metric)
+    special = "" if metric is None else settings_in_words(protocol, metric)
     return "; ".join(part for part in (*parts, special) if part)
 
 
@@ -235,10 +235,8 @@ def _features(protocol: Protocol) -> str:
     return f"features {protocol.extractor}{digest} of {protocol.preprocessing}"
 
 
-def _special(protocol: Protocol, metric: str | None) -> str:
+def settings_in_words(protocol: Protocol, metric: str) -> str:
     """What one metric alone depends on; "" for nothing."""
-    if metric is None:
-        return ""
     settings = METRICS[metric].settings
     if "neighbours" in settings:
         return f"k = {protocol.neighbours} neighbours"

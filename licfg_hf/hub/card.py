@@ -1,11 +1,15 @@
 """The model card: what was trained, on what, with which settings, and what was measured."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
+
+from ..files import write_text
+from .results import results_section, with_results
 
 
 def _flat(value: Any) -> Any:
@@ -15,12 +19,20 @@ def _flat(value: Any) -> Any:
     return [_flat(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def write_card(folder: Path, facts: dict[str, Any], loss: Any, penalties: list[Any], details: dict[str, Any]) -> None:
+def write_card(
+    folder: Path,
+    facts: dict[str, Any],
+    results: Sequence[dict[str, Any]],
+    loss: Any,
+    penalties: list[Any],
+    details: dict[str, Any],
+) -> None:
     """Writes ``folder/README.md``, the card of a finished run.
 
     Args:
         folder: the pipeline folder.
-        facts: content of training.json: settings, identity, versions, device, results.
+        facts: content of training.json: settings, identity, versions, device.
+        results: contents of the folder's ``eval.json`` files, that of the model as it loads first.
         loss: the adversarial loss.
         penalties: the penalties, each of which prints the coefficient that it applies.
         details: ``title``, ``summary``, ``training`` (how the generator learned), ``method``, ``citation``,
@@ -43,9 +55,8 @@ def write_card(folder: Path, facts: dict[str, Any], loss: Any, penalties: list[A
         penalties=penalties,
         settings=yaml.safe_dump(_flat(facts["settings"]), sort_keys=False, allow_unicode=True).strip(),
         facts=facts,
+        results=results_section(results),
         pipeline=details.get("pipeline"),
         details=details,
     )
-    partial = folder / ".README.partial"
-    card.save(partial)
-    partial.replace(folder / "README.md")
+    write_text(folder / "README.md", with_results(str(card), results))

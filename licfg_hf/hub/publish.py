@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -25,9 +25,12 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
-from .results import read_card, with_results
+from ..model_index import plain
+from .benchmarks import BENCHMARK_FILE, Benchmark, benchmark_file
+from .remote_code import with_remote_code
+from .results import RESULT_FILES, read_card, with_results
 
-# Nothing else leaves the machine: no checkpoints, no logs, no pickles, nothing hidden or half-written.
+# Nothing else of the folder leaves the machine: no checkpoints, logs, pickles or code, nothing hidden or half-written.
 _ROOT_FILES = (
     "model_index.json",
     "config.json",
@@ -91,6 +94,8 @@ def publish(
     create_pr: bool = False,
     dry_run: bool = False,
     message: str | None = None,
+    benchmarks: Sequence[Benchmark] = (),
+    remote_code: bool = False,
 ) -> Published:
     """Uploads a finished model folder as one commit; the repository and the branch are created where they are not.
 
@@ -105,14 +110,17 @@ def publish(
         create_pr: open a pull request instead of committing to the branch.
         dry_run: contact nobody, only say what would be uploaded.
         message: of the commit.
+        benchmarks: report metrics of ``eval.json`` to these leaderboards, too.
+        remote_code: add code by which plain ``DiffusionPipeline`` opens the repository, where this library is
+            installed and its code is trusted. Without it, a folder that was downloaded with such code loses it.
 
     Raises:
-        InputError: the name is not one, the folder holds no finished model, or the upload failed; then the message
-            holds the command that finishes the job. One line.
+        InputError: the name is not one, the folder holds no finished model or not what an option needs, or the upload
+            failed; then the message holds the command that finishes the job. One line.
     """
     folder = folder.expanduser()
     _require_name(repo_id)
-    files = _collect(folder, repo_id, None if create_pr else revision)
+    files = _collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
     sizes = {name: len(content) if isinstance(content, bytes) else _size(content) for name, content in files.items()}
     url = f"{constants.ENDPOINT}/{repo_id}"
     if dry_run:
@@ -120,7 +128,7 @@ def publish(
     try:
         commit = _upload(files, repo_id, private, revision, create_pr, message or f"Upload {folder.resolve().name}")
     except (HTTPError, OSError, ValueError, RuntimeError, KeyError, OIDCError) as error:
-        again = push_command(folder, repo_id, private, revision, create_pr)
+        again = push_command(folder, repo_id, private, revision, create_pr, benchmarks, remote_code)
         raise InputError(
             f"{folder} was not published: {_reason(error, repo_id)}. Nothing local was changed; to finish: {again}"
         ) from error
@@ -128,13 +136,22 @@ def publish(
 
 
 def push_command(
-    folder: Path, repo_id: str, private: bool | None = None, revision: str | None = None, create_pr: bool = False
+    folder: Path,
+    repo_id: str,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    benchmarks: Sequence[Benchmark] = (),
+    remote_code: bool = False,
 ) -> str:
     """The shell command that publishes a folder."""
     words = ["licfg-hf", "push", str(folder), "--repo_id", repo_id]
     words += ["--private"] if private else []
     words += ["--revision", revision] if revision else []
     words += ["--create_pr"] if create_pr else []
+    for benchmark in benchmarks:
+        words += ["--benchmark", benchmark.dataset, benchmark.task, benchmark.metric]
+    words += ["--remote_code"] if remote_code else []
     return shlex.join(words)
 
 
@@ -145,6 +162,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
     parser.add_argument("--revision", help="branch; created if missing (default: the main one)")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
+    parser.add_argument(
+        "--benchmark",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("DATASET", "TASK", "METRIC"),
+        help="report a metric of eval.json to a task of a benchmark data set OWNER/NAME of the Hub, by "
+        f"{BENCHMARK_FILE}; may be given several times",
+    )
+    parser.add_argument(
+        "--remote_code",
+        action="store_true",
+        help="add Python files by which DiffusionPipeline.from_pretrained(..., trust_remote_code=True) opens the "
+        "repository where licfg_hf is installed; licfg_hf itself never runs them (default: no code)",
+    )
     parser.add_argument("--dry_run", action="store_true", help="only list what would be uploaded; contacts nobody")
 
 
@@ -157,6 +189,8 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.revision,
         arguments.create_pr,
         arguments.dry_run,
+        benchmarks=[Benchmark(*words) for words in arguments.benchmark],
+        remote_code=arguments.remote_code,
     )
     total = f"{len(published.files)} files, {sum(published.files.values()):,} bytes"
     if published.commit is not None:
@@ -181,7 +215,9 @@ def _require_name(repo_id: str) -> None:
         raise InputError(f"repo_id is OWNER/NAME, with your user name or organization as owner, not {repo_id!r}")
 
 
-def _collect(folder: Path, repo_id: str, revision: str | None) -> _Files:
+def _collect(
+    folder: Path, repo_id: str, revision: str | None, benchmarks: Sequence[Benchmark], remote_code: bool
+) -> _Files:
     """Path in the repository -> content, or the file where it goes as it is."""
     pipeline = _require_finished(folder)
     files: _Files = {str(path.relative_to(folder)): path for path in _chosen(folder)}
@@ -195,15 +231,27 @@ def _collect(folder: Path, repo_id: str, revision: str | None) -> _Files:
         _require_of_this_model(training, result)
     card = _read(files["README.md"]) if "README.md" in files else _plain_card(repo_id, pipeline)
     cleaner = _Cleaner(folder, [*contents.values(), *_settings(card)])
-    for name, content in contents.items():
-        cleaned = cleaner.value(content)
-        if cleaned != content:
-            files[name] = _dump(name, cleaned).encode()
+    published = {name: cleaner.value(content) for name, content in contents.items()}
+    index, code = _index_and_code(published.get("model_index.json"), remote_code)
+    published |= {} if index is None else {"model_index.json": index}
+    files |= code
+    for name, content in published.items():
+        if content != contents[name]:
+            files[name] = _dump(name, content).encode()
+    if benchmarks:
+        files[BENCHMARK_FILE] = benchmark_file(benchmarks, published.get("eval.json"))
     if "report.html" in files:
         files["report.html"] = cleaner.text(_read(files["report.html"])).encode()
     card = _card_for(repo_id, revision, cleaner.card(card))
-    files["README.md"] = (card if result is None else with_results(card, cleaner.value(result))).encode()
+    results = [cleaner.value(contents[name]) for name in RESULT_FILES if name in contents]
+    files["README.md"] = (with_results(card, results) if results else card).encode()
     return dict(sorted(files.items()))
+
+
+def _index_and_code(index: dict[str, Any] | None, remote_code: bool) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
+    """``model_index.json``, and the Python files that it names; it may come from a repository that has such files."""
+    index = None if index is None else plain(index)
+    return with_remote_code(index) if remote_code else (index, {})
 
 
 def _require_finished(folder: Path) -> str | None:
@@ -217,7 +265,11 @@ def _require_finished(folder: Path) -> str | None:
     unfinished = f"{folder} holds no finished model: "
     if (folder / "model_index.json").is_file():
         index = _parse("model_index.json", _read(folder / "model_index.json"))
-        if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
+        try:
+            index = plain(index) if isinstance(index, dict) else {}
+        except ValueError as error:
+            raise InputError(f"{unfinished}{error}") from error
+        if not isinstance(index.get("_class_name"), str):
             raise InputError(f"{unfinished}its model_index.json names no pipeline")
         parts = [name for name, value in index.items() if isinstance(value, list) and value and value[0] is not None]
         missing = [name for name in parts if name not in _FOLDERS or not _is_part(folder / name)]
@@ -391,6 +443,7 @@ def _card_for(repo_id: str, revision: str | None, text: str) -> str:
             return block[0]
         return block[0].replace('from_pretrained("."', f"from_pretrained({place}")
 
+    text = text.replace('load_flow(".")', f"load_flow({place})")
     card = read_card(_HINT.sub("", _BLOCK.sub(name, text)))
     known = card.data.tags or []
     card.data.tags = [*known, *(tag for tag in _TAGS if tag not in known)]

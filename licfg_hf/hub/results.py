@@ -1,7 +1,9 @@
-"""Results as the Hub shows them: the ``model-index`` in the metadata of a model card."""
+"""Results as a model card shows them: the ``model-index`` in its metadata, and the table in its text."""
 
-from collections.abc import Mapping
-from pathlib import PurePath
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -10,9 +12,13 @@ from huggingface_hub import EvalResult, ModelCard
 
 from ..errors import InputError
 from ..evaluation.compare import parse_result
-from ..evaluation.protocol import FORMAT, Protocol, label
+from ..evaluation.protocol import FORMAT, Protocol, in_words, label, makes_samples, settings_in_words
+from ..files import write_text
 
+RESULT_FILES = ("eval.json", "flow/eval.json")  # of the model as it loads, and of its samples moved by the flow
 _TASK = "unconditional-image-generation"
+_BEGIN, _END = "<!-- results: what eval.json says -->", "<!-- end of results -->"
+_SECTION = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
 
 
 def model_index(result: Mapping[str, Any]) -> list[EvalResult]:
@@ -72,18 +78,88 @@ def read_card(text: str) -> ModelCard:
         raise InputError(f"the metadata of README.md cannot be read: {reason}") from error
 
 
-def with_results(card_text: str, result: Mapping[str, Any]) -> str:
-    """A README.md with the metrics of a result as its only ``model-index``; the rest stays as it is.
+def stored_result(path: Path) -> dict[str, Any] | None:
+    """The content of an ``eval.json``; None where there is none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parse_result(content, str(path))
+    except (OSError, ValueError, RecursionError, InputError):
+        return None
+    return content
+
+
+def results_section(results: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: a table of each result, with its protocol, between marks by which ``with_results`` finds it.
+
+    Args:
+        results: contents of ``eval.json`` files.
+
+    Raises:
+        InputError: a content is damaged; the message is one line.
+    """
+    parts = [_table(result) for result in results] or ["Nothing was measured.\n"]
+    return "\n".join([_BEGIN, "", *parts, _END])
+
+
+def _table(result: Mapping[str, Any]) -> str:
+    known = parse_result(result, RESULT_FILES[0])
+    protocol = known.protocol
+    step = "" if protocol.step is None else f" after {protocol.step:,} steps"
+    lines = [
+        f"Of the {makes_samples(protocol)}{step}; {in_words(protocol)}; sampling seed {protocol.seed}:",
+        "",
+        "| metric | value | |",
+        "| --- | --- | --- |",
+    ]
+    for metric, numbers in known.metrics.items():
+        value = f"{numbers['value']:.4g}" + (f" ± {numbers['std']:.2g}" if numbers.get("std") else "")
+        value += f" [{numbers['low']:.4g}, {numbers['high']:.4g}]" if "low" in numbers else ""
+        lines.append(f"| {label(metric, protocol.extractor)} | {value} | {settings_in_words(protocol, metric)} |")
+    return "\n".join([*lines, ""])
+
+
+def with_results(card_text: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """A README.md that reports these results and no others; the rest stays as it is.
+
+    The first result becomes the ``model-index``. The text shows them all where ``results_section`` stood; a card
+    without that section gets none.
 
     Args:
         card_text: content of the README.md.
-        result: content of an ``eval.json``.
+        results: contents of ``eval.json`` files, that of the model as it loads first.
 
     Raises:
-        InputError: the metadata or the result cannot be read; the message is one line.
+        InputError: the metadata or a result cannot be read; the message is one line.
     """
-    card = read_card(card_text)
-    entries = model_index(result)
-    card.data.model_name = card.data.model_name or PurePath(result["name"]).name or "model"
+    section = results_section(results)
+    card = read_card(_SECTION.sub(lambda match: section, card_text))
+    entries = model_index(results[0]) if results else []
+    if entries:
+        card.data.model_name = card.data.model_name or PurePath(results[0]["name"]).name or "model"
     card.data.eval_results = entries or None
     return str(card)
+
+
+def refresh_card(folder: Path) -> bool:
+    """Makes the card in a model folder report what its results say now.
+
+    Returns:
+        Whether it changed.
+
+    Raises:
+        InputError: the card or a result cannot be read or written; the message is one line.
+    """
+    path = folder / "README.md"
+    if not path.is_file():
+        return False
+    try:
+        old = path.read_text(encoding="utf-8")
+        if not _SECTION.search(old):
+            return False
+        results = [result for name in RESULT_FILES if (result := stored_result(folder / name)) is not None]
+        new = with_results(old, results)
+        if new != old:
+            write_text(path, new)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} could not be brought up to date: {error}") from error
+    return new != old

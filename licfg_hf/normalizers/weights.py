@@ -38,8 +38,9 @@ class _PowerIteration(nn.Module):
             v = F.normalize(torch.mv(matrix.T, u), dim=0)
         self.register_buffer("u", u)
         self.register_buffer("v", v)
-        for _ in range(_WARM_UP_ITERATIONS):
-            self._iterate(matrix)
+        if not matrix.is_meta:  # of a model that is built to be loaded into
+            for _ in range(_WARM_UP_ITERATIONS):
+                self._iterate(matrix)
 
     def _matrix(self, weight: torch.Tensor) -> torch.Tensor:
         return (weight.transpose(0, 1) if self.transposed else weight).flatten(1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
+from ..model_index import plain
 from .base import HubPipeline
 from .ddgan import DDGANPipeline
 from .flow import load_flow
@@ -15,20 +16,22 @@ from .locate import locate
 __all__ = ["DDGANPipeline", "GANPipeline", "load", "load_flow", "load_pipeline", "open_pipeline"]
 
 
-def load(name: str | Path) -> HubPipeline:
+def load(name: str | Path, revision: str | None = None, token: str | None = None) -> HubPipeline:
     """The pipeline of a folder or of a Hub repository, of whichever class of this library it is.
 
     Nothing that lies there is executed.
 
     Args:
         name: folder, or repository ``user/name``.
+        revision: branch, tag or commit of a repository; None is its main branch.
+        token: of the Hub, for a repository that is private or gated; None takes the one that is logged in.
 
     Raises:
         InputError: there is no such folder or repository.
         ValueError: it holds no pipeline of this library.
         OSError: a file is missing or cannot be read.
     """
-    return load_pipeline(locate(str(name)))
+    return load_pipeline(locate(str(name), revision, token))
 
 
 def load_pipeline(folder: Path) -> HubPipeline:
@@ -39,8 +42,8 @@ def load_pipeline(folder: Path) -> HubPipeline:
         OSError: a file is missing or cannot be read.
     """
     known = {pipeline.__name__: pipeline for pipeline in (DDGANPipeline, GANPipeline)}
-    name = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
-    if name not in known:
+    name = plain(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))).get("_class_name")
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"its pipeline class is {name!r}, which is none of {', '.join(known)}")
     return known[name].from_pretrained(folder)
 

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
 from huggingface_hub import snapshot_download
 from PIL import Image
 from torch import nn
+
+from ..model_index import plain
 
 RandomGenerators = torch.Generator | list[torch.Generator] | None
 
@@ -32,6 +35,18 @@ class HubPipeline(DiffusionPipeline):
         return snapshot_download(
             pretrained_model_name, allow_patterns=_PIPELINE_FILES, ignore_patterns=_NOT_PIPELINE_FILES, **options
         )
+
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> dict[str, Any] | tuple[Any, ...]:
+        """As in diffusers, but where a repository names code for this library's classes, these are taken themselves.
+
+        So what ``licfg-hf push --remote_code`` published loads here without trust, and nothing of it is executed.
+
+        Raises:
+            ValueError: it names a class that this library does not export.
+        """
+        loaded = super().load_config(*args, **kwargs)
+        return (plain(loaded[0]), *loaded[1:]) if isinstance(loaded, tuple) else plain(loaded)
 
 
 @contextmanager

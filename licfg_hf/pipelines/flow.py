@@ -52,18 +52,22 @@ def _can_come_back(discriminator: nn.Module) -> bool:
     return True
 
 
-def load_flow(name: str | Path, device: torch.device | str = "cpu") -> FunctionalGradientFlow:
+def load_flow(
+    name: str | Path, device: torch.device | str = "cpu", revision: str | None = None, token: str | None = None
+) -> FunctionalGradientFlow:
     """The functional-gradient steps that belong to a model; pass them to its pipeline as ``flow=``.
 
     Args:
         name: a pipeline folder, or a repository on the Hub, with ``flow/`` in it.
         device: where the pipeline is.
+        revision: branch, tag or commit of a repository; None is its main branch.
+        token: of the Hub, for a repository that is private or gated; None takes the one that is logged in.
 
     Raises:
         InputError: there is no such folder or repository.
         ValueError: it holds no flow of this library.
     """
-    place = locate(str(name)) / "flow"
+    place = locate(str(name), revision, token) / "flow"
     if not (place / _CONFIG).is_file():
         raise ValueError(f"{name} has no functional-gradient steps: there is no flow/{_CONFIG} in it")
     numbers = json.loads((place / _CONFIG).read_text(encoding="utf-8"))

@@ -212,7 +212,7 @@ def _by_setting(results: Sequence[Result]) -> list[tuple[Setting, list[Result]]]
 Found = Sequence[tuple[Setting, list[Result]]]
 
 
-def cell(results: Sequence[Result], metric: str = "pixel_frechet") -> str:
+def cell(results: Sequence[Result], metric: str = "fid") -> str:
     """A number, with a 95 % interval (Student) over the seeds where there are several, or ``diverged``."""
     if not results:
         return "-"
@@ -281,7 +281,7 @@ def report(found: Found) -> str:
     lines = [
         "# Losses under Lipschitz regularization",
         "",
-        "Cells: Fréchet distance of Gaussians fitted to images pooled to at most 8x8 pixels, against training images; "
+        "Cells: Fréchet distance of Gaussians fitted to images averaged to 8x8 pixels, against training images; "
         "smaller is better. **This is not FID** and compares only with itself on the same data. ± is a 95 % interval "
         "over the seeds. Precision and recall of each run stand in results.jsonl.",
         "",

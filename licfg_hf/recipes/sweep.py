@@ -15,7 +15,8 @@ from .recipe import Recipe, is_main_process
 
 RESULT_FILE = "result.json"
 # What does not make an arm another arm: options that leave its final numbers as they are.
-_INDIFFERENT = {"config", "preset", *TrainingConfig.RESUMABLE} - {"max_steps", "evaluate_samples", "standing_batches"}
+_DECISIVE = {"max_steps", "evaluate_samples", "evaluate_metrics", "evaluate_features", "standing_batches"}
+_INDIFFERENT = {"config", "preset", *TrainingConfig.RESUMABLE} - _DECISIVE
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,14 @@ def _train(trainer: Trainer) -> dict[str, Any]:
     except TrainingDiverged as error:
         say(f"   diverged: {error}")
         return {"diverged": str(error), "step": trainer.step, "metrics": {}}
-    facts = json.loads((trainer.folder / "training.json").read_text(encoding="utf-8")) if is_main_process() else {}
-    return {"diverged": None, "step": trainer.step, "metrics": facts.get("results") or {}}
+    return {"diverged": None, "step": trainer.step, "metrics": _metrics(trainer.folder) if is_main_process() else {}}
+
+
+def _metrics(place: Path) -> dict[str, float]:
+    if not (place / "eval.json").is_file():
+        return {}
+    result = json.loads((place / "eval.json").read_text(encoding="utf-8"))
+    return {name: numbers["value"] for name, numbers in result["metrics"].items()}
 
 
 def _read_result(path: Path) -> dict[str, Any]:

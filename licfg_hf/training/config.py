@@ -91,13 +91,13 @@ class TrainingConfig:
         sample_count: images in such a grid.
         log_every: steps between lines in the logs, which hold the mean over these steps.
         trackers: where numbers go: ``jsonl`` (metrics.jsonl in output_dir), ``tensorboard``, ``trackio``.
-        evaluate_samples: at the end, pixel-space precision and recall (k = 3) of that many samples against as many
-            training images, for the card; None measures nothing.
+        evaluate_samples: at the end, evaluate that many samples against as many training images, for eval.json and the
+            card; None evaluates nothing then, unless ``evaluate_every`` is given.
         evaluate_every: steps between evaluations of the generator as it would be exported, with ``evaluate_samples``
-            (10000 if None) samples against as many training images; None evaluates none.
-        evaluate_metrics: what is measured then, comma-separated, of ``fid``, ``kid``, ``is``, ``pr``, ``dc``, ``acc``.
-        evaluate_features: extractor of these metrics, as in ``licfg-hf evaluate``: ``inception``, ``digits``,
-            ``pixels``, ``timm:MODEL`` or a classifier's .safetensors file.
+            (10000 if None) samples; the last is that of the end. None evaluates none on the way.
+        evaluate_metrics: what is measured, comma-separated, of ``fid``, ``kid``, ``is``, ``pr``, ``dc``, ``acc``.
+        evaluate_features: extractor of these metrics, as in ``licfg-hf evaluate``: ``pixels``, ``digits``,
+            ``inception``, ``timm:MODEL`` or a classifier's .safetensors file.
         keep_best: metric by which the best generator so far is kept in output_dir/best: ``fid``, ``kid``, ``is``,
             ``precision``, ``recall``, ``density``, ``coverage``; None keeps none.
         push_to_hub: publish output_dir on the Hub at the end; needs ``repo_id`` and a token.
@@ -132,8 +132,8 @@ class TrainingConfig:
     trackers: tuple[Literal["jsonl", "tensorboard", "trackio"], ...] = ("jsonl",)
     evaluate_samples: int | None = None
     evaluate_every: int | None = None
-    evaluate_metrics: str = "fid"
-    evaluate_features: str = "inception"
+    evaluate_metrics: str = "fid,pr"
+    evaluate_features: str = "pixels"
     keep_best: str | None = None
     push_to_hub: bool = False
     repo_id: str | None = None
@@ -194,6 +194,11 @@ class TrainingConfig:
         )
         unknown = set(self.trackers) - set(TRACKERS)
         _require(not unknown, f"trackers are among {', '.join(TRACKERS)}, not {', '.join(sorted(unknown))}")
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the finished generator is evaluated."""
+        return self.evaluate_samples is not None or self.evaluate_every is not None
 
     @property
     def effective_generator_batch_size(self) -> int:

@@ -48,66 +48,75 @@ class GeneratorSamples:
         return images, None if self.classes is None else labels % self.classes
 
 
-class Monitor:
-    """Evaluates the generator against the training images.
+class Evaluator:
+    """Evaluates generators of one run against its training images.
 
     Args:
-        config: of the training; ``evaluate_*`` and ``keep_best``.
+        config: of the training; ``evaluate_*``.
         images: the training images.
         device: of the extractor.
         classes: number of classes of a conditional GAN.
-        identity: what makes the run this run; a best generator of another one does not count.
-        step: that the run goes on from; a best generator of a later step does not count.
 
     Raises:
         InputError: the extractor cannot be had, or a metric is not possible with it.
     """
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        images: ImageSet,
-        device: torch.device,
-        classes: int | None,
-        identity: dict[str, Any],
-        step: int,
-    ):
-        self.config, self.images, self.identity = config, images, identity
-        self.place = Path(config.output_dir).expanduser() / BEST_FOLDER
-        count = min(config.evaluate_samples or 10_000, len(images))
+    def __init__(self, config: TrainingConfig, images: ImageSet, device: torch.device, classes: int | None):
+        self.images, self.classes = images, classes
+        self.count = min(config.evaluate_samples or 10_000, len(images))
         self.options = EvaluationConfig(
             model=config.output_dir,
             data="the training images",
             metrics=tuple(part.strip() for part in config.evaluate_metrics.split(",") if part.strip()),
             features=config.evaluate_features,
-            limit=count,
-            kid_subset_size=min(1000, count),
+            limit=self.count,
+            kid_subset_size=min(1000, self.count),
             seed=config.seed,
         )
         if "nd" in self.options.metrics:
             raise InputError("nd wants held-out images: measure it with licfg-hf evaluate")
         self.extractor = open_extractor(config.evaluate_features, images.shape, device)
-        possible = {name for metric in self.options.metrics for name in METRICS[metric]}
-        if classes is None:
-            possible.discard("class_accuracy")
-        if "is" in self.options.metrics and count < self.options.is_splits:
-            raise InputError(f"is over {self.options.is_splits} splits needs as many samples, not {count}")
+        if "is" in self.options.metrics and self.count < self.options.is_splits:
+            raise InputError(f"is over {self.options.is_splits} splits needs as many samples, not {self.count}")
         if self.extractor.classes is None and {"is", "acc"} & set(self.options.metrics):
             raise InputError(f"is and acc need class logits, which {self.extractor.name} does not give")
-        if config.keep_best is not None and config.keep_best not in possible:
+
+    def metrics(self) -> set[str]:
+        """What a result holds."""
+        found = {name for metric in self.options.metrics for name in METRICS[metric]}
+        return found if self.classes is not None else found - {"class_accuracy"}
+
+    def evaluate(self, samples: GeneratorSamples) -> dict[str, Any]:
+        """The content of an eval.json."""
+        chosen = subset(self.images, self.count)
+        real, real_features = reference_of(chosen, "the training images", self.extractor, CHUNK)
+        metrics = measure(samples, self.extractor, self.options, real, real_features, quiet=True)
+        protocol = protocol_of(self.options, samples, chosen, self.extractor, None).as_dict()
+        return {"format": FORMAT, "name": self.options.model, "protocol": protocol, "metrics": metrics}
+
+
+class BestGenerator:
+    """The best generator of a run so far, in output_dir/best.
+
+    Args:
+        config: of the training; ``keep_best`` is the metric.
+        possible: the metrics of a result.
+        identity: what makes the run this run; a best generator of another one does not count.
+        step: that the run goes on from; a best generator of a later step does not count.
+
+    Raises:
+        InputError: ``keep_best`` is none of the metrics.
+    """
+
+    def __init__(self, config: TrainingConfig, possible: set[str], identity: dict[str, Any], step: int):
+        if config.keep_best not in possible:
             raise InputError(
                 f"keep_best is one of {', '.join(sorted(possible))}, not {config.keep_best!r}; what it names must be "
                 "among --evaluate_metrics"
             )
+        self.metric, self.identity = config.keep_best, identity
+        self.place = Path(config.output_dir).expanduser() / BEST_FOLDER
         self.best = self._recall(step)
-
-    def evaluate(self, samples: GeneratorSamples) -> dict[str, Any]:
-        """The content of an eval.json, but for the name's sake."""
-        chosen = subset(self.images, self.options.limit)
-        real, real_features = reference_of(chosen, "the training images", self.extractor, CHUNK)
-        metrics = measure(samples, self.extractor, self.options, real, real_features, quiet=True)
-        protocol = protocol_of(self.options, samples, chosen, self.extractor, None).as_dict()
-        return {"format": FORMAT, "name": self.config.output_dir, "protocol": protocol, "metrics": metrics}
 
     def _recall(self, step: int) -> dict[str, Any] | None:
         """The result of the best generator so far, where it is of this run and not of a step still to come."""
@@ -122,7 +131,7 @@ class Monitor:
         return best["result"] if known else None
 
     def _is_better(self, result: dict[str, Any]) -> bool:
-        metric, best = self.config.keep_best, self.best
+        metric, best = self.metric, self.best
         if best is None or metric not in best["metrics"]:
             return True
         if differences(*(Protocol.from_dict(one["protocol"]) for one in (best, result)), metric):
@@ -134,7 +143,7 @@ class Monitor:
         """Exports to output_dir/best if the result is the best so far; it replaces the last best as a whole.
 
         Args:
-            result: of ``evaluate``.
+            result: of ``Evaluator.evaluate``.
             export: writes the generator into a folder.
         """
         if not self._is_better(result):
@@ -145,9 +154,7 @@ class Monitor:
             partial.mkdir()
             export(partial)
             write_json(partial / "eval.json", result)
-            write_json(
-                partial / SELECTION_FILE, {"by": self.config.keep_best, "identity": self.identity, "result": result}
-            )
+            write_json(partial / SELECTION_FILE, {"by": self.metric, "identity": self.identity, "result": result})
             shutil.rmtree(old, ignore_errors=True)
             if self.place.exists():
                 self.place.rename(old)

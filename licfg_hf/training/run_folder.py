@@ -57,7 +57,7 @@ def _finished(description: Path, identity: dict[str, Any]) -> dict[str, Any]:
         same = known["identity"] == identity
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {name: known[name] for name in ("step", "results") if same and name in known}
+    return {"step": known["step"]} if same and "step" in known else {}
 
 
 def _step(checkpoint: Path) -> int:

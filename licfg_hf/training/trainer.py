@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,6 @@ from typing import Any, Protocol
 import huggingface_hub
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, DynamoBackend
 from PIL import Image
@@ -27,13 +27,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..data.loader import StepImages, StepLoader
 from ..data.sources import ImageSet, as_image_set, usable_cores
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
-from ..evaluation.metrics import frechet_distance, precision_recall
 from ..evaluation.protocol import label
 from ..evaluation.samples import CHUNK, settings_hash
 from ..files import write_json
 from ..functional_gradient import FunctionalGradientFlow
 from ..hub.card import write_card
 from ..hub.publish import publish
+from ..hub.results import RESULT_FILES, stored_result
 from ..losses import AdversarialLoss
 from ..pipelines.base import image_grid, save_image
 from .checkpoint import (
@@ -49,7 +49,7 @@ from .config import OptimizerConfig, TrainingConfig
 from .estimate import seconds_per_step
 from .generator_steps import AdversarialStep, Batch, Game, GeneratorStep
 from .interrupts import StopSignals
-from .monitoring import GeneratorSamples, Monitor
+from .monitoring import BestGenerator, Evaluator, GeneratorSamples
 from .progress import Progress, duration
 from .run_folder import claim_folder
 from .settling import settled
@@ -67,7 +67,6 @@ _OPTIMIZERS = {
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "accelerate", "datasets", "numpy")
 _PURPOSES = ("training", "samples", "evaluation", "standing")
 _LONG_RUN_SECONDS = 24 * 3600
-_POOLED_SIZE = 8  # pixels, of the images whose Fréchet distance is measured
 _FEWEST_EVALUATED = 4  # nearest neighbours with k = 3 need that many
 
 
@@ -232,13 +231,12 @@ class Trainer:
         self._resume_from = self._claim_folder()
         if config.init_from is not None and self._resume_from is None:
             self._warm_start(config.init_from)
-        watches = config.evaluate_every is not None and self.accelerator.is_main_process
-        self.monitor = None
-        if watches:
-            classes, begun = getattr(task, "num_classes", None), 0
-            if self._resume_from is not None:
-                begun = load_description(self._resume_from)["step"]
-            self.monitor = Monitor(config, self.images, self.device, classes, self.identity, begun)
+        self.evaluator, self.best, self.result = None, None, None
+        if config.evaluates and self.accelerator.is_main_process:
+            self.evaluator = Evaluator(config, self.images, self.device, getattr(task, "num_classes", None))
+            if config.keep_best is not None:
+                begun = 0 if self._resume_from is None else load_description(self._resume_from)["step"]
+                self.best = BestGenerator(config, self.evaluator.metrics(), self.identity, begun)
         self.generator_step.attach(discriminator, self.accelerator, config)
         # The average is copied before ``prepare`` wraps the forward pass in autocast: it samples in full precision.
         self.average = None
@@ -290,8 +288,8 @@ class Trainer:
             )
 
     def _require_enough_images(self) -> None:
-        if self.config.evaluate_samples is not None and len(self.images) < _FEWEST_EVALUATED:
-            raise InputError(f"evaluate_samples needs at least {_FEWEST_EVALUATED} images, not {len(self.images)}")
+        if self.config.evaluates and len(self.images) < _FEWEST_EVALUATED:
+            raise InputError(f"an evaluation needs at least {_FEWEST_EVALUATED} images, not {len(self.images)}")
 
     def _identity(self) -> dict[str, Any]:
         """What makes this run this run; a checkpoint of another identity is refused. Normalized through JSON."""
@@ -462,7 +460,7 @@ class Trainer:
         if log:
             self._or_warn(self._log)
         saved = self._save() if save or stop else False
-        if watch and self.monitor is not None:
+        if watch and self.evaluator is not None:
             self._or_warn(self._watch)
         if sample:
             self._or_warn(self._save_samples)
@@ -478,36 +476,50 @@ class Trainer:
 
     def _watch(self) -> None:
         """Evaluates the generator, logs the numbers and keeps the best one."""
-        with self._settled_generator() as network, torch.no_grad():
-
-            def draw(number: int) -> torch.Tensor:
-                rng = random_generator(self.device, self.config.seed, "evaluation", number)
-                return self.task.sample(network, CHUNK, self.images.shape, rng, first=number * CHUNK)
-
-            facts = {
-                "weights": "raw" if self.average is None else "ema",
-                "truncation": None,
-                "flow": False,
-                "dtype": "float32",
-                "config_hash": settings_hash(self.identity),
-                "training_seed": self.config.seed,
-                "versions": self._facts()["versions"],
-                "reference": self.settings.get("data", "the training images"),
-                "selection": "final",
-                "step": self.step,
-            }
-            classes = getattr(self.task, "num_classes", None)
-            samples = GeneratorSamples(draw, self.monitor.options.limit, self.images.shape, classes, facts)
-            result = self.monitor.evaluate(samples)
-            numbers = {name: entry["value"] for name, entry in result["metrics"].items()}
+        with self._settled_generator() as network:
+            self.result = self._evaluate(network)
+            numbers = {name: entry["value"] for name, entry in self.result["metrics"].items()}
             self.accelerator.log(numbers, step=self.step)
-            names = {name: label(name, self.monitor.extractor.name) for name in numbers}
-            shown = f"{samples.count} samples: " + "  ".join(f"{names[n]} {v:.4g}" for n, v in numbers.items())
-            if self.config.keep_best is not None:
-                result["protocol"]["selection"] = "best"
-                if self.monitor.keep(result, lambda folder: self._export_best(network, folder)):
+            shown = self._in_one_line(self.result)
+            if self.best is not None:
+                protocol = {**self.result["protocol"], "selection": "best"}
+                if self.best.keep({**self.result, "protocol": protocol}, partial(self._export_best, network)):
                     shown += "  (the best so far, in best/)"
         self.progress.say(f"step {self.step}: {shown}")
+
+    @torch.no_grad()
+    def _evaluate(self, network: nn.Module, flow: FunctionalGradientFlow | None = None) -> dict[str, Any]:
+        """The content of an eval.json of a settled generator.
+
+        Args:
+            flow: functional-gradient steps that follow the generator; None takes none.
+        """
+
+        def draw(number: int) -> torch.Tensor:
+            rng = random_generator(self.device, self.config.seed, "evaluation", number)
+            return self.task.sample(network, CHUNK, self.images.shape, rng, flow=flow, first=number * CHUNK)
+
+        facts = {
+            "weights": "raw" if self.average is None else "ema",
+            "truncation": None,
+            "flow": flow is not None,
+            "dtype": "float32",
+            "config_hash": settings_hash(self.identity),
+            "training_seed": self.config.seed,
+            "versions": self._facts()["versions"],
+            "reference": self.settings.get("data", "the training images"),
+            "selection": "final",
+            "step": self.step,
+        }
+        evaluator = self.evaluator
+        return evaluator.evaluate(GeneratorSamples(draw, evaluator.count, self.images.shape, evaluator.classes, facts))
+
+    def _in_one_line(self, result: dict[str, Any]) -> str:
+        numbers = result["metrics"].items()
+        shown = "  ".join(
+            f"{label(name, self.evaluator.extractor.name)} {entry['value']:.4g}" for name, entry in numbers
+        )
+        return f"{self.evaluator.count} samples: {shown}"
 
     def _export_best(self, network: nn.Module, folder: Path) -> None:
         self.task.export(network, folder)
@@ -614,14 +626,41 @@ class Trainer:
         save_image(self._sample_grid(), self.folder / "samples.png")
         self.generator_step.export(self.folder)
         flow = self.generator_step.flow()
-        results = self._evaluate()
         if flow is not None:
             save_image(self._sample_grid(flow), self.folder / "samples_moved.png")
-            results = None if results is None else {**results, "moved": self._evaluate(flow)}
-        facts = {"identity": self.identity, **self._facts(), "step": self.step, "results": results}
+        results = self._results(flow)
+        facts = {"identity": self.identity, **self._facts(), "step": self.step}
         write_json(self.folder / DESCRIPTION_FILE, facts)
-        write_card(self.folder, facts, self.loss, self.penalties, {"pipeline": pipeline, **self.card})
+        write_card(self.folder, facts, results, self.loss, self.penalties, {"pipeline": pipeline, **self.card})
         self.accelerator.print(f"done: samples in {self.folder / 'samples.png'}, model and card in {self.folder}")
+
+    def _results(self, flow: FunctionalGradientFlow | None) -> list[dict[str, Any]]:
+        """Results of the finished generator, each written where it belongs: alone, and moved by the flow."""
+        alone, moved = (self.folder / name for name in RESULT_FILES)
+        results = [self._result(alone, None)] + ([] if flow is None else [self._result(moved, flow)])
+        return [result for result in results if result is not None]
+
+    def _result(self, place: Path, flow: FunctionalGradientFlow | None) -> dict[str, Any] | None:
+        known = stored_result(place)
+        if known is not None and self._is_of_this_model(known):
+            self.accelerator.print(f"{place} is of this model already and stays; remove it to evaluate anew")
+            return known
+        place.unlink(missing_ok=True)
+        if self.evaluator is None:
+            return None
+        watched = self.result is not None and self.result["protocol"]["step"] == self.step
+        if flow is None and watched:
+            result = self.result
+        else:
+            with self._settled_generator() as network:
+                result = self._evaluate(network, flow)
+            self.accelerator.print(self._in_one_line(result) + ("" if flow is None else ", moved by the flow"))
+        write_json(place, result)
+        return result
+
+    def _is_of_this_model(self, result: dict[str, Any]) -> bool:
+        own = {"step": self.step, "config_hash": settings_hash(self.identity), "training_seed": self.config.seed}
+        return own.items() <= result["protocol"].items()
 
     def _publish(self) -> None:
         config = self.config
@@ -629,20 +668,6 @@ class Trainer:
             return
         published = publish(self.folder, config.repo_id, private=config.hub_private)
         self.accelerator.print(f"published: {published.url}")
-
-    def _evaluate(self, flow: FunctionalGradientFlow | None = None) -> dict[str, Any] | None:
-        count = self.config.evaluate_samples
-        if count is None:
-            return None
-        chosen = np.random.default_rng(self.config.seed).permutation(len(self.images))[:count]
-        real = self.images.fetch(torch.from_numpy(chosen), seed=0).cpu().float() / 127.5 - 1
-        fake = self.draw_samples(count, "evaluation", flow)
-        precision, recall = precision_recall(real.flatten(1), fake.flatten(1), k=3)
-        frechet = frechet_distance(
-            *(F.adaptive_avg_pool2d(images, _POOLED_SIZE).flatten(1) for images in (real, fake))
-        )
-        numbers = {"precision": precision, "recall": recall, "pixel_frechet": frechet}
-        return {**numbers, "samples": count, "reals": len(real), "k": 3}
 
     # ---- what it says -----------------------------------------------------------------------------------------
 

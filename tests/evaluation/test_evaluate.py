@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import torch
 from gans import CLASSES, GENERATORS
+from huggingface_hub import ModelCard
 from PIL import Image
 from tiny import tiny_generator
 
@@ -40,6 +42,7 @@ def config(model, **options) -> EvaluationConfig:
 def test_a_model_is_measured_and_the_protocol_travels_with_the_numbers(model):
     result = evaluate(config(model))
     assert json.loads((model / "eval.json").read_text()) == result
+    assert datetime.fromisoformat(result["facts"]["date"]).tzinfo is UTC
     assert set(result["metrics"]) == {
         "fid", "kid", "is", "precision", "recall", "density", "coverage", "class_accuracy", "classes_covered",
     }  # fmt: skip
@@ -97,6 +100,26 @@ def test_a_ddgan_is_measured_too_and_has_no_truncation(tmp_path, capsys):
             ["evaluate", str(tmp_path / "model"), "--data", "digits", "--truncation", "0.5", "--features", "pixels"]
         )
     assert "has no truncation" in capsys.readouterr().err
+
+
+def test_the_card_of_a_trained_folder_reports_the_newest_result_and_no_other(tmp_path, capsys):
+    from licfg_hf.recipes import main
+
+    few = ["--preset", "quickstart", "--max_steps", "2", "--batch_size", "8", "--evaluate_samples", "20"]
+    main("biggan_eps_cifar", [*few, "--output_dir", str(tmp_path / "run")])
+    card, result = tmp_path / "run" / "README.md", tmp_path / "run" / "eval.json"
+    assert "(pixels)" in card.read_text()
+    own = ["--data", "digits", "--features", "digits", "--limit", "60"]
+    command(["evaluate", str(tmp_path / "run"), *own, "--metrics", "fid"])
+    assert "reports these numbers now" in capsys.readouterr().out
+    value = json.loads(result.read_text())["metrics"]["fid"]["value"]
+    assert "(pixels)" not in card.read_text() and f"| Fréchet distance (digits) | {value:.4g} |" in card.read_text()
+    assert ModelCard.load(card).data.eval_results[0].metric_value == value
+    before = card.read_text()
+    command(
+        ["evaluate", str(tmp_path / "run"), *own, "--output", str(tmp_path / "run" / "other.json"), "--metrics", "pr"]
+    )
+    assert card.read_text() == before
 
 
 def test_a_trained_folder_says_which_weights_it_has(tmp_path):

@@ -58,11 +58,15 @@ class Commit:
 
 @dataclass
 class Repository:
-    """Branches of commits, oldest first; a pull request is the branch ``refs/pr/N``."""
+    """Branches of commits, oldest first; a pull request is the branch ``refs/pr/N``.
+
+    Nobody but its owner knows of a private one; a gated one is known, and nobody but its owner may read its files.
+    """
 
     id: str
     kind: str
     private: bool = False
+    gated: bool = False
     branches: dict[str, list[Commit]] = field(default_factory=lambda: {"main": []})
 
     def __post_init__(self) -> None:
@@ -144,9 +148,16 @@ class Hub:
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
 
-    def add(self, name: str, folder: Path | None = None, kind: str = "models", private: bool = False) -> Repository:
+    def add(
+        self,
+        name: str,
+        folder: Path | None = None,
+        kind: str = "models",
+        private: bool = False,
+        gated: bool = False,
+    ) -> Repository:
         """A repository with the files of a folder."""
-        repository = self.repositories[kind, name] = Repository(name, kind, private)
+        repository = self.repositories[kind, name] = Repository(name, kind, private, gated)
         if folder is not None:
             paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
             files = {path.relative_to(folder).as_posix(): _blob(path.name, path.read_bytes()) for path in paths}
@@ -431,7 +442,7 @@ class _Handler(BaseHTTPRequestHandler):
             "lastModified": "2026-01-02T03:04:05.000Z",
             "createdAt": "2026-01-01T03:04:05.000Z",
             "private": repository.private,
-            "gated": False,
+            "gated": "auto" if repository.gated else False,
             "disabled": False,
             "downloads": 0,
             "likes": 0,
@@ -495,7 +506,9 @@ class _Handler(BaseHTTPRequestHandler):
         return _json([_entry(path, commit.files[path]) for path in wanted["paths"] if path in commit.files])
 
     def _file(self, repository: Repository, revision: str, path: str) -> tuple[bytes, dict[str, str]]:
-        commit = self._at(repository, revision)
+        commit, user = self._at(repository, revision), self._user()
+        if repository.gated and user != _owner(repository.id):
+            raise _Error(403 if user else 401, "Access to this model is restricted", "GatedRepo")
         if path not in commit.files:
             raise _Error(404, "Entry not found", "EntryNotFound", X_Repo_Commit=commit.oid)
         blob = commit.files[path]

@@ -377,7 +377,7 @@ def test_what_a_card_says_is_what_the_leaderboard_reads(monkeypatch):
     from licfg_hf.hub.results import read_card, with_results
 
     content = {"format": 1, "name": "mine", "protocol": PROTOCOL, "metrics": {"fid": {"value": 3.5, "std": 0.5}}}
-    card = read_card(with_results("---\ntags: [licfg]\n---\n# Mine\n", content))
+    card = read_card(with_results("---\ntags: [licfg]\n---\n# Mine\n", [content]))
     board = listed(monkeypatch, [{"id": "me/mine", "model-index": card.data.to_dict()["model-index"]}])
     assert rows(board) == [[(1, "me/mine", 3.5)]] and board.groups[0].rows[0].std == 0.5 and not board.notes
 

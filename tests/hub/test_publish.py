@@ -112,10 +112,9 @@ def finished(tmp_path_factory) -> Path:
         "device": "cpu",
         "threads": 1,
         "versions": {"python": "3.11"},
-        "results": None,
     }
     details = {"title": "Tiny digits", "pipeline": "DDGANPipeline", "data": f"{HOME}/pictures", "tags": ["ddgan"]}
-    write_card(folder, facts, "a loss", [], details)
+    write_card(folder, facts, [], "a loss", [], details)
     (folder / "training.json").write_text(json.dumps(facts))
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     (folder / "eval.json").write_text(json.dumps(RESULT))
@@ -186,6 +185,12 @@ def test_the_card_has_the_results_and_no_other_value(hub, model):
     publish(model, NAME)
     card = ModelCard(files_of(hub)["README.md"].decode())
     card.validate()
+    table = card.text.split("## Results")[1].split("## Limits")[0]
+    assert "Nothing was measured" in (model / "README.md").read_text()  # until it was evaluated
+    assert re.findall(r"^\| ([^|]*) \| ([^|]*) \|", table, re.MULTILINE)[2:] == [
+        ("Fréchet distance (digits)", "144.9"),
+        ("kernel distance (digits)", "1e-05 ± 3.2"),
+    ]
     values = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
     assert values == {name: metric["value"] for name, metric in RESULT["metrics"].items()}
     info = next(iter(HfApi().list_models(filter="licfg", expand=["model-index", "tags"])))
@@ -478,9 +483,9 @@ def test_the_command_that_finishes_the_job_keeps_the_options(hub, model):
 def test_results_replace_those_of_the_card_and_leave_the_rest():
     body = "\n# Title\r\n\n```yaml\na: 1\n```\n  text  \n"
     card = f"---\nlicense: mit\nfoo: [1, 2]\nmodel-index:\n- name: Old\n  results: nonsense\n---\n{body}"
-    new = with_results(card, RESULT)
+    new = with_results(card, [RESULT])
     assert new.endswith(f"---\n{body}")
-    again = ModelCard(with_results(new, RESULT))
+    again = ModelCard(with_results(new, [RESULT]))
     assert str(again) == new
     assert (again.data.license, again.data.foo) == ("mit", [1, 2])
     assert len(again.data.eval_results) == 2
@@ -497,7 +502,7 @@ def test_results_of_another_extractor_do_not_bear_the_published_name():
 )
 def test_damaged_results_are_refused(result):
     with pytest.raises(InputError):
-        with_results("---\nlicense: mit\n---\n", result)
+        with_results("---\nlicense: mit\n---\n", [result])
 
 
 def test_a_token_is_never_printed(hub, model):

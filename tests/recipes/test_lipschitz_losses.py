@@ -44,7 +44,7 @@ def test_a_study_fills_its_tables_goes_on_past_an_arm_that_diverges_and_trains_n
     lost = [line["arm"] for line in lines if line["diverged"]]
     assert lost == ["exponential-ksn50"] and "overflows" in lines[-1]["diverged"]
     for line in lines[:3]:
-        assert line["step"] == 3 and line["metrics"]["pixel_frechet"] > 0 and line["omega"][0] < line["omega"][1]
+        assert line["step"] == 3 and line["metrics"]["fid"] > 0 and line["omega"][0] < line["omega"][1]
     table = (tmp_path / "table.md").read_text()
     assert "| loss | k_sn 1 | k_sn 50 |" in table and "not FID" in table
     assert table.split("| EXP | ")[1].split("\n")[0].endswith("| diverged |")
@@ -229,7 +229,7 @@ def test_wrong_options_are_one_line(options, words, tmp_path, capsys):
 
 
 def result(value: float | None, seed: int = 0, omega: tuple[float, float] = (-1.0, 2.0)) -> Result:
-    metrics = {} if value is None else {"pixel_frechet": value}
+    metrics = {} if value is None else {"fid": value}
     return Result(Arm("a", {}), seed, "NaN" if value is None else None, 1, metrics, [(1, -9.0, 9.0), (2, *omega)])
 
 

@@ -57,6 +57,18 @@ def trainer(folder: Path, step, conditional: bool = True, normalizer: str = "non
     )  # fmt: skip
 
 
+def test_the_samples_of_a_flow_have_a_result_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("LICFG_HF_CACHE", str(tmp_path / "cache"))
+    step = StagedFunctionalGradient(StageConfig(steps=4, step_size=300.0, epochs=2, initial_scale=None))
+    run = trainer(tmp_path / "run", step, True, "none", evaluate_samples=20)
+    run.train()
+    alone, moved = (json.loads((tmp_path / "run" / name).read_text()) for name in ("eval.json", "flow/eval.json"))
+    assert (alone["protocol"]["flow"], moved["protocol"]["flow"]) == (False, True)
+    assert alone["metrics"]["fid"] != moved["metrics"]["fid"]
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert all(f"| {result['metrics']['fid']['value']:.4g} |" in card for result in (alone, moved))
+
+
 @pytest.mark.parametrize("normalizer", ["none", "spectral", "gradient", "spectral_and_gradient"])
 @pytest.mark.parametrize("conditional", [True, False])
 def test_the_flow_of_a_folder_draws_what_the_trainer_draws(conditional, normalizer, tmp_path):

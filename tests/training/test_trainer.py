@@ -59,11 +59,25 @@ def test_leaves_a_folder_that_loads_draws_and_explains_itself(tmp_path):
     assert {"discriminator_loss", "generator_loss", "penalty"} <= lines[0].keys()
     assert list((folder / "licfg_hf").glob("events*"))
     facts = json.loads((folder / "training.json").read_text())
-    assert 0 <= facts["results"]["precision"] <= 1 and facts["step"] == 6
+    result = json.loads((folder / "eval.json").read_text())
+    assert facts["step"] == result["protocol"]["step"] == 6 and 0 <= result["metrics"]["precision"]["value"] <= 1
     card = (folder / "README.md").read_text()
     for words in ("weight=0.01", "interval=2", "max_steps: 6", "torch", "DDGANGenerator"):
         assert words in card
     assert (folder / "samples.png").stat().st_size > 100
+
+
+def test_a_result_of_the_same_model_stays_and_an_old_one_goes(tmp_path):
+    place = tmp_path / "run" / "eval.json"
+    trainer(tmp_path / "run", evaluate_samples=20).train()
+    own = json.loads(place.read_text())
+    better = {**own, "protocol": {**own["protocol"], "extractor": "inception", "samples": 50_000}}
+    place.write_text(json.dumps(better))
+    trainer(tmp_path / "run", evaluate_samples=20).train()
+    assert json.loads(place.read_text()) == better
+    assert "| FID | " in (tmp_path / "run" / "README.md").read_text()
+    trainer(tmp_path / "run", max_steps=7).train()
+    assert not place.exists() and "Nothing was measured" in (tmp_path / "run" / "README.md").read_text()
 
 
 def test_resumed_run_is_bit_identical(tmp_path):
