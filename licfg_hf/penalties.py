@@ -16,6 +16,8 @@ A penalty on ||g|| or ||g - c|| needs only the derivative of D along one directi
   parameters included, but equals the gradient for smooth critics only. On ReLU critics every kink inside the step
   adds a term of order 1/h.
 
+The double backward of ``exact`` takes the passes that it needs and no others: see ``double_backward``.
+
 To add a penalty on the gradient, subclass ``GradientPenalty`` and override ``vector_center``.
 """
 
@@ -30,6 +32,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+from .double_backward import skip_second_order_zeros, speed_up_convolutions
 
 Critic = Callable[..., Any]
 Points = Literal["interpolate", "real", "fake", "real_and_fake", "perturbed"]
@@ -110,8 +114,8 @@ def _frozen(discriminator: Critic) -> Iterator[None]:
 
 
 @contextmanager
-def _still(discriminator: Critic) -> Iterator[None]:
-    """Holds the power iterations of normalized weights, so that several passes see one and the same critic."""
+def still(discriminator: Critic) -> Iterator[None]:
+    """Holds the power iterations of normalized weights for a while: several passes see one and the same critic."""
     modules = discriminator.modules() if isinstance(discriminator, nn.Module) else ()
     moving = [
         module
@@ -273,6 +277,8 @@ class GradientPenalty:
             if given[name][0] is None or len(given[name][0]) == 0:
                 raise ValueError(f"a penalty on {self.points!r} points needs a non-empty {name} batch")
         _require_differentiable(discriminator, self.method)
+        if not torch.compiler.is_compiling():
+            speed_up_convolutions()
         shared = [given[name] for name in self.shareable]
         if any(logits is None for _, logits in shared) or torch.compiler.is_compiling():
             shared = []
@@ -296,7 +302,7 @@ class GradientPenalty:
     def _distance(self, discriminator: Critic, points: torch.Tensor, shared: list, conditioning: dict) -> torch.Tensor:
         if self.method == "exact":
             return self.squared_distance(self._gradient(discriminator, points, shared, conditioning, graph=True))
-        with _still(discriminator):
+        with still(discriminator):
             slope = self._slope(discriminator, points, shared, conditioning)
         return self._squared_distance(slope)
 
@@ -327,6 +333,8 @@ class GradientPenalty:
                 raise ValueError(
                     "shared logits have no graph to their points: call requires_grad_() before the critic"
                 )
+            for part in parts:
+                skip_second_order_zeros(part)
             gradient = torch.cat(parts)
         elif torch.compiler.is_compiling():
             gradient = torch.func.grad(lambda x: _logits(critic(x, **conditioning)).sum())(points)
@@ -335,6 +343,7 @@ class GradientPenalty:
             points = points.requires_grad_()
             total = _logits(critic(points, **conditioning)).sum()
             (gradient,) = torch.autograd.grad(total, points, create_graph=graph)
+            skip_second_order_zeros(gradient)
         return _wide(gradient.flatten(1))
 
 
@@ -508,7 +517,7 @@ class AdversarialLipschitzPenalty:
         direction = normalized(torch.rand(points.shape, generator=rng, device=points.device, dtype=points.dtype) - 0.5)
         length = 0.1 + 9.9 * torch.rand(shape, generator=rng, device=points.device, dtype=points.dtype)
         direction.requires_grad_()
-        with _still(discriminator), _full_precision(discriminator, points.device.type):
+        with still(discriminator), _full_precision(discriminator, points.device.type):
             with torch.enable_grad():
                 change = (critic(points).detach() - critic(points + self.probe * direction)).abs().mean()
                 (steepest,) = torch.autograd.grad(change, direction)

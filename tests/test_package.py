@@ -10,7 +10,8 @@ import licfg_hf
 ROOT = Path(__file__).resolve().parents[1]
 # Each part may import the parts below it, never above.
 ORDER = (
-    ("errors", "files", "losses", "penalties", "normalizers", "consistency", "functional_gradient"),
+    ("errors", "files", "double_backward"),
+    ("losses", "penalties", "normalizers", "consistency", "functional_gradient"),
     ("heads",),
     ("models", "schedulers"),
     ("convert", "model_index", "pipelines", "data"),
@@ -18,6 +19,7 @@ ORDER = (
     ("hub",),
     ("training",),
     ("recipes",),
+    ("bench",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

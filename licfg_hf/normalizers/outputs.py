@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from ..double_backward import skip_second_order_zeros, speed_up_convolutions
+
 Formula = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -45,6 +47,17 @@ FORMULAS: dict[tuple[str, str | None], Formula] = {
 }
 
 
+def _logits(output: Any) -> torch.Tensor:
+    return getattr(output, "logits", output[0] if isinstance(output, tuple) else output)
+
+
+def _with_logits(output: Any, logits: torch.Tensor) -> Any:
+    """Other logits in the form in which a critic returned its own."""
+    if isinstance(output, tuple):
+        return (logits, *output[1:])
+    return dataclasses.replace(output, logits=logits) if hasattr(output, "logits") else logits
+
+
 def _usable(value: Any) -> Any:
     """Tensors of inference mode cannot be differentiated; their copies can."""
     return value.clone() if isinstance(value, torch.Tensor) and value.is_inference() else value
@@ -71,25 +84,37 @@ class OutputNormalization:
             network: owns the critic's parameters.
             critic: the call to normalize, the images first.
         """
+        if torch.compiler.is_compiling():
+            return self._traced(critic, sample, args, kwargs)
+        speed_up_convolutions()
         keeps_graph = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():  # the formula needs a gradient in any case
             sample, *args = map(_usable, (sample, *args))
             kwargs = {name: _usable(value) for name, value in kwargs.items()}
             sample = sample if sample.requires_grad else sample.detach().requires_grad_()
             output = critic(sample, *args, **kwargs)
-            logits = getattr(output, "logits", output[0] if isinstance(output, tuple) else output)
+            logits = _logits(output)
             normalized = self._normalize(network, logits, sample).view_as(logits)
-        if not keeps_graph:
-            normalized = normalized.detach()
-        if isinstance(output, tuple):
-            return (normalized, *output[1:])
-        return dataclasses.replace(output, logits=normalized) if hasattr(output, "logits") else normalized
+        return _with_logits(output, normalized if keeps_graph else normalized.detach())
+
+    def _traced(self, critic: Callable[..., Any], sample: torch.Tensor, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The same inside a compiled function, where only ``torch.func.grad`` can be differentiated again."""
+
+        def total(x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+            output = critic(x, *args, **kwargs)
+            return _logits(output).sum(), output
+
+        gradient, output = torch.func.grad(total, has_aux=True)(sample)
+        logits = _logits(output)
+        normalized = self.formula(_wide(logits.reshape(-1)), _wide(gradient.flatten(1)))
+        return _with_logits(output, normalized.view_as(logits))
 
     def _normalize(self, network: nn.Module, logits: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
         value = _wide(logits.reshape(-1))
         frozen = not any(parameter.requires_grad for parameter in network.parameters())
         first_order = self.first_order_generator and frozen
         (gradient,) = torch.autograd.grad(logits.sum(), sample, create_graph=not first_order, retain_graph=True)
+        skip_second_order_zeros(gradient)
         gradient = _wide(gradient.flatten(1))
         if not first_order:
             return self.formula(value, gradient)

@@ -75,6 +75,8 @@ class TrainingConfig:
         seed: decides initialization, order of images and noise.
         mixed_precision: ``no`` (float32, TF32 on accelerators) or ``bf16`` (autocast; losses, penalties and the
             discriminator's head stay in float32).
+        torch_compile: compile both players' steps, penalties included, with ``torch.compile``; the first steps then
+            take minutes. Where that is not possible, the run says why and goes on without.
         generator_optimizer: optimizer of the generator.
         discriminator_optimizer: optimizer of the discriminator.
         ema_decay: decay per step of the averaged generator, constant; None exports the trained weights themselves.
@@ -117,6 +119,7 @@ class TrainingConfig:
     horizontal_flip: bool = False
     seed: int = 0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    torch_compile: bool = False
     generator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema_decay: float | None = 0.999
@@ -159,6 +162,7 @@ class TrainingConfig:
         "repo_id",
         "hub_private",
         "standing_batches",
+        "torch_compile",
     )
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from ..losses import AdversarialLoss, flat_logits
 from ..pipelines.base import evaluating
 from ..pipelines.flow import save_flow
 from .config import TrainingConfig
-from .steps import LazyPenalty, Task, Terms, frozen, generator_terms, optimize, penalty_terms_of_generator
+from .steps import LazyPenalty, Task, Terms, frozen, iterated_once, optimize, penalty_terms_of_generator
 from .tasks import Draw
 
 Batch = tuple[torch.Tensor, torch.Tensor | None]
@@ -35,6 +35,7 @@ class Game:
         generator, discriminator: the modules themselves.
         prepared_generator: the generator as Accelerate wrapped it; its gradients are synchronized.
         optimizer: the generator's.
+        generator_terms: ``steps.generator_terms``, or its compiled form.
         micro_batches: (batch from the loader, images in each, random generator) -> micro-batches of images in [-1, 1].
         micro_batch_size: images of a discriminator's micro-batch on this process.
         generator_micro_batch_size: likewise, of the generator's batch.
@@ -49,6 +50,7 @@ class Game:
     discriminator: nn.Module
     prepared_generator: nn.Module
     optimizer: torch.optim.Optimizer
+    generator_terms: Callable[..., Terms]
     micro_batches: Callable[[Batch, int, torch.Generator], list[Batch]]
     micro_batch_size: int
     generator_micro_batch_size: int
@@ -119,12 +121,14 @@ class AdversarialStep:
             return self.terms(game, game.task.draw(images, labels, rng), rng)
 
         parts = game.micro_batches(batch, game.generator_micro_batch_size, rng)
-        with frozen(game.discriminator):
+        with frozen(game.discriminator), iterated_once(game.discriminator):
             return optimize(game.accelerator, game.prepared_generator, game.optimizer, terms_of, parts)
 
     def terms(self, game: Game, draw: Draw, rng: torch.Generator) -> Terms:
         """The terms of the generator's loss on one micro-batch."""
-        return generator_terms(game.prepared_generator, game.discriminator, game.task, game.loss, draw, game.penalties)
+        return game.generator_terms(
+            game.prepared_generator, game.discriminator, game.task, game.loss, draw, game.penalties
+        )
 
     def learns(self, step: int) -> bool:
         return True

@@ -8,8 +8,11 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrize
 
 from ..losses import AdversarialLoss, flat_logits
+from ..penalties import still
 from .tasks import Draw
 
 Terms = dict[str, torch.Tensor]
@@ -76,7 +79,7 @@ def discriminator_terms(
     loss: AdversarialLoss,
     penalties: Sequence[LazyPenalty],
     draw: Draw,
-    rng: torch.Generator,
+    rng: torch.Generator | None = None,
 ) -> Terms:
     """The named terms of the discriminator's loss on one micro-batch; their sum is to be back-propagated at once.
 
@@ -84,11 +87,13 @@ def discriminator_terms(
 
     Args:
         penalties: those that are due.
-        rng: random generator for the penalties' points.
+        rng: random generator for the penalties' points; None takes PyTorch's own, the only one in compiled functions.
     """
     with torch.no_grad():
         fake = task.generate(generator, draw)
     shared = {name for penalty in penalties for name in penalty.shareable}
+    if torch.compiler.is_compiling():  # the compiler finds the passes that occur twice by itself
+        shared = set()
     real = draw.real.detach().requires_grad_("real" in shared)
     fake = fake.detach().requires_grad_("fake" in shared)
     real_logits = discriminator(real, **draw.conditioning)
@@ -163,6 +168,34 @@ def frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+@contextmanager
+def iterated_once(discriminator: nn.Module) -> Iterator[None]:
+    """One power iteration of each weight that is normalized by it now, and none in the passes of an update.
+
+    All passes of an update then see one and the same critic, as Miyato et al. (2018, algorithm 1) have it, and a
+    compiled step, whose transformed functions may not change buffers, is the same as one that is not compiled.
+    """
+    with torch.no_grad():
+        for owner in discriminator.modules():
+            if parametrize.is_parametrized(owner):
+                for name in owner.parametrizations:
+                    getattr(owner, name)  # in train mode, computing the weight iterates
+    with still(discriminator):
+        yield
+
+
+def average_gradients(network: nn.Module) -> None:
+    """The mean over the processes, in one exchange for each type of number."""
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    for dtype in {gradient.dtype for gradient in gradients}:
+        own = [gradient for gradient in gradients if gradient.dtype == dtype]
+        flat = torch.cat([gradient.flatten() for gradient in own])
+        torch.distributed.all_reduce(flat)
+        flat /= torch.distributed.get_world_size()
+        for gradient, mean in zip(own, flat.split([gradient.numel() for gradient in own]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
 def optimize(
     accelerator: Accelerator,
     network: nn.Module,
@@ -175,7 +208,8 @@ def optimize(
     All micro-batches of one network come before any of the other's, so the result is that of the undivided batch.
 
     Args:
-        network: the prepared network whose gradients are synchronized.
+        network: the network whose gradients are averaged over the processes: by DDP where it is wrapped in it, and
+            else, where its steps are compiled, here.
         terms_of: the terms of one micro-batch, given its parts as arguments.
         micro_batches: the parts.
 
@@ -192,5 +226,7 @@ def optimize(
             total = sum(value for value in terms.values() if value.requires_grad)
             accelerator.backward(total / len(micro_batches))
         collected.append({name: value.detach() for name, value in terms.items()})
+    if accelerator.num_processes > 1 and not isinstance(network, DistributedDataParallel):
+        average_gradients(network)
     optimizer.step()
     return {name: torch.stack([terms[name] for terms in collected]).mean() for name in collected[0]}

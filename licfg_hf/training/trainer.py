@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +46,7 @@ from .checkpoint import (
     save_network,
     why_not_saveable,
 )
+from .compilation import CompiledTerms, prepare_for_compilation
 from .config import OptimizerConfig, TrainingConfig
 from .estimate import seconds_per_step
 from .generator_steps import AdversarialStep, Batch, Game, GeneratorStep
@@ -53,7 +55,7 @@ from .monitoring import BestGenerator, Evaluator, GeneratorSamples
 from .progress import Progress, duration
 from .run_folder import claim_folder
 from .settling import settled
-from .steps import LazyPenalty, Task, Terms, discriminator_terms, optimize
+from .steps import LazyPenalty, Task, Terms, discriminator_terms, generator_terms, iterated_once, optimize
 from .term_log import TermLog
 from .tracking import drop_lines_after, make_trackers
 from .warm_start import warm_start
@@ -65,7 +67,7 @@ _OPTIMIZERS = {
     "sgd": torch.optim.SGD,
 }
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "accelerate", "datasets", "numpy")
-_PURPOSES = ("training", "samples", "evaluation", "standing")
+_PURPOSES = ("training", "samples", "evaluation", "standing", "without a generator")
 _LONG_RUN_SECONDS = 24 * 3600
 _FEWEST_EVALUATED = 4  # nearest neighbours with k = 3 need that many
 
@@ -271,7 +273,7 @@ class Trainer:
         if exact and self.accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
             raise InputError(
                 "accelerate asks for torch.compile, and an exact gradient penalty cannot differentiate twice through "
-                "a compiled discriminator: launch without --dynamo_backend"
+                "a discriminator that it compiled: launch without --dynamo_backend, and pass --torch_compile true"
             )
         for size in (self.micro_batch_size, self.generator_micro_batch_size):
             for layer in self.discriminator.modules():
@@ -387,9 +389,12 @@ class Trainer:
         self.discriminator.to(self.device, memory_format=torch.channels_last)
         if self._resume_from is not None:
             self._load(self._resume_from)
-        self.prepared_generator, self.prepared_discriminator = self.accelerator.prepare(
-            self.generator, self.discriminator
-        )
+        networks = (self.generator, self.discriminator)
+        if self.config.torch_compile:
+            prepared = [prepare_for_compilation(self.accelerator, network) for network in networks]
+        else:
+            prepared = self.accelerator.prepare(*networks)
+        self.prepared_generator, self.prepared_discriminator = prepared
         self.game = Game(
             self.accelerator,
             self.task,
@@ -399,16 +404,26 @@ class Trainer:
             self.discriminator,
             self.prepared_generator,
             self.optimizers["generator"],
+            self._compiled(generator_terms),
             self._micro_batches,
             self.micro_batch_size,
             self.generator_micro_batch_size,
             self.config.gradient_accumulation_steps,
         )
 
+        self.discriminator_terms = self._compiled(discriminator_terms)
+
+    def _compiled(self, terms: Callable[..., Terms]) -> Callable[..., Terms]:
+        return CompiledTerms(terms, self.accelerator.print) if self.config.torch_compile else terms
+
     def _train_step(self, images: StepImages) -> None:
         config = self.config
         rng = random_generator(self.device, config.seed, "training", self.step, self.accelerator.process_index)
-        torch.manual_seed(rng.initial_seed())  # for what draws without a generator, such as dropout
+        # For what draws without a generator, such as dropout, and the points of penalties.
+        own = random_generator(
+            torch.device("cpu"), config.seed, "without a generator", self.step, self.accelerator.process_index
+        )
+        torch.manual_seed(own.initial_seed())
         schedules = {"generator": config.generator_optimizer, "discriminator": config.discriminator_optimizer}
         for name, schedule in schedules.items():
             for group in self.optimizers[name].param_groups:
@@ -430,14 +445,15 @@ class Trainer:
 
         def terms_of(images: torch.Tensor, labels: torch.Tensor | None) -> Terms:
             draw = opponent.draw(images, labels, rng)
-            return discriminator_terms(
-                self.generator, self.prepared_discriminator, opponent, self.loss, due, draw, rng
+            return self.discriminator_terms(
+                self.generator, self.prepared_discriminator, opponent, self.loss, due, draw
             )
 
         parts = self._micro_batches(batch, self.micro_batch_size, rng)
-        return optimize(
-            self.accelerator, self.prepared_discriminator, self.optimizers["discriminator"], terms_of, parts
-        )
+        with iterated_once(self.discriminator):
+            return optimize(
+                self.accelerator, self.prepared_discriminator, self.optimizers["discriminator"], terms_of, parts
+            )
 
     def _micro_batches(self, batch: Batch, size: int, rng: torch.Generator) -> list[Batch]:
         pixels, labels = batch
@@ -511,8 +527,10 @@ class Trainer:
             "selection": "final",
             "step": self.step,
         }
-        evaluator = self.evaluator
-        return evaluator.evaluate(GeneratorSamples(draw, evaluator.count, self.images.shape, evaluator.classes, facts))
+        count, classes = self.evaluator.count, self.evaluator.classes
+        result = self.evaluator.evaluate(GeneratorSamples(draw, count, self.images.shape, classes, facts))
+        here = {"device": device_name(self.device), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+        return {**result, "facts": here}
 
     def _in_one_line(self, result: dict[str, Any]) -> str:
         numbers = result["metrics"].items()

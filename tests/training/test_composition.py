@@ -136,7 +136,7 @@ def test_the_functional_gradient_takes_every_loss_penalty_and_head(head):
         generator, beside = GENERATORS["sngan_conditional"](), terms_beside(penalty, head)
         one_step(loss, penalty, discriminator, generator, beside)
         optimizer = torch.optim.SGD(generator.parameters(), lr=1e-3)
-        networks = (generator, discriminator, generator, optimizer)
+        networks = (generator, discriminator, generator, optimizer, generator_terms)
         game = Game(accelerator, TASK, get_loss(loss), beside, *networks, lambda batch, *_: [batch], 4, 4, 1)
         terms = step.close(game, (images, labels), torch.Generator().manual_seed(0))
         assert all(torch.isfinite(value) for value in terms.values()), (loss, penalty)

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from accelerate import Accelerator
 from tiny import tiny_discriminator, tiny_generator
@@ -21,7 +22,8 @@ from licfg_hf import (
 )
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, Trainer, TrainingConfig
-from licfg_hf.training.steps import discriminator_terms, frozen, generator_terms, optimize
+from licfg_hf.training.compilation import CompiledTerms, prepare_for_compilation
+from licfg_hf.training.steps import discriminator_terms, frozen, generator_terms, iterated_once, optimize
 from licfg_hf.training.tasks import Draw
 from licfg_hf.training.trainer import random_generator
 
@@ -75,8 +77,16 @@ def shares(rank: int, world_size: int) -> torch.Tensor:
     return groups.chunk(world_size, dim=1)[rank].reshape(-1)
 
 
-def gradients(critic: nn.Module, penalty, accelerator: Accelerator) -> dict[str, torch.Tensor]:
-    """Parameter gradients of one discriminator and one generator update on this rank's share of a fixed batch."""
+def plain(terms):
+    return terms
+
+
+def gradients(critic: nn.Module, penalty, accelerator: Accelerator, form=None) -> dict[str, torch.Tensor]:
+    """Parameter gradients of one discriminator and one generator update on this rank's share of a fixed batch.
+
+    Args:
+        form: what compiles the functions of the terms; None leaves them.
+    """
     task = DDGANTask(DDGANScheduler(), latent_dim=6)
     rng = torch.Generator().manual_seed(5)
     whole = task.draw(torch.rand(BATCH, 1, 8, 8, generator=rng) * 2 - 1, None, rng)
@@ -85,18 +95,25 @@ def gradients(critic: nn.Module, penalty, accelerator: Accelerator) -> dict[str,
     pick = lambda values: {name: value[mine] for name, value in values.items()}  # noqa: E731
     draw = Draw(whole.real[mine], pick(whole.conditioning), pick(whole.noise))
     generator = tiny_generator()
-    prepared_generator, prepared_critic = accelerator.prepare(generator, critic)
+    if form is None:
+        prepared_generator, prepared_critic = accelerator.prepare(generator, critic)
+    else:
+        prepared_generator, prepared_critic = (
+            prepare_for_compilation(accelerator, net) for net in (generator, critic)
+        )
     nothing = torch.optim.SGD([*generator.parameters(), *critic.parameters()], lr=0.0)
     penalties = [LazyPenalty(Fixed(penalty, interpolation[mine]))]
-    optimize(
-        accelerator, prepared_critic, nothing,
-        lambda: discriminator_terms(generator, prepared_critic, task, LOSS, penalties, draw, rng), [()],
-    )  # fmt: skip
+    with iterated_once(critic):
+        terms = (form or plain)(discriminator_terms)
+        optimize(
+            accelerator, prepared_critic, nothing,
+            lambda: terms(generator, prepared_critic, task, LOSS, penalties, draw), [()],
+        )  # fmt: skip
     found = {f"critic.{name}": p.grad.clone() for name, p in critic.named_parameters() if p.grad is not None}
-    with frozen(critic):
+    with frozen(critic), iterated_once(critic):
         optimize(
             accelerator, prepared_generator, nothing,
-            lambda: generator_terms(prepared_generator, critic, task, LOSS, draw), [()],
+            lambda: (form or plain)(generator_terms)(prepared_generator, critic, task, LOSS, draw), [()],
         )  # fmt: skip
     return found | {f"generator.{name}": p.grad.clone() for name, p in generator.named_parameters()}
 
@@ -106,6 +123,18 @@ def all_gradients(accelerator: Accelerator) -> dict[str, dict[str, torch.Tensor]
     found["ddgan"] = gradients(tiny_discriminator(), PENALTIES["eps"], accelerator)
     found["spectral"] = gradients(spectral_normalize(plain_critic()), PENALTIES["eps"], accelerator)
     found["normalized"] = gradients(GradientNormalized(plain_critic()), PENALTIES["r1"], accelerator)
+    return found
+
+
+def compiled_gradients(accelerator: Accelerator) -> dict[str, dict[str, torch.Tensor]]:
+    """Some of ``all_gradients`` through compiled steps."""
+
+    def form(terms):
+        return CompiledTerms(terms, say=lambda line: pytest.fail(line))
+
+    found = {"eps": gradients(plain_critic(), PENALTIES["eps"], accelerator, form)}
+    found["spectral"] = gradients(spectral_normalize(plain_critic()), PENALTIES["eps"], accelerator, form)
+    found["normalized"] = gradients(GradientNormalized(plain_critic()), PENALTIES["r1"], accelerator, form)
     return found
 
 
@@ -137,6 +166,10 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     accelerator = Accelerator()
     rank = accelerator.process_index
+    if "compiled" in sys.argv:
+        torch.save({"gradients": compiled_gradients(accelerator)}, folder / f"rank{rank}.pt")
+        accelerator.end_training()
+        sys.exit()
     trainer = train_foreign_modules(folder)
     noise = torch.randn(4, generator=random_generator(accelerator.device, 0, "training", 0, rank))
     result = {

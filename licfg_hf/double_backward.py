@@ -1,0 +1,98 @@
+"""A cheaper double backward with the same numbers, for what differentiates an input gradient.
+
+Autograd's own way costs more than the passes that it needs:
+
+- The derivative of a convolution's input gradient by the weight is computed as a convolution whose kernel is as large
+  as the image, on transposed copies. It is the weight gradient of any backward pass, at the tangent in place of the
+  input, which is several times faster on a CPU.
+- Piecewise-linear layers hand zeros back to the first-order graph, on which a whole backward pass is then run.
+
+Both are exact for every critic; smooth layers keep their second-order terms.
+"""
+
+import warnings
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+
+_OPERATOR = "_convolution_double_backward"
+_ARGUMENTS = (
+    "ggI, ggW, ggb, gO, weight, self, stride, padding, dilation, transposed, output_padding, groups, output_mask"
+)
+# Backward nodes whose derivative by everything but the incoming gradient, their first input, is zero.
+_LINEAR_IN_GRADIENT = {
+    "ThresholdBackwardBackward0",
+    "LeakyReluBackwardBackward0",
+    "HardtanhBackwardBackward0",
+    "AvgPool2DBackwardBackward0",
+    "MaxPool2DWithIndicesBackwardBackward0",
+}
+_registered = []
+
+
+def skip_second_order_zeros(gradient: torch.Tensor) -> None:
+    """Keeps known zeros out of the backward pass of an input gradient that was taken with ``create_graph``.
+
+    Parameters that only zeros would reach, the biases of a ReLU critic, then get no gradient instead of zeros. Nodes
+    are known by the names that PyTorch gives them; of an unknown name nothing is skipped.
+    """
+    seen, waiting = set(), [gradient.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() in _LINEAR_IN_GRADIENT:
+            node.register_hook(lambda inputs, outputs: (inputs[0], *[None] * (len(inputs) - 1)))
+        waiting += [following for following, _ in node.next_functions]
+
+
+@lru_cache
+def speed_up_convolutions(key: Literal["AutogradCPU", "CompositeImplicitAutograd"] = "AutogradCPU") -> bool:
+    """From now on, double backward passes through convolutions take ordinary backward passes, in the whole process.
+
+    Args:
+        key: ``AutogradCPU`` for what runs on the CPU, ``CompositeImplicitAutograd`` for what is compiled, too.
+
+    Returns:
+        Whether it is so; not with a PyTorch whose operator is another one, which is left as it is.
+    """
+    schema = getattr(torch.ops.aten, _OPERATOR).default._schema if hasattr(torch.ops.aten, _OPERATOR) else None
+    if schema is None or ", ".join(argument.name for argument in schema.arguments) != _ARGUMENTS:
+        return False
+    library = torch.library.Library("aten", "IMPL")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a kernel is replaced, as it is meant to be
+        library.impl(_OPERATOR, _convolution_double_backward, key)
+    _registered.append(library)  # it holds as long as this object lives
+    return True
+
+
+def _convolution_double_backward(
+    tangent: torch.Tensor | None,
+    weight_tangent: torch.Tensor | None,
+    bias_tangent: torch.Tensor | None,
+    gradient: torch.Tensor,
+    weight: torch.Tensor,
+    sample: torch.Tensor,
+    *options: Any,
+) -> tuple[torch.Tensor | None, ...]:
+    """Derivatives of a convolution's backward pass by (gradient, sample, weight), along the given tangents."""
+    *options, (by_gradient, by_sample, by_weight) = options
+    convolve, backward = torch.ops.aten.convolution, torch.ops.aten.convolution_backward
+    parts = []
+    if by_gradient:
+        if tangent is not None:
+            parts.append(convolve(tangent, weight, None, *options))
+        if weight_tangent is not None:
+            parts.append(convolve(sample, weight_tangent, None, *options))
+        if bias_tangent is not None:
+            parts.append(bias_tangent.view(-1, *[1] * (gradient.ndim - 2)).expand_as(gradient))
+    outer = sum(parts[1:], parts[0]) if parts else None
+    inner = outer_weight = None
+    if by_sample and weight_tangent is not None:
+        inner = backward(gradient, sample, weight_tangent, None, *options, [True, False, False])[0]
+    if by_weight and tangent is not None:
+        outer_weight = backward(gradient, tangent, weight, None, *options, [False, True, False])[1]
+    return outer, inner, outer_weight
