@@ -117,6 +117,7 @@ def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 # Commands whose options live with what they do, imported only when called: the Hub's client takes a while to load.
 _LAZY = {
+    "bench": ("bench.options", "measure what each technique costs in time and memory"),
     "push": ("hub.publish", "publish a finished model folder on the Hub"),
     "leaderboard": ("hub.leaderboard", "rank models of the Hub, local runs and published figures"),
 }
@@ -222,8 +223,8 @@ def main(arguments: list[str] | None = None) -> None:
         _exit(f"error: {error}", 2)
     except OSError as error:
         _exit(f"error: {error.filename or 'disk'}: {error.strerror or error}", 1)
-    except KeyboardInterrupt:
-        _exit("stopped by Ctrl-C", 128 + signal.SIGINT)
+    except KeyboardInterrupt as interrupt:
+        _exit(str(interrupt) or "stopped by Ctrl-C", 128 + signal.SIGINT)
     except _Terminated:
         _exit("stopped by SIGTERM", 128 + signal.SIGTERM)
 
