@@ -5,6 +5,10 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message says what and what to do instead."""
 
 
+class SamplesNotFinite(InputError):
+    """Generated images hold NaN or infinity: the generator diverged."""
+
+
 class TrainingDiverged(RuntimeError):
     """A loss term or a weight became NaN or infinite; the message names it, the step and the last good checkpoint."""
 

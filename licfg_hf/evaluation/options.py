@@ -37,6 +37,7 @@ _HELP = {
     "kid_subset_size": "images in such a subset",
     "is_splits": "runs of the index order that the Inception Score is averaged over",
     "report": "also write a page with pictures beside the result: report.html",
+    "revision": "branch, tag or commit of a repository on the Hub (default: its main branch)",
 }
 
 
@@ -70,6 +71,7 @@ class EvaluationConfig:
     is_splits: int = 10
     report: bool = False
     protocol: str | None = None
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.metrics if name not in METRICS]

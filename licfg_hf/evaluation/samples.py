@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..data import DataConfig, ImageSet, open_images
 from ..data.subset import subset
-from ..errors import InputError
+from ..errors import InputError, SamplesNotFinite
 from ..pipelines import GANPipeline, load_flow, open_pipeline
 from ..pipelines.base import HubPipeline
 from ..pipelines.locate import locate
@@ -157,11 +157,11 @@ def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource
     """
     folder = Path(config.model).expanduser()
     if (folder / "model_index.json").is_file() or not (folder.exists() or _names_data(config.model)):
-        folder = locate(config.model)
+        folder = locate(config.model, config.revision)
         pipeline = open_pipeline(folder, config.model, device)
         return ModelSamples(config.model, pipeline, folder, config)
-    if config.truncation is not None or config.flow:
-        raise InputError(f"{config.model} is a set of images: it has neither truncation nor flow")
+    if config.truncation is not None or config.flow or config.revision is not None:
+        raise InputError(f"{config.model} is a set of images: it has neither truncation, flow nor revision")
     images = open_images(DataConfig(config.model, split=config.split, image_size=config.image_size), progress=True)
     if config.limit is not None and config.limit > len(images):
         raise InputError(f"{config.model} has {len(images)} images, fewer than the limit {config.limit}")
@@ -171,10 +171,10 @@ def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource
 
 def require_finite_samples(images: torch.Tensor, name: str) -> None:
     """Raises:
-    InputError: a pixel is NaN or infinite, which no uint8 could say.
+    SamplesNotFinite: a pixel is NaN or infinite, which no uint8 could say.
     """
     if not torch.isfinite(images).all():
-        raise InputError(f"samples of {name} hold NaN or infinity")
+        raise SamplesNotFinite(f"samples of {name} hold NaN or infinity")
 
 
 def _names_data(name: str) -> bool:

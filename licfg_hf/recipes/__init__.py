@@ -6,6 +6,7 @@ from ..errors import InputError
 from .recipe import Recipe
 
 NAMES = (
+    "ablate_eps",
     "biggan_eps_cifar",
     "biggan_eps_imagenet",
     "biggan_pgn_cifar",

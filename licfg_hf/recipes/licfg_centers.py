@@ -8,25 +8,19 @@ with the same budget and seeds, as a resumable sweep, and measures what the clai
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from ..data import ImageSet, open_images
-from ..data.sources import EMBEDDED
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
-from ..evaluation.digits_classifier import held_out
 from . import licfg_mnist
-from .centers_report import Judge, plot, table
+from .centers_report import plot, table
+from .judge import Judge, real_images
 from .recipe import Recipe, is_main_process, one_line_errors
 from .stages import staged
-from .sweep import Arm, Result, run_sweep, say
+from .sweep import Arm, Result, arm_folder, run_sweep, say
 
 CENTERS = ("none", "zero_centered", "one_centered", "eps_centered")
 WEIGHTS = (0.1, 1.0)
-Labelled = tuple[torch.Tensor, torch.Tensor]  # images in [-1, 1], labels
 _PRESETS = ("mnist-small", "quickstart")
 
 
@@ -46,7 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="licfg-hf train licfg_centers",
         description=__doc__,
-        epilog="Every other option is one of the training runs (see licfg_mnist --help) and holds for all arms.",
+        epilog="Every other option is one of the training runs (see licfg_mnist --help) and holds for all arms.\n"
+        "A study has no --push_to_hub: `licfg-hf push OUTPUT_DIR/arms/RUN --repo_id OWNER/NAME` publishes one run.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -68,41 +63,21 @@ def _run(recipe: Recipe, options: argparse.Namespace, rest: list[str]) -> None:
         raise InputError(f"weights are numbers above 0, not {options.weights}")
     panel_grid(1, columns=1, size=(1, 1))  # without matplotlib it fails here rather than after the training
     chosen = arms(options.centers, options.weights)
-    results = run_sweep(recipe, chosen, options.seeds, folder, ["--preset", options.preset, *rest], chosen)
+    results = run_sweep(recipe, chosen, options.seeds, folder, ["--preset", options.preset, *rest], lambda: chosen)
     if is_main_process():
         _report(recipe, results, folder, ["--preset", options.preset, *rest])
 
 
 def _report(recipe: Recipe, results: Sequence[Result], folder: Path, rest: list[str]) -> None:
-    judge = Judge(*_real_images(recipe, rest), folder)
+    judge = Judge(*real_images(recipe, rest), folder)
     measured = []
     for result in results:
         if result.diverged is None:
-            measured.append((result, judge.measure(folder / "arms" / f"{result.arm.name}-seed{result.seed}")))
+            measured.append((result, judge.measure(arm_folder(folder, result.arm, result.seed))))
     text = table(results, measured, judge)
     (folder / "table.md").write_text(text, encoding="utf-8")
     plot(measured, folder / "centers.png")
     say(f"{text}\ndone: {folder / 'table.md'} and {folder / 'centers.png'}")
-
-
-def _real_images(recipe: Recipe, rest: list[str]) -> tuple[Labelled, Labelled]:
-    """What the classifier learns, and what it and the samples are tested on: the data's test split.
-
-    The embedded digits have none: there, every fifth image is kept from the classifier (the GANs saw it).
-    """
-    parts = recipe.parts(recipe.parse(rest)[1])
-    images, labels = _all(parts.images)
-    if parts.data.data in EMBEDDED:
-        held = held_out(len(images))
-        return (images[~held], labels[~held]), (images[held], labels[held])
-    return (images, labels), _all(open_images(replace(parts.data, split="test")))
-
-
-def _all(images: ImageSet) -> Labelled:
-    if images.labels is None:
-        raise InputError("classes are counted by a classifier, and the data has no labels: pass --label_column")
-    pixels = images.fetch(torch.arange(len(images)), seed=0).cpu()
-    return pixels.float() / 127.5 - 1, images.labels.cpu()
 
 
 class CenterStudy(Recipe):

@@ -18,12 +18,10 @@ from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..losses import get_loss
 from ..models import SNGANDiscriminator, SNGANGenerator
-from ..training.estimate import seconds_per_step
-from ..training.progress import duration
 from .networks import gan_build
 from .options import BATCH_NORM, DIGITS, DIGITS_NETWORKS, LONG_RUN, optimizers
 from .recipe import Recipe, is_main_process, one_line_errors
-from .sweep import Arm, Result, require_valid, run_sweep, say
+from .sweep import Arm, Result, list_arms, require_valid, run_sweep, say
 
 # Short names of the paper -> ours. WGAN and EXP are written there with the opposite sign.
 LOSSES = {
@@ -116,7 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="licfg-hf train lipschitz_losses",
         description=__doc__,
-        epilog="Every other option is one of the training runs and holds for all arms: see --training_help.",
+        epilog="Every other option is one of the training runs and holds for all arms: see --training_help.\n"
+        "A study has no --push_to_hub: `licfg-hf push OUTPUT_DIR/arms/RUN --repo_id OWNER/NAME` publishes one run.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -164,41 +163,15 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> None:
     arms, known = [setting.arm() for setting in settings], [setting.arm() for setting in _ALL]
     if arguments.dry_run:
         require_valid(known, arguments.seeds, rest)
-        _list(arms, arguments.seeds, rest)
+        list_arms(RECIPE, arms, arguments.seeds, rest)
         return
     panel_grid(1, columns=1, size=(1, 1))  # without matplotlib it fails here rather than after days of training
-    results = run_sweep(RECIPE, arms, arguments.seeds, folder, rest, known)
+    results = run_sweep(RECIPE, arms, arguments.seeds, folder, rest, lambda: known)
     if is_main_process():
         found = _by_setting(results)
         (folder / "table.md").write_text(report(found), encoding="utf-8")
         _plot(found, folder / "omega.png")
         say(f"done: tables in {folder / 'table.md'}, the losses' domains in {folder / 'omega.png'}")
-
-
-def _list(arms: Sequence[Arm], seeds: Sequence[int], rest: list[str]) -> None:
-    for arm in arms:
-        say(arm.name)
-    _, options = RECIPE.parse(rest)
-    parts = RECIPE.parts(options)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    per_step = seconds_per_step(
-        parts.generator,
-        parts.discriminator,
-        parts.task,
-        parts.loss,
-        parts.penalties,
-        parts.images.shape,
-        parts.training,
-        parts.generator_step.load(parts.training),
-        1,
-        device,
-    )
-    steps = parts.training.max_steps
-    total = per_step * steps * len(arms) * len(seeds)
-    say(
-        f"{len(arms)} arms x {len(seeds)} seed(s) x {steps} steps: about {duration(total)} here, estimated "
-        f"from a probe of {per_step:.2g} s per step without normalizer and penalty"
-    )
 
 
 def _by_setting(results: Sequence[Result]) -> list[tuple[Setting, list[Result]]]:

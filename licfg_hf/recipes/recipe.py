@@ -106,14 +106,18 @@ class Recipe:
             message = " ".join(str(error).split())
             raise InputError(f"{message} (see --help)") from error
 
-    def parts(self, options: Namespace) -> "Parts":
+    def parts(self, options: Namespace, images: ImageSet | None = None) -> "Parts":
         """What parsed options describe: settings, images, networks, task and objective.
+
+        Args:
+            options: of ``parse``.
+            images: those that the options name, where they are open already.
 
         Raises:
             InputError: they do not fit together or the data.
         """
         training, data, objective = (_config(config, options) for config in _CONFIGS)
-        images = open_images(data, progress=is_main_process())
+        images = open_images(data, progress=is_main_process()) if images is None else images
         torch.manual_seed(training.seed)
         arguments = {prefix: dict(options[prefix]) for prefix in self.components}
         try:
@@ -125,13 +129,17 @@ class Recipe:
         networks = (generator, discriminator, task, generator_step)
         return Parts(training, data, objective, images, *networks, *objective.build())
 
-    def trainer(self, options: Namespace) -> Trainer:
+    def trainer(self, options: Namespace, images: ImageSet | None = None) -> Trainer:
         """The trainer that parsed options describe.
+
+        Args:
+            options: of ``parse``.
+            images: those that the options name, where they are open already.
 
         Raises:
             InputError: they do not fit together, the data or the output folder.
         """
-        parts = self.parts(options)
+        parts = self.parts(options, images)
         settings = {"recipe": self.name, **options.as_dict()}
         settings.pop("config", None)
         card = {"title": self.title, "data": parts.data.data, **self.card, **parts.objective.card(self.card)}

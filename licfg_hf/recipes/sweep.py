@@ -1,16 +1,21 @@
 """Many training runs of one recipe as one resumable study: arms x seeds, each in a folder of its own."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
-from ..errors import InputError, TrainingDiverged
+from ..data import ImageSet
+from ..errors import InputError, SamplesNotFinite, TrainingDiverged
 from ..files import write_json
 from ..training import Trainer, TrainingConfig
+from ..training.estimate import seconds_per_step
+from ..training.progress import duration
 from .recipe import Recipe, is_main_process
 
 RESULT_FILE = "result.json"
@@ -43,6 +48,8 @@ class Result:
         step: the last step.
         metrics: numbers measured at the end; empty where it diverged.
         logits: (step, smallest, largest) along the run, over real and generated images.
+        history: what was measured along the run, each with its ``step``; see ``evaluate_every``.
+        measured: what the study itself measured of the finished run, as JSON content.
     """
 
     arm: Arm
@@ -51,6 +58,11 @@ class Result:
     step: int
     metrics: Mapping[str, float]
     logits: Sequence[tuple[int, float, float]]
+    history: Sequence[Mapping[str, float]] = ()
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+
+Measure = Callable[[Path], Mapping[str, Any]]  # of the folder of a finished run
 
 
 def require_valid(known: Sequence[Arm], seeds: Sequence[int], rest: list[str]) -> None:
@@ -77,11 +89,19 @@ def require_valid(known: Sequence[Arm], seeds: Sequence[int], rest: list[str]) -
 
 
 def run_sweep(
-    recipe: Recipe, arms: Sequence[Arm], seeds: Sequence[int], folder: Path, rest: list[str], known: Sequence[Arm]
+    recipe: Recipe,
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    folder: Path,
+    rest: list[str],
+    known: Callable[[], Sequence[Arm]],
+    images: ImageSet | None = None,
+    measure: Measure | None = None,
 ) -> list[Result]:
     """Trains every arm with every seed that is not finished yet; a run that was interrupted goes on.
 
-    An arm that diverges is recorded so, and the study goes on.
+    An arm that diverges is recorded so, and the study goes on. Several processes may share a folder if none of them
+    has an arm and a seed in common.
 
     Args:
         recipe: what the arms are settings of.
@@ -89,7 +109,9 @@ def run_sweep(
         seeds: of the runs of each arm.
         folder: the arms lie in ``folder/arms/NAME-seedN/``, all results in ``folder/results.jsonl``.
         rest: command-line options that all arms share.
-        known: every arm of the study, chosen or not.
+        known: gives every arm of the study, chosen or not, another process's too.
+        images: those that the runs train on, where they are open already.
+        measure: what a study measures of a finished run, kept with its numbers; on the main process.
 
     Returns:
         What is finished in the folder, by this call or an earlier one, in the order of ``known`` and of the seeds.
@@ -98,18 +120,25 @@ def run_sweep(
         InputError: an option is wrong, a finished arm was run with other options, or its files are damaged.
         TrainingInterrupted: SIGTERM or Ctrl-C; a checkpoint was written, and the same call goes on.
     """
-    require_valid(known, seeds, rest)
-    results = collect(folder, known)
+    require_valid(known(), seeds, rest)
+    results = collect(folder, known())
     for result in results:
         _require_same_options(recipe, result, folder, rest)
     jobs = [(arm, seed) for arm in arms for seed in seeds]
     for number, (arm, seed) in enumerate(jobs, start=1):
         say(f"== {number} of {len(jobs)}: {arm.name}, seed {seed}")
-        if not (_arm_folder(folder, arm, seed) / RESULT_FILE).is_file():
-            _run_arm(recipe, arm, seed, folder, rest)
-            results = collect(folder, known)
-        if is_main_process():
-            _write_lines(results, folder / "results.jsonl")
+        if not (arm_folder(folder, arm, seed) / RESULT_FILE).is_file():
+            images = _run_arm(recipe, arm, seed, folder, rest, images, measure)
+            _keep_results(folder, known)
+    return _keep_results(folder, known)
+
+
+def _keep_results(folder: Path, known: Callable[[], Sequence[Arm]]) -> list[Result]:
+    """Writes ``results.jsonl`` of all that is finished, and again if another process finished a run meanwhile."""
+    results, written = collect(folder, known()), ""
+    while is_main_process() and (text := _lines(results)) != written:
+        publish(folder / "results.jsonl", lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
+        results, written = collect(folder, known()), text
     return results
 
 
@@ -126,9 +155,12 @@ def collect(folder: Path, known: Sequence[Arm]) -> list[Result]:
     results = []
     for arm in known:
         for seed in _finished_seeds(folder, arm):
-            place = _arm_folder(folder, arm, seed)
-            facts = _read_result(place / RESULT_FILE)
-            results.append(Result(arm, seed, facts["diverged"], facts["step"], facts["metrics"], _logits(place)))
+            place = arm_folder(folder, arm, seed)
+            facts, log = _read_result(place / RESULT_FILE), _log(place)
+            logits = [(line["step"], line["logit_min"], line["logit_max"]) for line in log if "logit_min" in line]
+            history = [line for line in log if "fid" in line]
+            came = (facts["diverged"], facts["step"], facts["metrics"])
+            results.append(Result(arm, seed, *came, logits, history, facts.get("measured", {})))
     return results
 
 
@@ -146,15 +178,54 @@ def say(line: str) -> None:
 def arm_arguments(recipe: Recipe, arm: Arm, seed: int, folder: Path, rest: list[str]) -> list[str]:
     """The command line that one arm is."""
     own = [word for name, value in arm.options.items() for word in (f"--{name}", json.dumps(value).strip('"'))]
-    return [*rest, *own, "--seed", str(seed), "--output_dir", str(_arm_folder(folder, arm, seed))]
+    return [*rest, *own, "--seed", str(seed), "--output_dir", str(arm_folder(folder, arm, seed))]
 
 
-def _arm_folder(folder: Path, arm: Arm, seed: int) -> Path:
+def list_arms(
+    recipe: Recipe, arms: Sequence[Arm], seeds: Sequence[int], rest: list[str], probe: Arm | None = None
+) -> None:
+    """Prints the arms and how long all of them will take here.
+
+    Args:
+        recipe: what the arms are settings of.
+        arms: those chosen.
+        seeds: of the runs of each arm.
+        rest: command-line options that all arms share.
+        probe: the arm whose steps are timed; None takes steps without normalizer and penalty.
+    """
+    for arm in arms:
+        say(arm.name)
+    _, options = recipe.parse(rest if probe is None else arm_arguments(recipe, probe, seeds[0], Path("output"), rest))
+    parts = recipe.parts(options)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    per_step = seconds_per_step(
+        parts.generator,
+        parts.discriminator,
+        parts.task,
+        parts.loss,
+        parts.penalties,
+        parts.images.shape,
+        parts.training,
+        parts.generator_step.load(parts.training),
+        1,
+        device,
+    )
+    steps = parts.training.max_steps
+    total = per_step * steps * len(arms) * len(seeds)
+    of = "without normalizer and penalty" if probe is None else f"of {probe.name}, evaluations not counted"
+    say(
+        f"{len(arms)} arms x {len(seeds)} seed(s) x {steps} steps: about {duration(total)} here, estimated "
+        f"from a probe of {per_step:.2g} s per step {of}"
+    )
+
+
+def arm_folder(folder: Path, arm: Arm, seed: int) -> Path:
+    """Where the run of an arm with a seed lies."""
     return folder / "arms" / f"{arm.name}-seed{seed}"
 
 
 def _require_same_options(recipe: Recipe, result: Result, folder: Path, rest: list[str]) -> None:
-    place = _arm_folder(folder, result.arm, result.seed)
+    place = arm_folder(folder, result.arm, result.seed)
     _, options = recipe.parse(arm_arguments(recipe, result.arm, result.seed, folder, rest))
     now, then = _decisive(_described(options)), _decisive(_read_result(place / RESULT_FILE)["options"])
     changed = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
@@ -168,25 +239,38 @@ def _described(options: Any) -> dict[str, Any]:
 
 
 def _decisive(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name not in _INDIFFERENT}
+    found = {name: value for name, value in options.items() if name not in _INDIFFERENT}
+    # A file of features counts by its name, so that a study can be moved; its content stands in each eval.json.
+    return found | {"evaluate_features": Path(found["evaluate_features"]).name}
 
 
-def _run_arm(recipe: Recipe, arm: Arm, seed: int, folder: Path, rest: list[str]) -> None:
-    place = _arm_folder(folder, arm, seed)
+def _run_arm(
+    recipe: Recipe,
+    arm: Arm,
+    seed: int,
+    folder: Path,
+    rest: list[str],
+    images: ImageSet | None,
+    measure: Measure | None,
+) -> ImageSet:
+    """Returns the images that it trained on."""
+    place = arm_folder(folder, arm, seed)
     parser, options = recipe.parse(arm_arguments(recipe, arm, seed, folder, rest))
-    trainer = recipe.trainer(options)
+    trainer = recipe.trainer(options, images)
     if is_main_process():
         (place / "config.yaml").write_text(parser.dump(options, skip_unset=False), encoding="utf-8")
     came = _train(trainer)
     if is_main_process():
-        write_json(place / RESULT_FILE, {"options": _described(options), "seed": seed, **came})
+        measured = {} if measure is None or came["diverged"] else {"measured": dict(measure(place))}
+        write_json(place / RESULT_FILE, {"options": _described(options), "seed": seed, **came, **measured})
     PartialState().wait_for_everyone()
+    return trainer.images
 
 
 def _train(trainer: Trainer) -> dict[str, Any]:
     try:
         trainer.train()
-    except TrainingDiverged as error:
+    except (TrainingDiverged, SamplesNotFinite) as error:
         say(f"   diverged: {error}")
         return {"diverged": str(error), "step": trainer.step, "metrics": {}}
     return {"diverged": None, "step": trainer.step, "metrics": _metrics(trainer.folder) if is_main_process() else {}}
@@ -206,19 +290,20 @@ def _read_result(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged: remove it, and the arm is trained again") from error
 
 
-def _logits(place: Path) -> list[tuple[int, float, float]]:
+def _log(place: Path) -> list[dict[str, float]]:
+    """The lines of a run's log."""
     path = place / "metrics.jsonl"
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     # What follows the last line break is empty, or a line that was cut off.
     lines = text.split("\n")[:-1]
     try:
-        records = [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines]
     except ValueError as error:
         raise InputError(f"{path} is damaged: remove the arm's folder, and it is trained again") from error
-    return [(record["step"], record["logit_min"], record["logit_max"]) for record in records if "logit_min" in record]
 
 
-def _write_lines(results: Sequence[Result], path: Path) -> None:
+def _lines(results: Sequence[Result]) -> str:
+    """The content of ``results.jsonl``."""
     lines = [
         json.dumps(
             {
@@ -229,10 +314,22 @@ def _write_lines(results: Sequence[Result], path: Path) -> None:
                 "diverged": result.diverged,
                 "metrics": dict(result.metrics),
                 "omega": result.logits[-1][1:] if result.logits else None,
+                "measured": dict(result.measured),
+                "history": list(result.history),
             }
         )
         for result in results
     ]
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
+
+
+def publish(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a file beside its final name and renames it; safe where several processes write the same file.
+
+    Args:
+        path: the final name.
+        write: writes the file that it is given.
+    """
+    partial = path.with_name(f".{os.getpid()}.{path.name}")  # pictures are told by their suffix
+    write(partial)
     partial.replace(path)

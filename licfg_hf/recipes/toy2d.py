@@ -316,7 +316,11 @@ def plot(results: Sequence[Result], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the study."""
-    parser = argparse.ArgumentParser(prog="toy2d.py", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="toy2d.py",
+        description=__doc__.split("\n")[0],
+        epilog="It leaves tables and pictures and no model, so there is nothing to publish on the Hub.",
+    )
     parser.add_argument("--mixtures", nargs="+", choices=MIXTURES, default=["grid25"], help="(default: grid25)")
     parser.add_argument("--losses", nargs="+", help="names of get_loss; with --regularizers, every pair is run")
     parser.add_argument("--regularizers", nargs="+", choices=REGULARIZERS, help="by name")

@@ -8,7 +8,8 @@ import torch
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.classifier import accuracy, train_classifier
 from licfg_hf.recipes import main
-from licfg_hf.recipes.centers_report import COLUMNS, MEASURED_FILE, Judge
+from licfg_hf.recipes.centers_report import COLUMNS
+from licfg_hf.recipes.judge import MEASURED_FILE, Judge
 from licfg_hf.recipes.licfg_centers import arms
 
 SMALL = [

@@ -1,0 +1,402 @@
+"""The study of the penalty's centre: arms, tables, resuming, repetition, pictures and bad input."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from licfg_hf.errors import InputError
+from licfg_hf.evaluation.features import open_extractor
+from licfg_hf.penalties import EpsCenteredGradientPenalty, GradientPenalty
+from licfg_hf.recipes import ablate_eps, main
+from licfg_hf.recipes.ablate_eps import DDGAN, RECIPE
+from licfg_hf.recipes.ablation_arms import Setting, found_in, settings
+from licfg_hf.recipes.ablation_pictures import titled
+from licfg_hf.recipes.ablation_report import (
+    Study,
+    collapsed,
+    report,
+    require_comparable,
+    spread_along_training,
+    still_trains,
+    worst_drop,
+)
+from licfg_hf.recipes.judge import classifier_accuracy, classifier_file
+from licfg_hf.recipes.sweep import Arm, Result, arm_arguments
+from licfg_hf.training import Trainer
+
+TINY = [
+    "--preset", "quickstart", "--max_steps", "6", "--batch_size", "8", "--evaluate_samples", "64",
+    "--evaluate_every", "3", "--generator.base_channels", "4", "--discriminator.base_channels", "4",
+    "--log_every", "1", "--sample_every", "null", "--checkpoint_every", "3",
+]  # fmt: skip
+PICTURES = ("metric_against_scale", "along_training", "grids", "strips", "histograms", "neighbours")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("LICFG_HF_CACHE", str(tmp_path_factory.getbasetemp() / "ablate-cache"))
+
+
+def run(folder: Path, *options: str) -> list[dict]:
+    main("ablate_eps", [*TINY, "--output_dir", str(folder), *options])
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def refused(folder: Path, capsys: pytest.CaptureFixture, *options: str) -> str:
+    """The one line that a study ends with; its folder is not touched."""
+    before = sorted(folder.rglob("*"))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run(folder, *options)
+    errors = capsys.readouterr().err
+    assert stop.value.code == 2 and errors.startswith("error: ") and errors.count("\n") == 1
+    assert sorted(folder.rglob("*")) == before
+    return errors
+
+
+# ---- arms -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_default_grid_has_eleven_arms():
+    assert [setting.name for setting in settings(["penalties"], [1.0])] == [
+        "none", "r1-w1", "zero-w1", "one-w1", "eps0.01-w1", "eps0.1-w1", "eps1-w1", "eps10-w1",
+        "minus0.1-w1", "random0.1-w1", "norm0.1-w1",
+    ]  # fmt: skip
+
+
+def penalty_of(name: str):
+    """The penalty object that the run of an arm trains with."""
+    arm = Setting.of(name).arm(RECIPE.presets["quickstart"])
+    _, options = RECIPE.parse(arm_arguments(RECIPE, arm, 0, Path("unused"), ["--preset", "quickstart"]))
+    penalties = RECIPE.parts(options).penalties
+    assert all(penalty.interval == 1 for penalty in penalties)
+    return penalties[0].penalty if penalties else None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("none", None),
+        ("r1-w0.5", GradientPenalty(0.5, points="real")),
+        ("zero-w2", GradientPenalty(2.0)),
+        ("one-w1", GradientPenalty(1.0, center=1.0)),
+        ("eps10-w3", EpsCenteredGradientPenalty(3.0, scale=10.0)),
+        ("minus0.1-w1", EpsCenteredGradientPenalty(1.0, scale=0.1, direction="minus_ones")),
+        ("random0.1-w1", EpsCenteredGradientPenalty(1.0, scale=0.1, direction="random")),
+        ("norm0.1-w1", GradientPenalty(1.0, center=math.sqrt(0.1))),
+    ],
+)
+def test_an_arm_trains_with_what_its_name_says(name, expected):
+    assert penalty_of(name) == expected
+
+
+def test_controls_have_a_centre_of_the_same_norm():
+    gradient = torch.zeros(1, 64)
+    norms = [math.sqrt(penalty_of(f"{kind}0.1-w1").squared_distance(gradient)) for kind in ("eps", "minus", "random")]
+    assert norms == pytest.approx([math.sqrt(0.1)] * 3, rel=1e-5)
+    assert penalty_of("norm0.1-w1").squared_distance(gradient).item() == pytest.approx(0.1, rel=1e-5)
+
+
+def test_learning_rates_and_architectures_are_arms():
+    found = {setting.name: setting for setting in settings(["learning_rates"], [1.0], architectures=[None, "resnet"])}
+    assert len(found) == 2 * 4 * 4 and "eps0.1-w1" in found and "resnet-none-lr16" in found
+    options = found["resnet-zero-w1-lr0.25"].arm(RECIPE.presets["mnist"]).options
+    assert options["discriminator_optimizer.learning_rate"] == pytest.approx(2.5e-4)
+    assert options["generator.architecture"] == options["discriminator.architecture"] == "resnet"
+
+
+def test_names_tell_settings(tmp_path):
+    for setting in settings(["penalties", "learning_rates"], [0.01, 1.0], [1e-7, 0.123], [10.0], [None, "resnet"]):
+        assert Setting.of(setting.name) == setting
+    for strange in ("eps-w1", "zero0.1-w1", "zero", "none-w1", "eps0.10-w1", "eps0.1-w1-copy", "other"):
+        assert Setting.of(strange) is None
+    for name in ("eps0.1-w1-seed0", "eps0.1-w1-seed1", "notes-seed0", "r1-w1-seed0-copy"):
+        (tmp_path / "arms" / name).mkdir(parents=True)
+    assert [setting.name for setting in found_in(tmp_path)] == ["eps0.1-w1"]
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------
+
+
+def result(name: str, seed: int, fid: float | None, classes: float = 10, recall: float = 0.5, before=()) -> Result:
+    """One that ended with this distance, or diverged; ``before`` are distances along its training."""
+    values = [*before, *([] if fid is None else [fid])]
+    history = [{"step": 10 * index, "fid": value} for index, value in enumerate(values, start=1)]
+    numbers = {"precision": 0.5, "recall": recall, "density": 1.0, "coverage": 0.9, "classes_covered": classes}
+    metrics = {} if fid is None else {"fid": fid, **numbers}
+    measured = {} if fid is None else {"gradient_norm": 0.2 + seed, "neighbourhood": None}
+    lost = "discriminator_loss is nan at step 7" if fid is None else None
+    return Result(Arm(name, {}), seed, lost, 20, metrics, [(20, -1.0 - seed, 2.0)], history, measured)
+
+
+def tables(*results: Result, classes: int | None = 10) -> dict[str, list[list[str]]]:
+    """Title of a table -> its rows as cells."""
+    names = dict.fromkeys(one.arm.name for one in results)
+    found = [(Setting.of(name), [one for one in results if one.arm.name == name]) for name in names]
+    sections = report_text(Study(found, classes, "digits", 0.99)).split("## ")[1:]
+    return {
+        section.splitlines()[0]: [
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in section.splitlines()[4:]
+            if line.startswith("|")
+        ]
+        for section in sections
+    }
+
+
+def report_text(study: Study) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("licfg_hf.recipes.ablation_report._protocol", lambda place: PROTOCOL)
+        return report(study, Path("unused"))
+
+
+PROTOCOL = None
+
+
+@pytest.fixture(autouse=True)
+def a_protocol():
+    global PROTOCOL
+    from licfg_hf.evaluation.protocol import Protocol
+
+    common = dict(reference_split="train", seed=0, selection="final", truncation=None, flow=False, jpeg=None)
+    sizes = dict(reference_count=9, samples=9, neighbours=3, kid_subsets=1, kid_subset_size=9, is_splits=1)
+    names = dict(extractor="digits", extractor_hash="1", preprocessing="none", reference="x", weights="ema")
+    PROTOCOL = Protocol(
+        **names, **common, **sizes, reference_fingerprint="2", dtype="float32", step=1, config_hash=None
+    )
+    yield
+
+
+def test_cells_have_intervals_and_counts_of_what_diverged_and_collapsed():
+    found = tables(
+        result("none", 0, 1.0, before=[2.0]),
+        result("none", 1, 3.0, before=[1.5]),
+        result("none", 2, None, before=[4.0]),
+        result("eps0.1-w1", 0, 5.0, classes=4),
+        result("eps0.1-w1", 1, 5.0, recall=0.009),
+        result("eps0.1-w1", 2, 5.0, classes=5, recall=0.01),
+    )
+    none, eps = found["Quality and diversity"]
+    assert none[:3] == ["none", "3", "2 ± 13"]  # t(1) = 12.7 times sqrt(2) / sqrt(2), of the two that finished
+    assert eps[:3] == ["eps0.1-w1", "3", "5 ± 0"]
+    none, eps = found["Stability"]
+    assert none[1:3] == ["1 of 3", "0 of 3"] and eps[1:3] == ["0 of 3", "2 of 3"]
+    assert none[4] == "1.33 ± 1.4"  # 1, 3 / 1.5 and 1
+    none, _ = found["The critic and the latents"]
+    assert none == ["none", "0.7 ± 6.4", "-", "[-3, 2]"]
+
+
+def test_the_worst_drop_is_after_the_best():
+    assert worst_drop([{"fid": value} for value in (9.0, 2.0, 3.0, 2.5)]) == 1.5
+    assert worst_drop([{"fid": value} for value in (9.0, 5.0, 2.0)]) == 1
+    assert worst_drop([]) is None
+
+
+def test_the_spread_is_a_mean_of_relative_deviations_over_the_evaluations_that_seeds_share():
+    runs = [result("none", 0, 2.0, before=[1.0]), result("none", 1, 2.0, before=[3.0]), result("none", 2, None)]
+    assert spread_along_training(runs) == pytest.approx((math.sqrt(2) / 2 + 0) / 2)
+    assert spread_along_training(runs[:1]) is None
+
+
+def test_without_classes_recall_alone_tells_a_collapse():
+    few = result("none", 0, 2.0, classes=1)
+    assert collapsed(few, 10) and not collapsed(few, None)
+    assert collapsed(result("none", 0, 2.0, recall=0.0), None) and not collapsed(result("none", 0, None), 10)
+    assert "half of the classes" not in report_text(Study([(Setting.of("none"), [few])], None, "pixels"))
+
+
+def test_learning_rates_that_still_train():
+    arm = "zero-w1"
+    rates = [(f"{arm}-lr0.25", 3.9), (arm, 2.0), (f"{arm}-lr4", 4.0), (f"{arm}-lr16", None)]
+    found = tables(*[result(name, 0, fid) for name, fid in rates])
+    assert found["Learning rates"] == [
+        [arm, "1 of 1: 3.9", "1 of 1: 2", "0 of 1: 4", "0 of 1: -", "x 0.25, x 1"],
+    ]
+    assert [row[0] for row in found["Quality and diversity"]] == [arm]
+    assert not still_trains(result(arm, 0, 2.0, classes=1), 2.0, 10)
+
+
+# ---- the study ------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_trains_measures_draws_goes_on_and_repeats(tmp_path, capsys):
+    arms = ["--arms", "none,eps0.1", "--seeds"]
+    first = run(tmp_path / "one", *arms, "0")
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("one/arms/*/result.json")}
+    lines = run(tmp_path / "one", *arms, "0", "1")
+    assert {path: path.stat().st_mtime_ns for path in files} == files  # nothing is trained twice
+    assert [(line["arm"], line["seed"]) for line in lines] == [
+        ("none", 0), ("none", 1), ("eps0.1-w1", 0), ("eps0.1-w1", 1),
+    ]  # fmt: skip
+    assert [line for line in lines if line["seed"] == 0] == first
+    for line in lines:
+        assert [entry["step"] for entry in line["history"]] == [3, 6]
+        assert line["history"][-1]["fid"] == line["metrics"]["fid"]
+        assert line["metrics"].keys() >= {"precision", "recall", "density", "coverage", "classes_covered"}
+        assert line["measured"]["gradient_norm"] > 0 and line["measured"]["neighbourhood"] > 0
+        assert sum(line["measured"]["class_shares"]) == pytest.approx(1)
+    text = (tmp_path / "one" / "table.md").read_text()
+    assert "| eps0.1-w1 | 2 |" in text and "±" in text and "EMA weights" in text and "no FID" in text
+    for name in PICTURES:
+        assert min(Image.open(tmp_path / "one" / f"{name}.png").size) > 100
+    protocol = json.loads((tmp_path / "one/arms/none-seed1/eval.json").read_text())["protocol"]
+    assert (protocol["weights"], protocol["selection"], protocol["step"]) == ("ema", "final", 6)
+
+    # A row comes out bit-equal in another folder, alone.
+    assert run(tmp_path / "two", "--arms", "eps0.1", "--seeds", "1") == lines[-1:]
+    assert "other options (max_steps)" in refused(tmp_path / "one", capsys, *arms, "0", "--max_steps", "9")
+    (tmp_path / "one/arms/none-seed0/eval.json").write_text("{")
+    assert "eval.json is damaged" in refused(tmp_path / "one", capsys, *arms, "0")
+
+
+def test_runs_that_were_measured_in_another_way_are_refused(tmp_path):
+    run(tmp_path, "--arms", "none", "--seeds", "0")
+    known = Result(Arm("none", {}), 0, None, 6, {}, [])
+    digits, pixels = (open_extractor(name, (1, 8, 8), torch.device("cpu")) for name in ("digits", "pixels"))
+    require_comparable([known], tmp_path, digits)
+    with pytest.raises(InputError, match="measured by another pixels"):
+        require_comparable([known], tmp_path, pixels)
+
+
+def test_a_generator_that_makes_nan_is_a_run_that_diverged(tmp_path, monkeypatch):
+    from licfg_hf.errors import SamplesNotFinite
+
+    def broken(trainer: Trainer) -> None:
+        raise SamplesNotFinite("samples of the generator hold NaN or infinity")
+
+    monkeypatch.setattr(Trainer, "train", broken)
+    (line,) = run(tmp_path, "--arms", "none", "--seeds", "0")
+    assert "NaN" in line["diverged"] and line["metrics"] == {}
+    assert "| none | 1 of 1 | 0 of 1 |" in (tmp_path / "table.md").read_text()
+
+
+def test_two_processes_share_a_folder(tmp_path):
+    code = "import sys; from licfg_hf.recipes import main; main('ablate_eps', sys.argv[1:])"
+    words = [sys.executable, "-c", code, *TINY, "--output_dir", str(tmp_path), "--seeds", "0", "--arms"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arms = ("none", "zero")
+    both = [subprocess.Popen([*words, arm], env=environment, stderr=subprocess.PIPE, text=True) for arm in arms]
+    for process in both:
+        errors = process.communicate()[1]
+        assert process.returncode == 0, errors
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["arm"] for line in lines] == ["none", "zero-w1"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path):
+    code = "import sys; from licfg_hf.recipes import main; main('ablate_eps', sys.argv[1:])"
+    options = [*TINY, "--arms", "zero", "--seeds", "0", "--max_steps", "40", "--evaluate_every", "20"]
+
+    def start(folder: Path) -> subprocess.Popen:
+        words = [sys.executable, "-c", code, *options, "--output_dir", str(folder)]
+        return subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+
+    killed = start(tmp_path / "broken")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "broken/arms/zero-w1-seed0/checkpoints/step-12").exists():
+        assert killed.poll() is None and time.monotonic() < deadline, killed.stderr.read()
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    for name in ("broken", "whole"):
+        process = start(tmp_path / name)
+        errors = process.communicate()[1]
+        assert process.returncode == 0, errors
+    for file in ("results.jsonl", "table.md"):
+        assert (tmp_path / "broken" / file).read_text() == (tmp_path / "whole" / file).read_text()
+
+
+def test_a_dry_run_lists_the_arms_and_writes_nothing(tmp_path, capsys):
+    options = ["--preset", "quickstart", "--dry_run", "--weights", "0.1", "1", "--output_dir", str(tmp_path / "new")]
+    main("ablate_eps", options)
+    printed = capsys.readouterr().out
+    assert "random0.1-w0.1" in printed and "21 arms x 3 seed(s) x 600 steps: about" in printed
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--weights", "0"), "weights are numbers above 0"),
+        (("--scales", "inf"), "scales are numbers above 0"),
+        (("--arms", "none,eps3"), "no arm eps3; there are: none, r1, zero, one, eps0.01"),
+        (("--arms", ","), "no arm is named"),
+        (("--seeds", "1", "1"), "once each"),
+        (("--penalty", "r1"), "--penalty is not for the runs"),
+        (("--penalty_scale=1",), "--penalty_scale is not"),
+        (("--generator_optimizer.learning_rate", "1"), "learning_rate is not"),
+        (("--generator.architecture", "cnn"), "--generator.architecture is not"),
+        (("--evaluate_features", "pixels"), "--evaluate_features is not"),
+        (("--evaluate_samples", "null", "--evaluate_every", "null"), "pass --evaluate_samples"),
+        (("--features", "nothing"), "no feature extractor 'nothing'"),
+        (("--max_stepz", "3"), "max_stepz"),
+        (("--data", "./missing"), "no folder"),
+        (("--preset", "cifar10"), "needs --features"),
+        (("--preset", "cifar10-ddgan", "--architectures", "cnn"), "SNGAN's networks"),
+    ],
+)
+def test_bad_input_is_one_line(options, words, tmp_path, capsys):
+    assert words in refused(tmp_path / "new", capsys, *options)
+
+
+def test_presets_can_be_read_and_the_denoising_one_has_its_own_weight():
+    for recipe in (RECIPE, DDGAN):
+        for preset in recipe.presets:
+            _, options = recipe.parse(["--preset", preset])
+            assert options.penalty == "none" and options.keep_best is None and options.ema_decay
+    chosen = ablate_eps.select(ablate_eps._parser().parse_args(["--preset", "cifar10-ddgan", "--arms", "r1"]))
+    assert [setting.name for setting in chosen] == ["r1-w0.01"]
+
+
+def test_a_denoising_gan_is_examined_and_drawn(tmp_path):
+    small = ["--data", "digits", "--image_size", "8", "--features", "digits", "--max_steps", "2", "--batch_size", "8"]
+    networks = [
+        "--generator.base_channels", "8", "--generator.channel_multipliers", "[1,1]", "--generator.layers_per_block",
+        "1", "--generator.attention_resolutions", "[]", "--generator.latent_dim", "4", "--discriminator.base_channels",
+        "4", "--generator.latent_layers", "1", "--evaluate_samples", "32", "--evaluate_every", "2",
+    ]  # fmt: skip
+    main(
+        "ablate_eps",
+        [
+            "--preset",
+            "cifar10-ddgan",
+            *small,
+            *networks,
+            "--arms",
+            "r1",
+            "--seeds",
+            "0",
+            "--output_dir",
+            str(tmp_path),
+        ],
+    )
+    line = json.loads((tmp_path / "results.jsonl").read_text())
+    assert line["measured"]["gradient_norm"] > 0 and line["measured"]["neighbourhood"] is None
+    assert (tmp_path / "strips.png").is_file()
+
+
+def test_a_classifier_is_trained_once_and_says_how_good_it_is(tmp_path):
+    from licfg_hf.data import DataConfig, open_images
+
+    path = classifier_file(open_images(DataConfig()), tmp_path / "classifier.safetensors")
+    assert 0.95 < classifier_accuracy(path) <= 1
+    before = path.stat().st_mtime_ns
+    classifier_file(None, path)
+    assert path.stat().st_mtime_ns == before
+    assert classifier_accuracy(tmp_path / "missing") is None
+
+
+def test_names_stand_above_pictures():
+    picture = Image.new("L", (80, 40), 0)
+    sheet = titled({"one": picture, "other": picture}, 4, "two pictures")
+    assert sheet.width > 160 and sheet.height > 60
