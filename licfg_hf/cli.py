@@ -42,10 +42,10 @@ def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
         raise InputError(f"--count is at least 1, not {arguments.count}")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder: name a PNG file")
-    pipeline = _load_pipeline(arguments.model)
+    pipeline, folder = _load_pipeline(arguments)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        picture = _draw(pipeline, arguments)
+        picture = _draw(pipeline, folder, arguments)
     except ValueError as error:
         raise InputError(str(error)) from error
     try:
@@ -55,19 +55,20 @@ def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
     print(f"samples in {output}")
 
 
-def _load_pipeline(model: str) -> "HubPipeline":
+def _load_pipeline(arguments: argparse.Namespace) -> tuple["HubPipeline", Path]:
+    """The pipeline, and the folder that it lies in."""
     from .pipelines import open_pipeline
     from .pipelines.locate import locate
 
-    return open_pipeline(locate(model), model)
+    folder = locate(arguments.model, arguments.revision)
+    return open_pipeline(folder, arguments.model), folder
 
 
-def _draw(pipeline: "HubPipeline", arguments: argparse.Namespace) -> "Image":
+def _draw(pipeline: "HubPipeline", folder: Path, arguments: argparse.Namespace) -> "Image":
     import torch
 
     from .pipelines import GANPipeline, load_flow
     from .pipelines.base import image_grid
-    from .pipelines.locate import locate
 
     generator, count = torch.Generator().manual_seed(arguments.seed), arguments.count
     given = {"class_labels": arguments.class_labels, "truncation": arguments.truncation}
@@ -84,7 +85,7 @@ def _draw(pipeline: "HubPipeline", arguments: argparse.Namespace) -> "Image":
     if len(options.get("class_labels", ())) > count:
         raise InputError(f"{len(arguments.class_labels)} --class_labels do not fit a --count of {count}")
     if arguments.flow:
-        options["flow"] = load_flow(locate(arguments.model), pipeline.device)
+        options["flow"] = load_flow(folder, pipeline.device)
     images = pipeline(batch_size=count, generator=generator, output_type="pt", **options).images * 2 - 1
     return image_grid(images, columns=max(1, round(count**0.5)))
 
@@ -102,11 +103,16 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
 
     config = config_from(arguments)
     from .evaluation.evaluate import main as run
+    from .evaluation.evaluate import pipeline_folder
     from .hub.results import RESULT_FILES, refresh_card
 
-    written = run(config)
-    if written is not None and written.name == RESULT_FILES[0] and refresh_card(written.parent):
-        print("  the card beside it, README.md, reports these numbers now")
+    written, folder = run(config), pipeline_folder(config)
+    if written is None or folder is None:
+        return
+    # A result of this model, and where its card looks for one: beside another model it says nothing of that.
+    is_own = written.resolve() in [(folder / name).resolve() for name in RESULT_FILES]
+    if is_own and refresh_card(folder):
+        print("  the model's card, README.md, reports these numbers now")
 
 
 def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:
@@ -142,6 +148,7 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
     sample = commands.add_parser("sample", help="draw images from a trained model")
     sample.add_argument("model", help="pipeline folder or repository on the Hub")
+    sample.add_argument("--revision", help="branch, tag or commit of a repository (default: its main branch)")
     sample.add_argument(
         "--count",
         type=int,

@@ -28,11 +28,13 @@ from ..data.subset import ImageSubset, subset
 from ..errors import InputError
 from ..files import write_json
 from .cache import FEATURES_FILE, reference_statistics
+from .compare import RESULT_FILE
 from .divergence import LARGEST_SIDE, SMALLEST_SET, neural_divergence
 from .features import Extractor, open_extractor
 from .metrics import gaussian_distance, inception_score, kernel_distance, manifold
 from .options import METRICS, EvaluationConfig
 from .protocol import FORMAT, PRESETS, Protocol, label
+from .report import remove_report
 from .samples import CHUNK, SampleSource, chunks, open_samples, through_jpeg
 from .statistics import ClassStatistics, FeatureFile, FeatureSet, GaussianStatistics
 
@@ -109,6 +111,8 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
         }
         result["metrics"] = {**_known_metrics(output, result), **metrics}
         write_json(output, result)  # before the pictures, which are the smaller loss
+        if output.name == RESULT_FILE:
+            remove_report(output.parent)  # of an earlier result
         if config.report:
             from .pictures import write_pictures
 
@@ -149,8 +153,16 @@ def output_file(config: EvaluationConfig) -> Path:
     """Where the result is written."""
     if config.output is not None:
         return Path(config.output).expanduser()
+    folder = pipeline_folder(config)
+    if folder is None:
+        return Path(RESULT_FILE)
+    return folder / "flow" / RESULT_FILE if config.flow else folder / RESULT_FILE
+
+
+def pipeline_folder(config: EvaluationConfig) -> Path | None:
+    """The local folder of the model that is evaluated; None for a repository of the Hub, and for images."""
     folder = Path(config.model).expanduser()
-    return (folder if (folder / "model_index.json").is_file() else Path()) / "eval.json"
+    return folder if (folder / "model_index.json").is_file() else None
 
 
 def _open_reference(config: EvaluationConfig, split: str) -> ImageSet:

@@ -1,5 +1,6 @@
 """The protocol of a measurement, everything that its number depends on, and which numbers may be compared."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
@@ -19,6 +20,7 @@ class Metric:
         published: the name that the literature reserves for Inception features, None where there is none.
         settings: fields of the protocol that no other metric depends on, unless it lists them too.
         ignores: fields that it does not depend on, though the others do.
+        low, high: no value is outside; -1 stands for estimates that stray a little below 0.
     """
 
     title: str
@@ -26,17 +28,19 @@ class Metric:
     published: str | None = None
     settings: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = math.inf
 
 
 METRICS = {
     "fid": Metric("Fréchet distance", False, "FID"),
-    "kid": Metric("kernel distance", False, "KID", ("kid_subsets", "kid_subset_size")),
-    "is": Metric("class score", True, "Inception Score", ("is_splits",)),
-    "precision": Metric("precision", True, settings=("neighbours",)),
-    "recall": Metric("recall", True, settings=("neighbours",)),
+    "kid": Metric("kernel distance", False, "KID", ("kid_subsets", "kid_subset_size"), low=-1.0),
+    "is": Metric("class score", True, "Inception Score", ("is_splits",), low=1.0),
+    "precision": Metric("precision", True, settings=("neighbours",), high=1.0),
+    "recall": Metric("recall", True, settings=("neighbours",), high=1.0),
     "density": Metric("density", True, settings=("neighbours",)),
-    "coverage": Metric("coverage", True, settings=("neighbours",)),
-    "class_accuracy": Metric("class accuracy", True),
+    "coverage": Metric("coverage", True, settings=("neighbours",), high=1.0),
+    "class_accuracy": Metric("class accuracy", True, high=1.0),
     "classes_covered": Metric("classes covered", True),
     "neural_divergence": Metric(
         "neural divergence",
@@ -50,6 +54,8 @@ METRICS = {
             "reference_split",
             "reference_count",
         ),
+        low=-1.0,
+        high=math.log(2),
     ),
 }
 

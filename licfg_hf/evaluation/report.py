@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +21,7 @@ from .compare import Result, parse_result
 from .protocol import METRICS, in_words, label, makes_samples
 
 _PAGE, _FOLDER = "report.html", "report"
+_OURS = b"<code>licfg-hf compare</code> says which are"  # by which a page of ours is known
 _GAP = 8  # pixels between a sample and its neighbours
 _WIDE = 640  # CSS pixels; narrower pictures are enlarged by a whole factor up to it
 
@@ -105,6 +107,25 @@ def write_report(
         return partial.replace(folder / _PAGE)
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror}") from error
+
+
+def remove_report(folder: Path) -> None:
+    """Removes the report that ``write_report`` wrote into a folder, and no other page or picture.
+
+    Raises:
+        InputError: it cannot be removed.
+    """
+    page = folder / _PAGE
+    try:
+        if not page.is_file() or _OURS not in page.read_bytes():
+            return
+        page.unlink()
+        for name in _ORDER:
+            (folder / _FOLDER / f"{name}.png").unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot remove the report of an earlier result, {page}: {error.strerror}") from error
+    with suppress(OSError):  # other files are in it, or it is not there
+        (folder / _FOLDER).rmdir()
 
 
 _ORDER = ("samples", "classes", "neighbours", "precision_recall", "training", "interpolation")

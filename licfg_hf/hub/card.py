@@ -36,12 +36,13 @@ def write_card(
         loss: the adversarial loss.
         penalties: the penalties, each of which prints the coefficient that it applies.
         details: ``title``, ``summary``, ``training`` (how the generator learned), ``method``, ``citation``,
-            ``pipeline`` (class name), ``data_license``, ``notes`` (list of sentences) where the caller has them.
+            ``pipeline`` (class name), ``license`` (of the weights, as the Hub calls it; without it the card states
+            none), ``data_license``, ``notes`` (list of sentences) where the caller has them.
     """
     title = details.get("title", "GAN trained with licfg_hf")
     metadata = ModelCardData(
         library_name="licfg_hf",
-        license="apache-2.0",
+        license=details.get("license"),
         pipeline_tag="unconditional-image-generation",
         tags=["gan", "licfg", *details.get("tags", [])],
         model_name=title,

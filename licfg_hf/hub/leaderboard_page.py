@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from .leaderboard import Board, Group, Row, one_line
+from .board import Board, Group, Row, one_line
 
 _SOURCES = {"hub": "Hub model", "local": "local run", "published": "published"}
 _STATED = "Figures of Hub models are as their authors state them; published figures are as the sources print them."
@@ -167,8 +167,7 @@ def _row_content(row: Row, pictures: bool) -> dict[str, Any]:
         "details": [list(pair) for pair in row.details],
     }
     if pictures and row.picture is not None:
-        kind = "png" if row.picture[:4] == b"\x89PNG" else "jpeg"
-        content["picture"] = f"data:image/{kind};base64,{base64.b64encode(row.picture).decode('ascii')}"
+        content["picture"] = f"data:image/jpeg;base64,{base64.b64encode(row.picture).decode('ascii')}"
     return content
 
 

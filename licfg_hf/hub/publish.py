@@ -1,74 +1,26 @@
-"""Uploads a finished model: what goes to the Hub, how its card reads there, and what to do when it fails."""
+"""Uploads a finished model, and says what to do when that fails."""
 
 import argparse
 import json
-import re
+import os
 import shlex
-from collections.abc import Iterable, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from pathlib import Path
+from types import FrameType
 
-import yaml
-from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, constants, get_token
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    OfflineModeIsEnabled,
-    OIDCError,
-    RepositoryNotFoundError,
-)
-from huggingface_hub.utils import validate_repo_id
-from safetensors import SafetensorError, safe_open
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from ..errors import InputError
-from ..model_index import plain
-from .benchmarks import BENCHMARK_FILE, Benchmark, benchmark_file
-from .remote_code import with_remote_code
-from .results import RESULT_FILES, read_card, with_results
-
-# Nothing else of the folder leaves the machine: no checkpoints, logs, pickles or code, nothing hidden or half-written.
-_ROOT_FILES = (
-    "model_index.json",
-    "config.json",
-    "eval.json",
-    "training.json",
-    "config.yaml",
-    "README.md",
-    "report.html",
-)
-_ROOT_PATTERNS = ("diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.json", "samples*.png")
-_FOLDERS = ("model", "unet", "scheduler", "discriminator", "flow", "flow/discriminator-*")
-_FOLDER_PATTERNS = ("*.json", "*.safetensors")
-
-_TAGS = ("gan", "licfg")
-_CARD = """\
----
-library_name: licfg_hf
-pipeline_tag: unconditional-image-generation
----
-
-# {title}
-
-Trained with licfg_hf; `training.json` holds every setting.
-"""
-_SNIPPET = """
-## Use
-
-```python
-from licfg_hf import {pipeline}
-
-pipeline = {pipeline}.from_pretrained(".")
-images = pipeline(batch_size=4).images
-```
-"""
-_HINT = re.compile(r"^\(Run it in this folder, or put the .* name in place of `\"\.\"`\.\)\n", re.MULTILINE)
-_BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-_Files = dict[str, bytes | Path]
+from .access import FAILURES, reason, require_repo_name, require_token
+from .benchmarks import BENCHMARK_FILE, Benchmark
+from .board import one_line
+from .contents import Files, collect, could_be_ours, size
+from .results import read_card
 
 
 @dataclass(frozen=True)
@@ -79,11 +31,24 @@ class Published:
         url: of the repository, or of the pull request.
         commit: id of the commit; None after a dry run.
         files: path in the repository -> bytes.
+        changed: whether it was not there before; False where there was nothing to change.
+        removed: files of an earlier push that were removed, because the model does not have them any more.
     """
 
     url: str
     commit: str | None
     files: dict[str, int]
+    changed: bool = True
+    removed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        total = f"{len(self.files)} files, {sum(self.files.values()):,} bytes"
+        if self.commit is None:
+            return f"would go to {self.url}: {total}"
+        if not self.changed:
+            return f"nothing to change: {self.url} has it already ({total}, commit {self.commit[:8]})"
+        removed = f"; removed there: {', '.join(self.removed)}" if self.removed else ""
+        return f"published: {self.url} ({total}, commit {self.commit[:8]}){removed}"
 
 
 def publish(
@@ -100,7 +65,8 @@ def publish(
     """Uploads a finished model folder as one commit; the repository and the branch are created where they are not.
 
     The folder stays as it is. The uploaded card names the repository in its code, carries the metrics of
-    ``eval.json`` as model-index, and neither it nor the settings name folders of this machine.
+    ``eval.json`` as model-index, and neither it nor the settings name folders of this machine. Files of an earlier
+    push that this model does not have are removed from the branch; no other file there is.
 
     Args:
         folder: a pipeline, or one network.
@@ -117,22 +83,21 @@ def publish(
     Raises:
         InputError: the name is not one, the folder holds no finished model or not what an option needs, or the upload
             failed; then the message holds the command that finishes the job. One line.
+        SystemExit: SIGTERM or Ctrl-C during the upload; that command was printed.
     """
     folder = folder.expanduser()
-    _require_name(repo_id)
-    files = _collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
-    sizes = {name: len(content) if isinstance(content, bytes) else _size(content) for name, content in files.items()}
-    url = f"{constants.ENDPOINT}/{repo_id}"
+    require_repo_name(repo_id)
+    files = collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
     if dry_run:
-        return Published(url, None, sizes)
+        return Published(f"{constants.ENDPOINT}/{repo_id}", None, _sizes(files))
+    again = push_command(folder, repo_id, private, revision, create_pr, benchmarks, remote_code, message)
     try:
-        commit = _upload(files, repo_id, private, revision, create_pr, message or f"Upload {folder.resolve().name}")
-    except (HTTPError, OSError, ValueError, RuntimeError, KeyError, OIDCError) as error:
-        again = push_command(folder, repo_id, private, revision, create_pr, benchmarks, remote_code)
+        with _stopped_says(f"stopped during the upload of {folder}. Nothing local was changed; to finish: {again}"):
+            return _upload(files, repo_id, private, revision, create_pr, message or f"Upload {folder.resolve().name}")
+    except FAILURES as error:
         raise InputError(
-            f"{folder} was not published: {_reason(error, repo_id)}. Nothing local was changed; to finish: {again}"
+            f"{folder} was not published: {reason(error, repo_id)}. Nothing local was changed; to finish: {again}"
         ) from error
-    return Published(commit.pr_url or url, commit.oid, sizes)
 
 
 def push_command(
@@ -143,12 +108,14 @@ def push_command(
     create_pr: bool = False,
     benchmarks: Sequence[Benchmark] = (),
     remote_code: bool = False,
+    message: str | None = None,
 ) -> str:
     """The shell command that publishes a folder."""
     words = ["licfg-hf", "push", str(folder), "--repo_id", repo_id]
-    words += ["--private"] if private else []
+    words += [] if private is None else ["--private" if private else "--no-private"]
     words += ["--revision", revision] if revision else []
     words += ["--create_pr"] if create_pr else []
+    words += ["--message", message] if message else []
     for benchmark in benchmarks:
         words += ["--benchmark", benchmark.dataset, benchmark.task, benchmark.metric]
     words += ["--remote_code"] if remote_code else []
@@ -159,9 +126,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``licfg-hf push``."""
     parser.add_argument("folder", metavar="FOLDER", help="finished model: a pipeline, or one network")
     parser.add_argument("--repo_id", required=True, metavar="OWNER/NAME", help="model repository; created if missing")
-    parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
+    parser.add_argument(
+        "--private",
+        action=argparse.BooleanOptionalAction,
+        help="make a new repository private, or public (default: as its owner has chosen on the Hub)",
+    )
     parser.add_argument("--revision", help="branch; created if missing (default: the main one)")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
+    parser.add_argument("--message", help="of the commit (default: Upload FOLDER)")
     parser.add_argument(
         "--benchmark",
         nargs=3,
@@ -182,6 +154,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Does what ``licfg-hf push`` was asked for, and prints what it did."""
+    if not arguments.folder:
+        raise InputError('FOLDER is empty: name the model\'s folder, or "." for the current one')
     published = publish(
         Path(arguments.folder),
         arguments.repo_id,
@@ -189,286 +163,97 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.revision,
         arguments.create_pr,
         arguments.dry_run,
-        benchmarks=[Benchmark(*words) for words in arguments.benchmark],
-        remote_code=arguments.remote_code,
+        arguments.message,
+        [Benchmark(*words) for words in arguments.benchmark],
+        arguments.remote_code,
     )
-    total = f"{len(published.files)} files, {sum(published.files.values()):,} bytes"
     if published.commit is not None:
-        print(f"published: {published.url} ({total}, commit {published.commit[:8]})")
+        print(published)
         return
-    for name, size in published.files.items():
-        print(f"{size:>15,}  {name}")
+    for name, count in published.files.items():
+        print(f"{count:>15,}  {name}")
     where = f", branch {arguments.revision}" if arguments.revision else ""
     how = " as a pull request" if arguments.create_pr else ""
-    print(f"would go to {published.url}{where}{how}: {total}; nothing was sent")
+    print(
+        f"{published}{where}{how}; nothing was sent and nobody was asked: which files of an earlier push would be "
+        "removed there is not known"
+    )
 
 
-# What is uploaded
+def _sizes(files: Files) -> dict[str, int]:
+    return {name: len(content) if isinstance(content, bytes) else size(content) for name, content in files.items()}
 
 
-def _require_name(repo_id: str) -> None:
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise InputError(f"repo_id cannot be {repo_id!r}: {_one_line(str(error))}") from error
-    if "/" not in repo_id:
-        raise InputError(f"repo_id is OWNER/NAME, with your user name or organization as owner, not {repo_id!r}")
+# The upload
 
 
-def _collect(
-    folder: Path, repo_id: str, revision: str | None, benchmarks: Sequence[Benchmark], remote_code: bool
-) -> _Files:
-    """Path in the repository -> content, or the file where it goes as it is."""
-    pipeline = _require_finished(folder)
-    files: _Files = {str(path.relative_to(folder)): path for path in _chosen(folder)}
-    for name, path in files.items():
-        if name.endswith(".safetensors"):
-            _require_readable(path)
-    texts = {name: _read(path) for name, path in files.items() if name.endswith((".json", ".yaml"))}
-    contents = {name: _parse(name, text) for name, text in texts.items()}
-    training, result = contents.get("training.json"), contents.get("eval.json")
-    if training is not None:
-        _require_of_this_model(training, result)
-    card = _read(files["README.md"]) if "README.md" in files else _plain_card(repo_id, pipeline)
-    cleaner = _Cleaner(folder, [*contents.values(), *_settings(card)])
-    published = {name: cleaner.value(content) for name, content in contents.items()}
-    index, code = _index_and_code(published.get("model_index.json"), remote_code)
-    published |= {} if index is None else {"model_index.json": index}
-    files |= code
-    for name, content in published.items():
-        if content != contents[name]:
-            files[name] = _dump(name, content).encode()
-    if benchmarks:
-        files[BENCHMARK_FILE] = benchmark_file(benchmarks, published.get("eval.json"))
-    if "report.html" in files:
-        files["report.html"] = cleaner.text(_read(files["report.html"])).encode()
-    card = _card_for(repo_id, revision, cleaner.card(card))
-    results = [cleaner.value(contents[name]) for name in RESULT_FILES if name in contents]
-    files["README.md"] = (with_results(card, results) if results else card).encode()
-    return dict(sorted(files.items()))
+@contextmanager
+def _stopped_says(line: str) -> Iterator[None]:
+    """Context in which the first SIGTERM or Ctrl-C prints a line at once and raises SystemExit; a second one kills.
 
-
-def _index_and_code(index: dict[str, Any] | None, remote_code: bool) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
-    """``model_index.json``, and the Python files that it names; it may come from a repository that has such files."""
-    index = None if index is None else plain(index)
-    return with_remote_code(index) if remote_code else (index, {})
-
-
-def _require_finished(folder: Path) -> str | None:
-    """The class of the pipeline; None where the folder holds networks only.
-
-    Raises:
-        InputError: a finished model does not lie there; the message is one line.
+    At once, because the client's threads may take minutes to come to their end. Only the main thread can do this.
     """
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}")
-    unfinished = f"{folder} holds no finished model: "
-    if (folder / "model_index.json").is_file():
-        index = _parse("model_index.json", _read(folder / "model_index.json"))
-        try:
-            index = plain(index) if isinstance(index, dict) else {}
-        except ValueError as error:
-            raise InputError(f"{unfinished}{error}") from error
-        if not isinstance(index.get("_class_name"), str):
-            raise InputError(f"{unfinished}its model_index.json names no pipeline")
-        parts = [name for name, value in index.items() if isinstance(value, list) and value and value[0] is not None]
-        missing = [name for name in parts if name not in _FOLDERS or not _is_part(folder / name)]
-        if missing:
-            raise InputError(f"{unfinished}its pipeline's part {missing[0]!r} is missing, or is none of licfg_hf's")
-        return index["_class_name"]
-    alone = (folder / "config.json").is_file() and any(folder.glob("diffusion_pytorch_model*.safetensors"))
-    if not alone and not any(_is_part(folder / name) for name in ("model", "unet")):
-        raise InputError(f"{unfinished}it has neither a pipeline (model_index.json) nor a network's weights")
-    return None
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
+    def stop(number: int, frame: FrameType | None) -> None:
+        for known in previous:
+            signal.signal(known, signal.SIG_DFL)
+        os.write(2, f"{line}\n".encode())  # print might be in the middle of a line of its own
+        raise SystemExit(128 + number)
 
-def _is_part(place: Path) -> bool:
-    return (place / "scheduler_config.json").is_file() or any(_visible(place, "*.safetensors"))
-
-
-def _require_readable(weights: Path) -> None:
-    """A weights file cut short does not fit its own header."""
+    for number in previous:
+        signal.signal(number, stop)
     try:
-        with safe_open(weights, "pt"):
-            pass
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{weights} is damaged: {_one_line(str(error))}") from error
-
-
-def _require_of_this_model(training: Any, result: Any) -> None:
-    """A run that has gone on since its last export, and a result from before it, do not describe the weights."""
-    step = training.get("step") if isinstance(training, dict) else None
-    if step is None:
-        raise InputError("training.json knows no step: the run has not finished; let it, then push")
-    protocol = result.get("protocol") if isinstance(result, dict) else None
-    measured = protocol.get("step") if isinstance(protocol, dict) else None
-    if measured is not None and measured != step:
-        raise InputError(
-            f"eval.json is of step {measured} and the model of step {step}: evaluate it again, or remove eval.json"
-        )
-
-
-def _chosen(folder: Path) -> list[Path]:
-    root = [folder / name for name in _ROOT_FILES if (folder / name).is_file()]
-    root += [path for pattern in _ROOT_PATTERNS for path in _visible(folder, pattern)]
-    places = [place for name in _FOLDERS for place in folder.glob(name) if place.is_dir()]
-    return root + [path for place in places for pattern in _FOLDER_PATTERNS for path in _visible(place, pattern)]
-
-
-def _visible(place: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in place.glob(pattern) if path.is_file() and path.name[0] != ".")
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:  # line ends stay as they are
-            return file.read()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is damaged: it is no UTF-8 text") from error
-
-
-def _parse(name: str, text: str) -> Any:
-    try:
-        return json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{name} is damaged: {_one_line(str(error))}") from error
-
-
-def _dump(name: str, content: Any) -> str:
-    if name.endswith(".json"):
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-# How it reads there
-
-
-class _Cleaner:
-    """Takes the folders of this machine out of what is published: of a path, its last part stays.
-
-    Args:
-        folder: what is published.
-        contents: settings and results; every string in them that is an absolute path is taken out everywhere.
-    """
-
-    def __init__(self, folder: Path, contents: Iterable[Any]):
-        found = {str(folder.absolute()), str(folder.resolve())}
-        for content in contents:
-            found |= set(_paths(content))
-        found |= {escape(path) for path in found}  # as report.html has them
-        longest_first = sorted(filter(_is_machine_path, found), key=len, reverse=True)
-        self._paths = re.compile("|".join(rf"(?<![\w/.:-]){re.escape(path)}" for path in longest_first) or "(?!)")
-
-    def text(self, text: str) -> str:
-        return self._paths.sub(lambda match: _last_part(match[0]), text)
-
-    def value(self, content: Any) -> Any:
-        """JSON or YAML content; ``output_dir`` keeps its last part even where it is relative."""
-        if isinstance(content, dict):
-            return {
-                key: _last_part(item) if key == "output_dir" and isinstance(item, str) else self.value(item)
-                for key, item in content.items()
-            }
-        if isinstance(content, list):
-            return [self.value(item) for item in content]
-        return self.text(content) if isinstance(content, str) else content
-
-    def card(self, text: str) -> str:
-        """A README.md: its settings, which may be folded over lines, and then what is left of it."""
-
-        def clean(block: re.Match) -> str:
-            settings = _block_settings(block)
-            cleaned = self.value(settings)
-            return block[0] if cleaned == settings else f"```yaml\n{_dump('.yaml', cleaned).strip()}\n```"
-
-        return self.text(_BLOCK.sub(clean, text))
-
-
-def _settings(card: str) -> list[Any]:
-    return [_block_settings(block) for block in _BLOCK.finditer(card)]
-
-
-def _block_settings(block: re.Match) -> Any:
-    """Content of a YAML block in a card; None for other blocks and for what is no YAML."""
-    if block[1] != "yaml":
-        return None
-    try:
-        return yaml.safe_load(block[2])
-    except yaml.YAMLError:
-        return None
-
-
-def _paths(content: Any) -> Iterable[str]:
-    if isinstance(content, (dict, list)):
-        for item in content.values() if isinstance(content, dict) else content:
-            yield from _paths(item)
-    elif isinstance(content, str) and _is_machine_path(content):
-        yield content
-
-
-def _is_machine_path(text: str) -> bool:
-    """Whether a string is the absolute path of a file; ``/`` and a folder right below it tell nothing."""
-    if "\n" in text:
-        return False
-    windows = PureWindowsPath(text)
-    depth = len(windows.parts) if windows.drive else len(PurePosixPath(text).parts)
-    return depth > 2 and (text.startswith(("/", "~")) or bool(windows.drive))
-
-
-def _last_part(path: str) -> str:
-    return (PureWindowsPath(path) if PureWindowsPath(path).drive else PurePosixPath(path)).name or path
-
-
-def _plain_card(repo_id: str, pipeline: str | None) -> str:
-    """A card for a folder that has none, such as ``best/`` of a run."""
-    card = _CARD.format(title=repo_id.partition("/")[2])
-    return card if pipeline is None else card + _SNIPPET.format(pipeline=pipeline)
-
-
-def _card_for(repo_id: str, revision: str | None, text: str) -> str:
-    """A README.md whose code loads the model from its repository, and whose tags are those it is found by."""
-    place = json.dumps(repo_id) + ("" if revision in (None, "main") else f", revision={json.dumps(revision)}")
-
-    def name(block: re.Match) -> str:
-        if block[1] != "python":
-            return block[0]
-        return block[0].replace('from_pretrained("."', f"from_pretrained({place}")
-
-    text = text.replace('load_flow(".")', f"load_flow({place})")
-    card = read_card(_HINT.sub("", _BLOCK.sub(name, text)))
-    known = card.data.tags or []
-    card.data.tags = [*known, *(tag for tag in _TAGS if tag not in known)]
-    return str(card)
-
-
-# The upload and its failures
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _upload(
-    files: _Files, repo_id: str, private: bool | None, revision: str | None, create_pr: bool, message: str
-) -> CommitInfo:
-    if constants.is_offline_mode():
-        raise OfflineModeIsEnabled
-    if get_token() is None:
-        raise InputError("no token of the Hub is known here: run `hf auth login`, or set HF_TOKEN")
+    files: Files, repo_id: str, private: bool | None, revision: str | None, create_pr: bool, message: str
+) -> Published:
+    require_token()
+    sizes = _sizes(files)
     api = HfApi(library_name="licfg_hf")
     operations = [
         CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
         for name, content in files.items()
     ]
+    _require_card(files["README.md"].decode())
     _require_repository(api, repo_id, private)
     if revision not in (None, "main") and not create_pr and not revision.startswith("refs/"):
         api.create_branch(repo_id, branch=revision, exist_ok=True)
-    return api.create_commit(repo_id, operations, commit_message=message, revision=revision, create_pr=create_pr)
+    head, known = _state(api, repo_id, revision)
+    removed = tuple(sorted(path for path in known if could_be_ours(path) and path not in files))
+    commit = api.create_commit(
+        repo_id,
+        [*operations, *(CommitOperationDelete(path) for path in removed)],
+        commit_message=message,
+        revision=revision,
+        create_pr=create_pr,
+        parent_commit=head,  # what is removed was looked up there
+    )
+    url = commit.pr_url or f"{constants.ENDPOINT}/{repo_id}"
+    return Published(url, commit.oid, sizes, changed=commit.oid != head, removed=removed)
+
+
+def _require_card(text: str) -> None:
+    """Asks the Hub whether it takes the card, before anything is made there."""
+    try:
+        read_card(text).validate()
+    except ValueError as error:
+        raise InputError(f"the Hub does not take its README.md: {one_line(_complaint(str(error)))}") from error
+
+
+def _complaint(answer: str) -> str:
+    try:
+        return "; ".join(error["message"] for error in json.loads(answer)["errors"])
+    except (ValueError, KeyError, TypeError):
+        return answer
 
 
 def _require_repository(api: HfApi, repo_id: str, private: bool | None) -> None:
@@ -491,39 +276,10 @@ def _require_repository(api: HfApi, repo_id: str, private: bool | None) -> None:
         raise InputError(f"{repo_id} exists and is public: make it private on the Hub first, or leave out --private")
 
 
-def _reason(error: Exception, repo_id: str) -> str:
-    """Why an upload failed and what helps, in one line."""
-    while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):  # of an upload in a thread
-        error = error.__cause__
-    if isinstance(error, InputError):
-        return str(error)
-    if isinstance(error, OfflineModeIsEnabled):
-        return "offline mode is on: unset HF_HUB_OFFLINE"
-    if isinstance(error, HfHubHTTPError):
-        return _refusal(error, repo_id)
-    if isinstance(error, (HTTPError, ConnectionError)):
-        return f"no connection to {constants.ENDPOINT} ({_one_line(str(error)) or type(error).__name__})"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'a file'} cannot be read: {error.strerror}"
-    return f"the Hub and its client do not get on ({_one_line(str(error)) or type(error).__name__})"
-
-
-def _refusal(error: HfHubHTTPError, repo_id: str) -> str:
-    status, words = error.response.status_code, _one_line(error.server_message or "")
-    said = f" ({words})" if words else ""
-    known = {
-        401: "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN to one with the right to write",
-        403: f"the token has no right to do this to {repo_id}: use one with the right to write, or an owner of yours",
-        404: f"{repo_id} or the branch is not there, or the token may not see it",
-        409: f"{repo_id} is being changed by somebody else: try again",
-        429: "the Hub wants fewer requests: wait some minutes",
-    }
-    if status in known:
-        return f"{known[status]}{said}"
-    return f"the Hub failed with {status}{said}: try later" if status >= 500 else f"the Hub answered {status}{said}"
-
-
-def _one_line(text: str) -> str:
-    """Text from elsewhere, fit for a terminal: its first 200 printable characters."""
-    words = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return words if len(words) <= 200 else f"{words[:199]}…"
+def _state(api: HfApi, repo_id: str, revision: str | None) -> tuple[str | None, list[str]]:
+    """The newest commit of a branch and its files; nothing where the files are gated."""
+    try:
+        info = api.model_info(repo_id, revision=revision)
+    except GatedRepoError:
+        return None, []
+    return info.sha, [file.rfilename for file in info.siblings or []]

@@ -9,15 +9,17 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from ..errors import InputError
-from ..evaluation.compare import parse_result
+from ..evaluation.compare import RESULT_FILE, parse_result
 from ..evaluation.protocol import FORMAT, Protocol, in_words, label, makes_samples, settings_in_words
 from ..files import write_text
 
-RESULT_FILES = ("eval.json", "flow/eval.json")  # of the model as it loads, and of its samples moved by the flow
+RESULT_FILES = (RESULT_FILE, f"flow/{RESULT_FILE}")  # of the model as it loads, and of its samples moved by the flow
 _TASK = "unconditional-image-generation"
 _BEGIN, _END = "<!-- results: what eval.json says -->", "<!-- end of results -->"
+_OPENED = re.compile(r"\s*---[ \t]*(\r|\n|$)")
 _SECTION = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
 
 
@@ -69,13 +71,21 @@ def read_card(text: str) -> ModelCard:
     """A README.md with its metadata; results in it that cannot be read are dropped.
 
     Raises:
-        InputError: the metadata cannot be read; the message is one line.
+        InputError: the metadata cannot be read, or does not end; the message is one line.
     """
+    text = text.removeprefix("\ufeff")  # a byte order mark, as some editors write it
+    metadata = REGEX_YAML_BLOCK.match(text)
+    if metadata is None and _OPENED.match(text):
+        raise InputError("the metadata of README.md begins with a line --- and does not end with one")
     try:
-        return ModelCard(text, ignore_metadata_errors=True)
+        card = ModelCard(text, ignore_metadata_errors=True)
+        tags = None if metadata is None else (yaml.safe_load(metadata[2]) or {}).get("tags")
     except (ValueError, TypeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the metadata of README.md cannot be read: {reason}") from error
+    if isinstance(tags, str):  # the client takes each letter for one
+        raise InputError(f"the tags of README.md are a list, not {tags!r}")
+    return card
 
 
 def stored_result(path: Path) -> dict[str, Any] | None:
@@ -129,9 +139,11 @@ def with_results(card_text: str, results: Sequence[Mapping[str, Any]]) -> str:
         results: contents of ``eval.json`` files, that of the model as it loads first.
 
     Raises:
-        InputError: the metadata or a result cannot be read; the message is one line.
+        InputError: the metadata or a result cannot be read, or that section does not end; the message is one line.
     """
     section = results_section(results)
+    if _BEGIN in _SECTION.sub("", card_text):
+        raise InputError(f"README.md has a line {_BEGIN} and no {_END} after it")
     card = read_card(_SECTION.sub(lambda match: section, card_text))
     entries = model_index(results[0]) if results else []
     if entries:
@@ -153,8 +165,8 @@ def refresh_card(folder: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        old = path.read_text(encoding="utf-8")
-        if not _SECTION.search(old):
+        old = path.read_text(encoding="utf-8-sig")
+        if _BEGIN not in old:
             return False
         results = [result for name in RESULT_FILES if (result := stored_result(folder / name)) is not None]
         new = with_results(old, results)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a pipeline's network is defined
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
@@ -26,6 +26,7 @@ from .layers import (
     variance_scaling_,
 )
 from .outputs import DiscriminatorOutput, GeneratorOutput
+from .saving import SavedByConfig
 
 
 def _initialize(layer: nn.Module, scale: float = 1.0, mode: str = "fan_avg") -> nn.Module:
@@ -134,7 +135,7 @@ class UpLevel(nn.Module):
         self.upsampler = upsampler
 
 
-class DDGANGenerator(ModelMixin, ConfigMixin):
+class DDGANGenerator(SavedByConfig):
     """Predicts the clean image from a noisy one, a timestep and a latent; NCSN++ with latent-modulated AdaGN.
 
     The defaults build the published CIFAR-10 network (48,432,515 parameters). Architecture: Xiao, Kreis, Vahdat,

@@ -5,10 +5,31 @@ from typing import Any
 
 from accelerate import init_empty_weights
 from diffusers import ConfigMixin, ModelMixin
+from torch import nn
 
 
 class SavedByConfig(ModelMixin, ConfigMixin):
-    """A model whose ``save_pretrained`` refuses weights that ``from_pretrained`` would not load."""
+    """A model whose ``save_pretrained`` refuses weights that ``from_pretrained`` would not load.
+
+    ``from_pretrained`` refuses networks of another class: their weights would not fit, and diffusers would leave them
+    at random with a warning.
+    """
+
+    @classmethod
+    def load_config(cls, *args: Any, **options: Any) -> dict[str, Any] | tuple[Any, ...]:
+        """As in diffusers, but of this class, or of one that it extends.
+
+        Raises:
+            ValueError: the config is that of another class, or this class is only a base of networks.
+        """
+        loaded = super().load_config(*args, **options)
+        name = (loaded[0] if isinstance(loaded, tuple) else loaded).get("_class_name")
+        networks = [kind for kind in cls.__mro__ if _is_network(kind)]
+        if not networks:
+            raise ValueError(f"{cls.__name__} is a base of networks: load {name or 'a network'} by its own class")
+        if name is not None and name not in [kind.__name__ for kind in networks]:
+            raise ValueError(f"the network that lies there is of class {name}, not {cls.__name__}")
+        return loaded
 
     def require_saveable(self) -> None:
         """Checks that a network built from the config has the same weights.
@@ -34,3 +55,7 @@ class SavedByConfig(ModelMixin, ConfigMixin):
         """
         self.require_saveable()
         super().save_pretrained(save_directory, *args, **options)
+
+
+def _is_network(kind: type) -> bool:
+    return issubclass(kind, SavedByConfig) and kind.forward is not nn.Module.forward

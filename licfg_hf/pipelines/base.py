@@ -7,17 +7,22 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
-from huggingface_hub import snapshot_download
 from PIL import Image
 from torch import nn
 
 from ..model_index import plain
+from .locate import fetch
 
 RandomGenerators = torch.Generator | list[torch.Generator] | None
 
-# Everything a pipeline is made of; checkpoints of a training run and code files are never fetched.
-_PIPELINE_FILES = ["*.json", "*.safetensors", "README.md"]
-_NOT_PIPELINE_FILES = ["checkpoints/*", "samples/*"]
+OF_THE_DOWNLOAD = ("cache_dir", "local_files_only", "force_download")  # among the options of from_pretrained
+# What goes wrong where files are not those of a pipeline or a network.
+LOAD_FAILURES = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class HubPipeline(DiffusionPipeline):
@@ -29,12 +34,8 @@ class HubPipeline(DiffusionPipeline):
 
         diffusers' own ``download`` refuses repositories whose components are not diffusers or transformers classes.
         """
-        wanted = ("revision", "token", "cache_dir", "local_files_only", "force_download", "proxies")
-        options = {name: kwargs[name] for name in wanted if kwargs.get(name) is not None}
-        options.pop("proxies", None)
-        return snapshot_download(
-            pretrained_model_name, allow_patterns=_PIPELINE_FILES, ignore_patterns=_NOT_PIPELINE_FILES, **options
-        )
+        wanted = ("revision", "token", *OF_THE_DOWNLOAD)
+        return fetch(pretrained_model_name, **{name: kwargs[name] for name in wanted if kwargs.get(name) is not None})
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> dict[str, Any] | tuple[Any, ...]:

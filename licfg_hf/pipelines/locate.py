@@ -1,53 +1,110 @@
 """Where a published model lies."""
 
 from pathlib import Path
+from typing import Any
 
-import huggingface_hub.errors
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    IncompleteSnapshotError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from ..errors import InputError
 
+# What a pipeline is made of. Nothing else is fetched: no checkpoints, no code, no data that lies there besides. In a
+# pattern of the Hub's client, `*` stands for folders, too.
+_ROOT_FILES = ("README.md", "model_index.json", "config.json", "training.json", "eval.json")
+_FLOW_FILES = ("flow/flow.json", "flow/eval.json")
+_FOLDERS = ("model", "unet", "scheduler", "discriminator", "flow/discriminator-*")
+PIPELINE_FILES = (
+    *_ROOT_FILES,
+    *_FLOW_FILES,
+    *(f"{folder}/*.{kind}" for folder in _FOLDERS for kind in ("json", "safetensors")),
+)
+NOT_PIPELINE_FILES = tuple(f"{folder}/*/*" for folder in _FOLDERS)
 
-def locate(name: str, revision: str | None = None, token: str | None = None) -> Path:
+
+def fetch(name: str, **options: Any) -> str:
+    """Fetches a repository into the cache and returns its folder.
+
+    Always the same files, so that what was fetched by one way to open it is whole for all the others, also offline.
+
+    Args:
+        options: of ``snapshot_download``.
+    """
+    patterns = {"allow_patterns": list(PIPELINE_FILES), "ignore_patterns": list(NOT_PIPELINE_FILES)}
+    return snapshot_download(name, **patterns, **options)
+
+
+def locate(name: str, revision: str | None = None, token: str | None = None, **options: Any) -> Path:
     """The local folder of a pipeline folder or Hub repository.
 
     Args:
         name: folder, or repository ``user/name``.
         revision: branch, tag or commit of a repository; None is its main branch.
         token: of the Hub; None takes the one that is logged in.
+        options: of ``snapshot_download``, such as ``cache_dir``.
 
     Raises:
-        InputError: neither exists, nobody may read it with this token, or the Hub cannot be reached.
+        InputError: neither exists, nobody may read it with this token, a folder is to have a revision, or the files
+            cannot be fetched; the message is one line.
     """
     path = Path(name).expanduser()
     if path.is_dir():
+        if revision is not None:
+            raise InputError(f"{name} is a folder here: it has no revision {revision!r}")
         return path
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"no folder {name}")
     try:
-        return Path(
-            snapshot_download(
-                name,
-                revision=revision,
-                token=token,
-                allow_patterns=["*.json", "*.safetensors"],
-                ignore_patterns="checkpoints/*",
-            )
-        )
-    except huggingface_hub.errors.HFValidationError as error:
+        return Path(fetch(name, revision=revision, token=token, **options))
+    except HFValidationError as error:
         raise InputError(f"{name} is neither a folder nor a repository name: {error}") from error
-    except huggingface_hub.errors.GatedRepoError as error:
+    except GatedRepoError as error:
         raise InputError(
             f"{name} is gated: ask for access on its page of the Hub, and run `hf auth login` or set HF_TOKEN"
         ) from error
-    except huggingface_hub.errors.RevisionNotFoundError as error:
+    except RevisionNotFoundError as error:
         raise InputError(f"{name} has no revision {revision!r}") from error
-    except huggingface_hub.errors.RepositoryNotFoundError as error:
+    except RepositoryNotFoundError as error:
         raise InputError(f"no folder {name} and no such repository on the Hub, or it is private") from error
-    except (
-        huggingface_hub.errors.HfHubHTTPError,
-        huggingface_hub.errors.LocalEntryNotFoundError,
-        huggingface_hub.errors.OfflineModeIsEnabled,
-        OSError,
-    ) as error:
-        raise InputError(f"{name} is not in the cache and the Hub cannot be reached; pass a local folder") from error
+    except (HTTPError, OSError, ValueError) as error:
+        raise InputError(f"{name} cannot be fetched: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Why a download failed, in one line."""
+    cause = error.__cause__
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(cause, (HTTPError, OSError)):
+        return _reason(cause)
+    if isinstance(error, OfflineModeIsEnabled):
+        return "it is not whole in the cache, and the Hub cannot be reached with HF_HUB_OFFLINE=1"
+    if isinstance(error, IncompleteSnapshotError):
+        return "only a part of it is in the cache, and the Hub was not to be asked"
+    if isinstance(error, LocalEntryNotFoundError):
+        return "it is not in the cache, and the Hub was not to be asked"
+    if isinstance(error, HfHubHTTPError):
+        return _refusal(error)
+    if isinstance(error, (HTTPError, ConnectionError)):
+        return f"there is no connection to {constants.ENDPOINT} ({type(error).__name__}); pass a local folder"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the cache'}: {error.strerror}"
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"a file came cut short ({first})" if first.startswith("Consistency check") else first
+
+
+def _refusal(error: HfHubHTTPError) -> str:
+    status = error.response.status_code
+    known = {
+        401: "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN",
+        403: "the Hub forbids it with this token",
+        429: "the Hub wants fewer requests: wait some minutes",
+    }
+    return known.get(status, f"the Hub answered {status}" + (": try later" if status >= 500 else ""))

@@ -80,7 +80,7 @@ def require_valid(known: Sequence[Arm], seeds: Sequence[int], rest: list[str]) -
         raise InputError(f"seeds are at least 0, not {min(seeds)}")
     if len(set(seeds)) < len(seeds):
         raise InputError(f"seeds are named once each, not {' '.join(map(str, seeds))}")
-    decided = {"seed", "output_dir", *(name for arm in known for name in arm.options)}
+    decided = {"seed", "output_dir", "push_to_hub", "repo_id", *(name for arm in known for name in arm.options)}
     for word in rest:
         given = word.removeprefix("--").partition("=")[0]
         # The parser of the runs takes an option's first letters, too.

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..errors import InputError
+from ..hub.access import require_repo_name
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 TRACKERS = ("jsonl", "tensorboard", "trackio")
@@ -102,7 +103,8 @@ class TrainingConfig:
             ``inception``, ``timm:MODEL`` or a classifier's .safetensors file.
         keep_best: metric by which the best generator so far is kept in output_dir/best: ``fid``, ``kid``, ``is``,
             ``precision``, ``recall``, ``density``, ``coverage``; None keeps none.
-        push_to_hub: publish output_dir on the Hub at the end; needs ``repo_id`` and a token.
+        push_to_hub: publish output_dir on the Hub at the end; needs ``repo_id``, a token and, at the beginning, too, a
+            connection.
         repo_id: repository USER/NAME on the Hub.
         hub_private: whether a new repository is private; None takes the Hub's default.
 
@@ -184,6 +186,8 @@ class TrainingConfig:
             "keep_best needs evaluations: pass --evaluate_every STEPS",
         )
         _require(not self.push_to_hub or self.repo_id is not None, "push_to_hub needs --repo_id USER/NAME")
+        if self.repo_id is not None:
+            require_repo_name(self.repo_id)
         _require(self.ema_start >= 0, f"ema_start is at least 0, not {self.ema_start}")
         _require(
             self.ema_decay is None or 0 <= self.ema_decay < 1, f"ema_decay is in [0, 1), or None, not {self.ema_decay}"

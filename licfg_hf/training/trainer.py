@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-import huggingface_hub
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -29,11 +28,13 @@ from ..data.loader import StepImages, StepLoader
 from ..data.sources import ImageSet, as_image_set, usable_cores
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
 from ..evaluation.protocol import label
+from ..evaluation.report import remove_report
 from ..evaluation.samples import CHUNK, settings_hash
 from ..files import write_json
 from ..functional_gradient import FunctionalGradientFlow
+from ..hub.access import require_accepted_token
 from ..hub.card import write_card
-from ..hub.publish import publish
+from ..hub.publish import publish, push_command
 from ..hub.results import RESULT_FILES, stored_result
 from ..losses import AdversarialLoss
 from ..pipelines.base import image_grid, save_image
@@ -212,8 +213,8 @@ class Trainer:
         self.micro_batch_size = config.micro_batch_size(config.batch_size, processes)
         self.generator_micro_batch_size = config.micro_batch_size(config.effective_generator_batch_size, processes)
         self._require_supported()
-        if config.push_to_hub and huggingface_hub.get_token() is None:
-            raise InputError("push_to_hub needs a token: set HF_TOKEN, or run `hf auth login`")
+        if config.push_to_hub:
+            self._on_the_main_process(self._require_hub)
         for network in (generator, discriminator):
             self._warn_unless_saveable(network)
         self._require_enough_images()
@@ -329,20 +330,33 @@ class Trainer:
         }
 
     def _claim_folder(self) -> Path | None:
-        """The main process claims the output folder and tells the others what came of it."""
-        source, problem = None, None
+        return self._on_the_main_process(lambda: claim_folder(self.folder, self.config, self.identity, self._facts()))
+
+    def _require_hub(self) -> None:
+        try:
+            require_accepted_token()
+        except InputError as error:
+            raise InputError(f"push_to_hub: {error}. Nothing was trained yet") from error
+
+    def _on_the_main_process(self, action: Callable[[], Any]) -> Any:
+        """The main process does something and tells the others what came of it.
+
+        Raises:
+            InputError: on every process, where it was raised on the main one.
+        """
+        result, problem = None, None
         if self.accelerator.is_main_process:
             try:
-                source = claim_folder(self.folder, self.config, self.identity, self._facts())
+                result = action()
             except InputError as error:
                 problem = str(error)
-        found = [source, problem]
+        found = [result, problem]
         if self.accelerator.num_processes > 1:
             torch.distributed.broadcast_object_list(found)
-        source, problem = found
+        result, problem = found
         if problem is not None:
             raise InputError(problem)
-        return source
+        return result
 
     def _warm_start(self, source: str) -> None:
         misfits = warm_start(source, self.generator, self.discriminator)
@@ -663,10 +677,11 @@ class Trainer:
 
     def _result(self, place: Path, flow: FunctionalGradientFlow | None) -> dict[str, Any] | None:
         known = stored_result(place)
-        if known is not None and self._is_of_this_model(known):
+        if known is not None and self._is_of_this_model(known, flow):
             self.accelerator.print(f"{place} is of this model already and stays; remove it to evaluate anew")
             return known
         place.unlink(missing_ok=True)
+        remove_report(place.parent)
         if self.evaluator is None:
             return None
         watched = self.result is not None and self.result["protocol"]["step"] == self.step
@@ -679,16 +694,24 @@ class Trainer:
         write_json(place, result)
         return result
 
-    def _is_of_this_model(self, result: dict[str, Any]) -> bool:
+    def _is_of_this_model(self, result: dict[str, Any], flow: FunctionalGradientFlow | None) -> bool:
         own = {"step": self.step, "config_hash": settings_hash(self.identity), "training_seed": self.config.seed}
-        return own.items() <= result["protocol"].items()
+        return {**own, "flow": flow is not None}.items() <= result["protocol"].items()
 
     def _publish(self) -> None:
         config = self.config
         if not (config.push_to_hub and self.accelerator.is_main_process):
             return
-        published = publish(self.folder, config.repo_id, private=config.hub_private)
-        self.accelerator.print(f"published: {published.url}")
+        try:
+            published = publish(self.folder, config.repo_id, private=config.hub_private)
+        except InputError as error:
+            again = push_command(self.folder, config.repo_id, private=config.hub_private)
+            if again in str(error):
+                raise
+            raise InputError(
+                f"the model is in {self.folder}, but was not published: {error}; then: {again}"
+            ) from error
+        self.accelerator.print(str(published))
 
     # ---- what it says -----------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gans import CLASSES, GENERATORS
+from gans import CLASSES, DISCRIMINATORS, GENERATORS
 from huggingface_hub import ModelCard
 from PIL import Image
 from tiny import tiny_generator
@@ -23,6 +24,9 @@ from licfg_hf.evaluation.metrics import frechet_distance
 from licfg_hf.evaluation.options import EvaluationConfig
 from licfg_hf.evaluation.protocol import Protocol, differences
 from licfg_hf.evaluation.samples import CHUNK, ModelSamples, open_samples, through_jpeg
+from licfg_hf.functional_gradient import FunctionalGradientFlow
+from licfg_hf.hub.results import results_section
+from licfg_hf.pipelines.flow import save_flow
 
 ALL = ("fid", "kid", "is", "pr", "dc", "acc")
 QUICK = {"data": "digits", "features": "digits", "limit": 250, "reference_limit": 300, "kid_subset_size": 100}
@@ -182,6 +186,48 @@ def test_a_report_opens_beside_the_numbers(model):
     assert {"samples.png", "classes.png", "neighbours.png", "interpolation.png"} <= {
         path.name for path in (model / "report").iterdir()
     }
+
+
+def test_a_report_of_an_earlier_result_goes_and_other_pages_stay(model, tmp_path):
+    evaluate(config(model, report=True, metrics=("fid",)))
+    evaluate(config(model, output=str(model / "other.json"), metrics=("fid",)))
+    assert (model / "report.html").is_file()
+    (model / "report" / "mine.png").touch()
+    evaluate(config(model, metrics=("fid",)))
+    assert not (model / "report.html").exists()
+    assert [path.name for path in (model / "report").iterdir()] == ["mine.png"]
+    (model / "report.html").write_text("<h1>Mine</h1>")
+    evaluate(config(model, metrics=("fid",)))
+    assert (model / "report.html").read_text() == "<h1>Mine</h1>"
+
+
+def test_moved_samples_have_a_result_and_a_row_of_the_card_of_their_own(model, capsys):
+    critic = DISCRIMINATORS["biggan"]()
+    save_flow(model / "flow", FunctionalGradientFlow([]), critic, [critic.state_dict()])
+    (model / "README.md").write_text(f"# Title\n\n{results_section([])}\n")
+    few = ["--data", "digits", "--features", "digits", "--metrics", "fid", "--limit", "60"]
+    command(["evaluate", str(model), *few])
+    alone = (model / "eval.json").read_text()
+    command(["evaluate", str(model), *few, "--flow"])
+    assert capsys.readouterr().out.count("README.md, reports these numbers now") == 2
+    moved = json.loads((model / "flow" / "eval.json").read_text())
+    assert moved["protocol"]["flow"] is True and (model / "eval.json").read_text() == alone
+    card = ModelCard.load(model / "README.md")
+    values = [json.loads(alone)["metrics"]["fid"]["value"], moved["metrics"]["fid"]["value"]]
+    assert re.findall(r"\(digits\) \| (\S+) ", card.text) == [f"{value:.4g}" for value in values]
+    assert card.data.eval_results[0].metric_value == values[0]
+
+
+def test_the_card_of_another_model_is_left_alone(model, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "README.md").write_text(f"# Title\n\n{results_section([])}\n")
+    before = (other / "README.md").read_text()
+    few = ["--data", "digits", "--features", "digits", "--metrics", "fid", "--limit", "60"]
+    command(["evaluate", str(model), *few, "--output", str(other / "eval.json")])
+    monkeypatch.chdir(other)
+    command(["evaluate", "digits", *few])
+    assert (other / "eval.json").is_file() and (other / "README.md").read_text() == before
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import yaml
 
 USER, TOKEN = "tester", "hf_of_the_tester"
 STRANGER_TOKEN = "hf_of_a_stranger"
+READING_TOKEN = "hf_of_the_tester_to_read"
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 
 _REPO_API = re.compile(r"/api/(models|datasets|spaces)/([^/]+/[^/]+)(?:/([^/]+)(?:/([^/]+)(?:/(.*))?)?)?")
@@ -76,7 +77,8 @@ class Repository:
     def commit(self, branch: str, message: str, files: dict[str, Blob]) -> Commit:
         """Adds a commit whose files are exactly ``files``."""
         commits = self.branches[branch]
-        seed = f"{self.kind} {self.id} {branch} {len(commits)} {message} {sorted(files)}"
+        content = sorted((path, blob.oid) for path, blob in files.items())
+        seed = f"{self.kind} {self.id} {branch} {len(commits)} {message} {content}"
         commits.append(Commit(hashlib.sha1(seed.encode()).hexdigest(), message, files))
         return commits[-1]
 
@@ -103,7 +105,7 @@ class Fault:
         times: how often; None for always.
         drop: break the connection in the middle of the request's content, or of the answer where it has none.
         short: send only the first half of a file, as if it were whole.
-        seconds: wait so long in the middle of a file.
+        seconds: wait so long in the middle of the answer.
     """
 
     pattern: str
@@ -134,7 +136,7 @@ class Hub:
         self.requests: list[str] = []
         self.lfs: dict[str, bytes] = {}
         self.page_size = 100
-        self.tokens = {TOKEN: USER, STRANGER_TOKEN: "stranger"}
+        self.tokens = {TOKEN: USER, STRANGER_TOKEN: "stranger", READING_TOKEN: USER}
         self.lock = threading.RLock()
         self.endpoint = ""
 
@@ -289,8 +291,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     # Who asks
 
+    def _token(self) -> str:
+        return self.headers.get("Authorization", "").removeprefix("Bearer ")
+
+    def _role(self) -> str:
+        return "read" if self._token() == READING_TOKEN else "write"
+
     def _user(self) -> str | None:
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        token = self._token()
         if token and token not in self.hub.tokens:
             raise _Error(401, "Invalid credentials in Authorization header")
         return self.hub.tokens.get(token)
@@ -299,6 +307,8 @@ class _Handler(BaseHTTPRequestHandler):
         user = self._user()
         if user is None:
             raise _Error(401, "Invalid username or password.")
+        if self._role() == "read":
+            raise _Error(403, "This token may not write")
         if owner not in (None, user):
             raise _Error(403, f"You don't have the rights to write to {owner}")
         return user
@@ -316,8 +326,11 @@ class _Handler(BaseHTTPRequestHandler):
         return commit
 
     def _whoami(self) -> tuple[bytes, dict[str, str]]:
-        user = self._writer()
-        return _json({"type": "user", "id": user, "name": user, "orgs": [], "auth": {"type": "access_token"}})
+        user = self._user()
+        if user is None:
+            raise _Error(401, "Invalid username or password.")
+        auth = {"type": "access_token", "accessToken": {"displayName": "a token", "role": self._role()}}
+        return _json({"type": "user", "id": user, "name": user, "orgs": [], "auth": auth})
 
     # Repositories
 
@@ -524,8 +537,8 @@ class _Handler(BaseHTTPRequestHandler):
             last = min(int(asked[2]), total - 1) if asked[1] and asked[2] else total - 1
             status, body = 206, body[first : last + 1]
             headers = {**headers, "Content-Range": f"bytes {first}-{last}/{total}"}
-        fault = self.fault if self.command == "GET" else None
-        if fault is not None and fault.short:
+        fault = self.fault
+        if fault is not None and fault.short and self.command == "GET":
             body = body[: len(body) // 2]
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -534,7 +547,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         self.wfile.write(body[: len(body) // 2])
-        if fault is not None and fault.drop:
+        if fault is not None and fault.drop and self.command == "GET":
             raise _Dropped
         if fault is not None and fault.seconds:
             self.wfile.flush()

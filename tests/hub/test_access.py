@@ -1,5 +1,7 @@
 """Opening pipelines, networks, schedulers and flows: by revision, private, gated, and offline from the cache."""
 
+import errno
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from loopback import STRANGER_TOKEN, TOKEN, connect, running_hub
 from openers import OPENERS, REPOSITORIES, build, fingerprint
 
 from licfg_hf import load, load_flow
+from licfg_hf.cli import main as command
 from licfg_hf.errors import InputError
 from licfg_hf.pipelines.locate import locate
 
@@ -133,3 +136,85 @@ def test_refusals_say_in_a_line_what_to_do(hub, folders, monkeypatch, open_):
         with pytest.raises(InputError, match=words) as caught:
             open_(name, revision=revision)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault", "words"),
+    [
+        ("/api/models", {"status": 500}, "the Hub answered 500: try later"),
+        ("/api/models", {"status": 403}, "the Hub forbids it with this token"),
+        ("/api/models", {"status": 429}, "fewer requests"),
+        ("/resolve/", {"status": 403}, "the Hub forbids it with this token"),
+        ("GET .*safetensors", {"short": True}, "a file came cut short"),
+    ],
+)
+def test_a_download_that_fails_says_why(hub, folders, monkeypatch, pattern, fault, words):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client tries again
+    hub.add("tester/any", folders / "first" / "gan")
+    hub.fail(pattern, **fault)
+    with pytest.raises(InputError, match=words) as caught:
+        locate("tester/any")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_disk_or_a_connection_that_fails_is_named(hub, folders, monkeypatch, tmp_path):
+    hub.add("tester/any", folders / "first" / "gan")
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", "/cache/blob")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[locate.__module__], "snapshot_download", full)
+        with pytest.raises(InputError, match="/cache/blob: No space left on device"):
+            locate("tester/any")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match=r"file.*: Not a directory"):
+        locate("tester/any", cache_dir=tmp_path / "file")
+    connect(hub, monkeypatch, "hf_wrong")
+    with pytest.raises(InputError, match="does not accept the token"):
+        locate("tester/any")
+    connect(hub, monkeypatch, "hf_é")
+    with pytest.raises(InputError, match="cannot be fetched"):
+        locate("tester/any")
+    connect(hub, monkeypatch)
+    monkeypatch.setattr(hub, "endpoint", "http://127.0.0.1:9")  # nobody listens
+    connect(hub, monkeypatch)
+    with pytest.raises(InputError, match=r"no connection to http://127\.0\.0\.1:9"):
+        locate("tester/any")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="HF_HUB_OFFLINE=1"):
+        locate("tester/any")
+
+
+def test_commands_take_a_revision(hub, folders, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("LICFG_HF_CACHE", str(tmp_path / "features"))
+    repository = hub.add("tester/any", folders / "first" / "gan")
+    hub.add("tester/later", folders / "second" / "gan")
+    repository.branches["trial"] = [*hub.repositories["models", "tester/later"].branches["main"]]
+
+    def drawn(*words: str) -> bytes:
+        command(["sample", *words, "--count", "1", "--output", str(tmp_path / "grid.png")])
+        return (tmp_path / "grid.png").read_bytes()
+
+    def measured(*words: str) -> dict:
+        options = ["--data", "digits", "--image_size", "8", "--features", "pixels", "--metrics", "fid"]
+        output = ["--limit", "10", "--reference_limit", "50", "--output", str(tmp_path / "eval.json")]
+        command(["evaluate", *words, *options, *output])
+        return json.loads((tmp_path / "eval.json").read_text())["metrics"]
+
+    for run in (drawn, measured):
+        first, trial = run("tester/any"), run("tester/any", "--revision", "trial")
+        assert first != trial and trial == run("tester/later")
+    assert drawn("tester/any", "--flow") != drawn("tester/any", "--flow", "--revision", "trial")
+    capsys.readouterr()
+    refused = {
+        ("sample", "tester/any", "--revision", "nothing"): "has no revision 'nothing'",
+        ("sample", str(folders / "first" / "gan"), "--revision", "trial"): "is a folder here",
+        ("evaluate", "tester/any", "--data", "digits", "--revision", "nothing"): "has no revision 'nothing'",
+        ("evaluate", "digits", "--data", "digits", "--revision", "trial"): "neither truncation, flow nor revision",
+    }
+    for words, message in refused.items():
+        with pytest.raises(SystemExit):
+            command([*words])
+        said = capsys.readouterr().err.splitlines()
+        assert message in said[-1], said

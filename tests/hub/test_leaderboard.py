@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -18,13 +19,19 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loopback import TOKEN, running_hub
 from PIL import Image
 
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.protocol import METRICS
-from licfg_hf.hub import leaderboard
-from licfg_hf.hub.leaderboard import add_arguments, build, load_baselines, one_line, parse_baselines, run, thumbnail
+from licfg_hf.hub import hub_models
+from licfg_hf.hub.baselines import load_baselines, parse_baselines
+from licfg_hf.hub.board import Board, Notes, one_line
+from licfg_hf.hub.entries import Wanted, measured_groups
+from licfg_hf.hub.leaderboard import add_arguments, build, run
 from licfg_hf.hub.leaderboard_page import embedded, to_csv, to_html, to_json, to_markdown, to_table
+from licfg_hf.hub.local_runs import thumbnail
+from licfg_hf.hub.results import read_card, with_results
 
 PROTOCOL = {
     "extractor": "inception", "extractor_hash": "0123456789abcdef", "preprocessing": "RGB 32 px",
@@ -154,7 +161,7 @@ def listed(monkeypatch, models: list, dataset: str = "cifar10", name: str = "fid
         def list_models(self, **options):
             return (huggingface_hub.ModelInfo(**dict(entry)) for entry in models)
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(hub_models, "HfApi", Api)
     return build(dataset, name, [], hub=True, baselines=False)
 
 
@@ -310,10 +317,10 @@ def test_models_of_the_hub_over_http(evaluated, tmp_path):
     ]  # fmt: skip
     assert group["rows"][2]["shown"] == "7.5 ± 0.25"
     assert group["rows"][2]["link"] == f"{environment['HF_ENDPOINT']}/tester/good"
-    assert len(content["notes"]) == 4 and all("tester/evil: fid left out" in note for note in content["notes"])
+    assert len(content["notes"]) == 1 and "tester/evil: fid left out (and 3 more)" in content["notes"][0]
 
 
-@pytest.mark.parametrize(("status", "reason"), [(401, "hf auth login"), (403, "no right"), (404, "does not exist")])
+@pytest.mark.parametrize(("status", "reason"), [(401, "hf auth login"), (403, "no right"), (404, "no list of models")])
 def test_a_hub_that_refuses_is_a_note(status, reason):
     with hub([], status) as (environment, _):
         done = command(environment, "--no-baselines")
@@ -363,8 +370,8 @@ def test_entries_of_strangers_are_shown_harmlessly_or_left_out(monkeypatch):
     )
     for name in left_out.split():
         assert f"{name}: fid left out" in notes
-    assert notes.count("impossible name") == 3
-    assert "listed twice" in notes and "80 more rows" in notes and "of one protocol twice" in notes
+    assert notes.count("impossible name") == 3 and "listed twice" in notes
+    assert "r/flood: states 99 more values of one run" in notes and "s/two: states 1 more values" in notes
     assert all(note.isprintable() and len(note) <= 300 for note in board.notes)
     for text in (to_table(board), to_markdown(board), to_csv(board), to_json(board), to_html(board)):
         assert len(text.encode("utf-8")) < 300_000
@@ -373,9 +380,63 @@ def test_entries_of_strangers_are_shown_harmlessly_or_left_out(monkeypatch):
     assert "\\<img" in to_markdown(board)
 
 
-def test_what_a_card_says_is_what_the_leaderboard_reads(monkeypatch):
-    from licfg_hf.hub.results import read_card, with_results
+@pytest.mark.parametrize(
+    ("name", "value", "more"),
+    [
+        ("fid", -1e99, {}),
+        ("fid", -1e-9, {}),
+        ("precision", 1.5, {}),
+        ("recall", -0.1, {}),
+        ("coverage", 2, {}),
+        ("class_accuracy", 7.0, {}),
+        ("density", -1.0, {}),
+        ("is", 0.5, {}),
+        ("kid", -5.0, {}),
+        ("neural_divergence", -99.0, {}),
+        ("fid", 1.0, {"spread": {"std": -5}}),
+        ("fid", 1.0, {"spread": {"low": 2.0, "high": 3.0}}),
+        ("fid", 1.0, {"spread": {"high": 0.5}}),
+        ("fid", 1.0, {"samples": -50_000}),
+        ("fid", 1.0, {"reference_count": 0}),
+        ("kid", 1.0, {"kid_subsets": 0}),
+        ("fid", 1.0, {"step": -1}),
+    ],
+)
+def test_impossible_numbers_of_strangers_do_not_win(monkeypatch, name, value, more):
+    honest = 0.5 if name == "neural_divergence" else 1.0
+    models = [model("a/liar", metric(value, name, **more)), model("b/honest", metric(honest, name))]
+    board = listed(monkeypatch, models, name=name)
+    assert rows(board) == [[(1, "b/honest", honest)]]
+    assert len(board.notes) == 1 and board.notes[0].startswith(f"a/liar: {name} left out: ")
 
+
+def test_slightly_negative_estimates_and_bounds_are_possible(monkeypatch):
+    for name, value in (("kid", -0.001), ("neural_divergence", -0.01), ("precision", 1), ("fid", 0), ("density", 2.5)):
+        assert rows(listed(monkeypatch, [model("a/b", metric(value, name))], name=name)) == [[(1, "a/b", value)]]
+
+
+def test_one_model_fills_three_rows_however_it_repeats_itself(monkeypatch):
+    variants = [{"seed": 1}, {"training_seed": 2}, {"versions": {"torch": "9"}}, {"config_hash": "x"}, {}]
+    flood = [metric(1.0 + number, **variants[number % 5], step=number // 100) for number in range(500)]
+    raw, moved = metric(0.5, weights="raw"), metric(0.25, flow=True)
+    board = listed(monkeypatch, [model("a/flood", *flood), model("b/three", metric(9.0), raw, moved)])
+    found = [(row.name, row.setting) for row in board.groups[0].rows]
+    assert found.count(("a/flood", "step 0, EMA weights")) == 1 and len(board.groups) == 1
+    assert [name for name, _ in found].count("a/flood") == 3
+    assert [setting for name, setting in found if name == "b/three"] == [
+        "step 100,000, EMA weights, moved by the flow", "step 100,000, raw weights", "step 100,000, EMA weights"
+    ]  # fmt: skip
+    (note,) = board.notes
+    assert note.startswith("a/flood: states 297 more values") and "200 more rows than the 3" in note
+
+
+def test_seeds_are_names_and_counts_are_numbers(evaluated):
+    run = evaluated("mine", 5.0, seed=123456, training_seed=654321)
+    details = dict(build("cifar10", "fid", [run], hub=False, baselines=False).groups[0].rows[0].details)
+    assert (details["seed"], details["training seed"], details["samples"]) == ("123456", "654321", "50,000")
+
+
+def test_what_a_card_says_is_what_the_leaderboard_reads(monkeypatch):
     content = {"format": 1, "name": "mine", "protocol": PROTOCOL, "metrics": {"fid": {"value": 3.5, "std": 0.5}}}
     card = read_card(with_results("---\ntags: [licfg]\n---\n# Mine\n", [content]))
     board = listed(monkeypatch, [{"id": "me/mine", "model-index": card.data.to_dict()["model-index"]}])
@@ -384,7 +445,9 @@ def test_what_a_card_says_is_what_the_leaderboard_reads(monkeypatch):
 
 def test_too_many_notes_are_counted(monkeypatch):
     board = listed(monkeypatch, [model(f"a/m{number}", {"type": "fid"}) for number in range(100)])
-    assert len(board.notes) == 41 and board.notes[-1] == "and 60 more notes of this kind"
+    assert len(board.notes) == 41 and board.notes[-1] == "and 60 more notes about models"
+    board = listed(monkeypatch, [model(f"a/m{number}", {"type": "fid"}) for number in range(100)] + [{"no": "id"}])
+    assert len(board.notes) == 42 and "broke off" in board.notes[0]  # what the user has to know is not cut off
 
 
 def test_a_list_that_breaks_off_keeps_what_came_before(monkeypatch):
@@ -407,13 +470,13 @@ def test_nothing_that_a_stranger_writes_is_fatal(index, arguments, value, key, c
         [{"results": [{"dataset": index, "metrics": [{"type": "fid", "value": value, "args": arguments}]}]}],
         [{"results": [{"dataset": {"name": "cifar10"}, "metrics": [metric(value), metric(1.0, **{key: content})]}]}],
     ]
-    notes: list[str] = []
+    notes, wanted = Notes(), Wanted(("cifar10",), "cifar10", "fid")
     found = [
         entry
         for number, model_index in enumerate(entries)
-        for entry in leaderboard._of_repository(f"a/m{number}", model_index, ("cifar10",), "fid", notes)
+        for entry in hub_models.entries_of(f"a/m{number}", model_index, wanted, notes)
     ]
-    board = leaderboard.Board("cifar10", "fid", tuple(leaderboard._measured_groups(found, "fid")), tuple(notes))
+    board = Board("cifar10", "fid", tuple(measured_groups(found, "fid")), notes.lines())
     for text in (to_table(board), to_markdown(board), to_csv(board), to_json(board), to_html(board)):
         text.encode("utf-8")
         json.loads(to_json(board), parse_constant=pytest.fail)
@@ -472,6 +535,66 @@ def test_command_writes_files_and_says_so(evaluated, tmp_path, capsys):
         run(parser.parse_args(["--no-hub", "--push_space", "tester/board"]))
 
 
+def card(value: float) -> bytes:
+    content = {"format": 1, "name": "m", "protocol": PROTOCOL, "metrics": {"fid": {"value": value}}}
+    return with_results("---\ntags: [licfg]\n---\n# A model\n", [content]).encode()
+
+
+def test_what_others_will_see_names_no_folders_and_nothing_private(evaluated, tmp_path):
+    data = str(tmp_path / "secret" / "faces")
+    mine, other = (evaluated(str(tmp_path / name), 5.0, reference=data) for name in ("one", "two"))
+    elsewhere = evaluated("x", 5.0, reference=str(tmp_path / "secret" / "cats"))
+    runs = [str(mine / "eval.json"), str(mine / "eval.json"), str(other), str(elsewhere)]
+    with running_hub() as hub:
+        for name, private in (("tester/open", False), ("tester/hidden", True)):
+            folder = tmp_path / name
+            folder.mkdir(parents=True)
+            (folder / "README.md").write_bytes(card(2.0 if private else 3.0))
+            hub.add(name, folder, private=private)
+        environment = hub.environment | {"HF_TOKEN": TOKEN}
+        seen = command(environment, "--no-baselines", "--format", "json")
+        output = tmp_path / "board.json"
+        written = command(environment, "--no-baselines", "--format", "json", "--output", str(output))
+        pushed = command(environment, *runs, "--dataset", data, "--no-baselines", "--push_space", "tester/board")
+        again = command(environment, "--no-baselines", "--push_space", "tester/board")
+        page = {name: blob.decode() for name, blob in hub.repositories["spaces", "tester/board"].files.items()}
+        states = [commit.files for commit in hub.repositories["spaces", "tester/board"].branches["main"]]
+    for done in (seen, written, pushed, again):
+        assert done.returncode == 0, done.stderr
+    assert "tester/hidden" in seen.stdout  # the user's own terminal
+    assert "tester/open" in output.read_text() and "tester/hidden" not in output.read_text()
+    assert "tester/open" in page["data.json"] and "tester/hidden" not in page["data.json"] + page["index.html"]
+    first = "".join(blob.content.decode() for blob in states[-2].values())
+    assert str(tmp_path) not in first + pushed.stdout and "secret" not in first
+    content = json.loads(states[-2]["data.json"].content)
+    assert content["dataset"] == "faces" and [row["name"] for row in content["groups"][0]["rows"]] == ["one", "two"]
+    assert dict(content["groups"][0]["rows"][0]["details"])["reference"] == "faces"
+    assert content["notes"] == [
+        f"{mine.name} was named twice", f"{elsewhere.name} was measured against cats: left out"
+    ]  # fmt: skip
+
+
+def test_a_space_that_cannot_be_pushed_is_one_line(evaluated, tmp_path):
+    folder = evaluated("mine", 5.0)
+    arguments = [str(folder), "--no-hub", "--no-baselines", "--push_space"]
+    with running_hub() as hub:
+        hub.add("tester/model")
+        environment = hub.environment | {"HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "home")}
+        cases = [
+            (command(environment, *arguments, "tester/model"), "another kind of repository"),
+            (command(environment | {"HF_TOKEN": "hf_é"}, *arguments, "tester/board"), "the Hub and its client"),
+            (command(environment | {"HF_TOKEN": ""}, *arguments, "tester/board"), "hf auth login"),
+            (command(environment | {"HF_TOKEN": "hf_wrong"}, *arguments, "tester/board"), "does not accept the token"),
+        ]
+        requests = len(hub.requests)
+        for name in ("board", "tester/a--b", "tester/a b"):
+            done = command(environment, "--push_space", name)
+            assert done.returncode == 1 and done.stdout == "" and done.stderr.startswith("error: --push_space is")
+        assert len(hub.requests) == requests  # the name is checked before the board is built
+    for done, words in cases:
+        assert done.returncode == 1 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
 def test_the_page_is_pushed_as_a_static_space(evaluated):
     folder = evaluated("mine", 5.0)
     with hub([]) as (environment, commits):
@@ -495,7 +618,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium here to open the page with")
 
 
-def document(page: str, folder: Path, script: str = "") -> str:
+def document(page: str, folder: Path, script: str = "", width: int = 800) -> str:
     """The document after the page's scripts and another one, which may write into an element ``answer``.
 
     The page's policy would not allow that one, so it is taken away where there is one.
@@ -507,17 +630,17 @@ def document(page: str, folder: Path, script: str = "") -> str:
     path = folder / "page.html"
     path.write_text(page, encoding="utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--virtual-time-budget=2000"]
-    profile = f"--user-data-dir={folder / 'profile'}"
+    options += [f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900"]
     done = subprocess.run(
-        [BROWSER, *options, profile, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120
+        [BROWSER, *options, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
-def answers(page: str, folder: Path, script: str) -> dict:
+def answers(page: str, folder: Path, script: str, width: int = 800) -> dict:
     script = "const answer = {};" + script + "document.getElementById('answer').textContent = JSON.stringify(answer);"
-    text = document(page, folder, script).partition('<pre id="answer">')[2].partition("</pre>")[0]
+    text = document(page, folder, script, width).partition('<pre id="answer">')[2].partition("</pre>")[0]
     return json.loads(text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 
 
@@ -586,14 +709,27 @@ answer.title = document.title;
 
 
 @needs_browser
+@pytest.mark.parametrize("width", [1200, 800])
+def test_heads_of_columns_keep_to_their_columns(evaluated, tmp_path, width):
+    runs = [evaluated(name, 5.0, extractor=name) for name in ("pixels", "timm:" + "long_name" * 5)]
+    script = """
+answer.over = [...document.querySelectorAll("thead button")].filter(
+  button => button.scrollWidth > button.clientWidth + 1).map(button => button.textContent);
+answer.heads = [...document.querySelectorAll("thead .value button")].map(button => button.textContent);
+"""
+    found = answers(to_html(build("cifar10", "fid", runs, hub=False, baselines=True)), tmp_path, script, width)
+    assert found["over"] == [] and found["heads"][0] == "Fréchet distance (pixels)"
+
+
+@needs_browser
 def test_hostile_rows_do_not_run(evaluated, tmp_path, monkeypatch):
     hostile = IMAGE + SCRIPT
     board = listed(monkeypatch, [model("a/b", metric(1.0, preprocessing=hostile), {"type": "fid", "value": hostile})])
     local = build("cifar10", "fid", [evaluated(hostile, 2.0, dtype=hostile)], hub=False, baselines=False)
     rows_of_both = board.groups + local.groups
-    bad_link = leaderboard.replace(local.groups[0].rows[0], link="javascript:document.title='ran'")
-    rows_of_both += (leaderboard.replace(local.groups[0], rows=(bad_link,), title=hostile, words=hostile),)
-    page = to_html(leaderboard.Board("cifar10", "fid", rows_of_both, (hostile,)))
+    bad_link = replace(local.groups[0].rows[0], link="javascript:document.title='ran'")
+    rows_of_both += (replace(local.groups[0], rows=(bad_link,), title=hostile, words=hostile),)
+    page = to_html(Board("cifar10", "fid", rows_of_both, (hostile,)))
     script = (
         STEPS
         + """

@@ -79,6 +79,14 @@ def test_an_unchanged_file_makes_no_commit(hub, api):
     assert commit(api, config__json=b"{}", model__safetensors=WEIGHTS).oid == first.oid
 
 
+def test_a_commit_is_called_by_its_content(hub, api):
+    names = []
+    for content in (b"{}", b"[]"):
+        hub.add(NAME)
+        names.append(commit(api, config__json=content).oid)
+    assert names[0] != names[1]
+
+
 def test_a_folder_is_uploaded_and_files_are_deleted(hub, api, tmp_path):
     hub.add(NAME)
     (tmp_path / "sub").mkdir()
@@ -229,6 +237,14 @@ def test_a_slow_file_is_given_up_and_gone_on_with(hub, api, tmp_path, monkeypatc
     hub.fail("GET .*/resolve/", seconds=1, times=1)
     path = hf_hub_download(NAME, "model.safetensors", cache_dir=tmp_path)
     assert Path(path).read_bytes() == WEIGHTS
+
+
+def test_any_answer_can_be_slow(hub, api):
+    hub.add(NAME)
+    hub.fail("PUT /lfs/", seconds=0.3, times=1)
+    before = time.monotonic()
+    commit(api, model__safetensors=WEIGHTS)
+    assert time.monotonic() - before > 0.3
 
 
 DATASET = """

@@ -1,10 +1,12 @@
 """Publishing a finished model with the real client, and every way in which that can fail."""
 
 import argparse
+import errno
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,16 +16,20 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from huggingface_hub import HfApi, ModelCard, constants
-from loopback import STRANGER_TOKEN, TOKEN, connect, running_hub
+from huggingface_hub import HfApi, ModelCard, constants, snapshot_download
+from loopback import STRANGER_TOKEN, TOKEN, USER, connect, running_hub
+from PIL import Image
 from tiny import tiny_discriminator, tiny_generator
 
 from licfg_hf import DDGANPipeline, DDGANScheduler
+from licfg_hf.cli import main as command
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.protocol import Protocol
+from licfg_hf.evaluation.samples import settings_hash
+from licfg_hf.hub.benchmarks import BENCHMARK_FILE, Benchmark
 from licfg_hf.hub.card import write_card
 from licfg_hf.hub.publish import add_arguments, publish, run
-from licfg_hf.hub.results import model_index, read_protocol, with_results
+from licfg_hf.hub.results import model_index, read_protocol, results_section, with_results
 
 NAME = "tester/digits"
 HOME = "/home/some body/with a long and winding path/that a YAML writer folds over several lines of a card"
@@ -80,6 +86,14 @@ REFUSED = (
     "unet/optimizer.bin",
     "unet/pickled.pkl",
     "unet/.hidden.json",
+    "unet/credentials.json",
+    "scheduler/config.json",
+    "discriminator/secrets.safetensors",
+    "model/config.json",
+    "model/diffusion_pytorch_model.safetensors",
+    "flow/notes.json",
+    "flow/discriminator-00/credentials.json",
+    "flow/discriminator-old/config.json",
     ".README.partial",
     ".samples.png.partial",
     "notes.txt",
@@ -119,10 +133,16 @@ def finished(tmp_path_factory) -> Path:
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     (folder / "eval.json").write_text(json.dumps(RESULT))
     (folder / "report.html").write_text("<h1>A report</h1>")
-    for name in ("samples.png", "samples_moved.png", *REFUSED):
+    for name in REFUSED:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"content of " + name.encode())
+    for name, grey in (("samples.png", 10), ("samples_moved.png", 20)):
+        paint(folder / name, grey)
     return folder
+
+
+def paint(path: Path, grey: int) -> None:
+    Image.new("L", (8, 8), grey).save(path)
 
 
 @pytest.fixture
@@ -221,13 +241,14 @@ def test_the_snippet_runs_out_of_the_card(hub, model, tmp_path):
 
 def test_pushing_again_adds_a_commit_only_where_something_changed(hub, model):
     first = publish(model, NAME)
-    assert publish(model, NAME).commit == first.commit
-    (model / "samples.png").write_bytes(b"another picture")
+    again = publish(model, NAME)
+    assert (again.commit, again.changed) == (first.commit, False)
+    paint(model / "samples.png", 30)
     second = publish(model, NAME, message="Another picture")
     commits = hub.repositories["models", NAME].branches["main"]
     assert [one.message for one in commits] == ["initial commit", "Upload my model", "Another picture"]
-    assert second.commit == commits[-1].oid
-    assert files_of(hub)["samples.png"] == b"another picture"
+    assert second.commit == commits[-1].oid and second.changed
+    assert files_of(hub)["samples.png"] == (model / "samples.png").read_bytes()
 
 
 def test_a_branch_is_made_and_the_snippet_loads_from_it(hub, model):
@@ -277,18 +298,30 @@ def test_a_dry_run_contacts_nobody(hub, model, capsys, monkeypatch):
     run(parser.parse_args([str(model), "--repo_id", NAME, "--dry_run", "--revision", "trial", "--private"]))
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[-1] for line in lines[:-1]} == EXPECTED
-    assert f"would go to {hub.endpoint}/{NAME}, branch trial: 13 files" in lines[-1]
+    assert lines[-1].startswith(f"would go to {hub.endpoint}/{NAME}: 13 files, ")
+    assert ", branch trial; nothing was sent" in lines[-1] and "is not known" in lines[-1]
     assert hub.requests == []
 
 
 def test_the_command_says_where_it_is(hub, model, capsys):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    run(parser.parse_args([str(model), "--repo_id", NAME]))
+    options = parser.parse_args([str(model), "--repo_id", NAME, "--no-private", "--message", "Mine"])
+    run(options)
     assert capsys.readouterr().out.startswith(f"published: {hub.endpoint}/{NAME} (13 files, ")
+    assert hub.repositories["models", NAME].branches["main"][-1].message == "Mine"
+    run(options)
+    assert capsys.readouterr().out.startswith(f"nothing to change: {hub.endpoint}/{NAME} has it already (13 files, ")
 
 
 # What is refused before anybody is contacted
+
+
+def test_no_name_is_not_the_current_folder(hub, model, monkeypatch, capsys):
+    monkeypatch.chdir(model)
+    with pytest.raises(SystemExit):
+        command(["push", "", "--repo_id", NAME])
+    assert "FOLDER is empty" in capsys.readouterr().err and hub.requests == []
 
 
 @pytest.mark.parametrize("name", ["digits", "a/b/c", "tester/", "tester/a b", "tester/x--y", "tester/x.git", ""])
@@ -314,10 +347,8 @@ def cut_short(folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
-def unreadable(folder: Path) -> None:
-    """A file that the disk cannot read: reading this process's memory at 0 is an input/output error."""
-    (folder / "unet" / "config.json").unlink()
-    (folder / "unet" / "config.json").symlink_to("/proc/self/mem")
+def cut_a_picture_short(folder: Path) -> None:
+    (folder / "samples.png").write_bytes((folder / "samples.png").read_bytes()[:-20])
 
 
 @pytest.mark.parametrize(
@@ -329,11 +360,19 @@ def unreadable(folder: Path) -> None:
         (spoil("unet", None), "'unet' is missing"),
         (spoil("scheduler", None), "'scheduler' is missing"),
         (cut_short, "is damaged"),
-        (unreadable, "cannot be read: Input/output error"),
+        (spoil("unet/config.json", None), "'unet' is missing, has no config.json"),
+        (spoil("discriminator/config.json", None), "has no config.json beside it"),
+        (cut_a_picture_short, "samples.png is no whole PNG picture"),
+        (spoil("samples_private.png", "-----BEGIN OPENSSH PRIVATE KEY-----"), "is no whole PNG picture"),
+        (spoil("training.json", "[]"), "training.json is damaged: it is no JSON object"),
+        (spoil("eval.json", "[]"), "eval.json is damaged: it is no JSON object"),
         (spoil("training.json", '{"settings": {}}'), "the run has not finished"),
         (spoil("eval.json", json.dumps({**RESULT, "protocol": {"step": 6}})), "eval.json is of step 6"),
         (spoil("eval.json", json.dumps({**RESULT, "metrics": {"fid": {"value": None}}})), "fid needs a finite value"),
         (spoil("README.md", "---\n: [\n---\n"), "the metadata of README.md cannot be read"),
+        (spoil("README.md", "---\nlicense: mit\n\n# Title\n"), "begins with a line --- and does not end with one"),
+        (spoil("README.md", "---\ntags: gan\n---\n"), "the tags of README.md are a list"),
+        (spoil("README.md", f"# Title\n{results_section([]).splitlines()[0]}\n# Limits\n"), "and no <!-- end of"),
     ],
 )
 def test_a_folder_that_is_no_finished_model(hub, model, change, words):
@@ -464,17 +503,262 @@ def test_files_that_did_arrive_are_not_sent_again(hub, model, waits):
     assert files_of(hub).keys() == EXPECTED
 
 
-def test_a_disk_that_fails_during_the_upload(hub, model, monkeypatch):
-    (model / "samples.png").unlink()
-    (model / "samples.png").symlink_to("/proc/self/mem")
-    with pytest.raises(InputError, match=r"cannot be read: Input/output error.*to finish: licfg-hf push"):
+def test_a_file_that_cannot_be_read(hub, model, monkeypatch):
+    opened = Path.open
+
+    def fail(path, *arguments, **options):
+        if path.name == "training.json":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(InputError, match=r"training.json cannot be read: Input/output error$"):
+        publish(model, NAME)
+    assert hub.requests == []
+
+
+def test_a_file_that_goes_during_the_upload(hub, model, monkeypatch):
+    made = HfApi.create_repo
+
+    def make(*arguments, **options):
+        (model / "samples.png").unlink()
+        return made(*arguments, **options)
+
+    monkeypatch.setattr(HfApi, "create_repo", make)
+    with pytest.raises(InputError, match=r"cannot be read: No such file or directory.*to finish: licfg-hf push"):
         publish(model, NAME)
 
 
-def test_the_command_that_finishes_the_job_keeps_the_options(hub, model):
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"private": True, "revision": "my-branch"}, "--private --revision my-branch"),
+        ({"private": False, "message": "A message"}, "--no-private --message 'A message'"),
+    ],
+)
+def test_the_command_that_finishes_the_job_keeps_the_options(hub, model, options, words):
     hub.fail("/commit/", 500)
-    message = failure(model, private=True, revision="my-branch")
-    assert message.endswith(f"--repo_id {NAME} --private --revision my-branch")
+    assert failure(model, **options).endswith(f"--repo_id {NAME} {words}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("request_", ["GET /api/models/", pytest.param("PUT /lfs/", marks=pytest.mark.slow)])
+def test_a_push_that_is_stopped_says_how_to_finish(hub, model, tmp_path, number, request_):
+    hub.fail(request_, seconds=5)
+    push = [sys.executable, "-m", "licfg_hf", "push", str(model), "--repo_id", NAME]
+    environment = os.environ | hub.environment | {"HF_HOME": str(tmp_path / "cache"), "HF_TOKEN": TOKEN}
+    process = subprocess.Popen(push, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not any(request.startswith(request_) for request in hub.requests):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        line = process.stderr.readline()
+        while "to finish" not in line:  # after the client's progress bars
+            line = process.stderr.readline()
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number
+    assert line.endswith(f"Nothing local was changed; to finish: licfg-hf push '{model}' --repo_id {NAME}\n")
+
+
+def test_a_card_that_the_hub_does_not_take_is_refused_before_anything_is_made(hub, model):
+    (model / "README.md").write_text("---\ntags:\n- 3\n---\n")
+    assert 'the Hub does not take its README.md: "tags" must be a list of strings' in failure(model)
+    assert not any("POST /api/repos/create" in request for request in hub.requests)
+
+
+def test_somebody_else_who_commits_meanwhile(hub, model, monkeypatch):
+    publish(model, NAME)
+    repository = hub.repositories["models", NAME]
+    committed = HfApi.create_commit
+
+    def commit(*arguments, **options):
+        repository.commit("main", "theirs", dict(repository.at("main").files))
+        return committed(*arguments, **options)
+
+    monkeypatch.setattr(HfApi, "create_commit", commit)
+    paint(model / "samples.png", 30)
+    assert "was changed by somebody else meanwhile: try again" in failure(model)
+
+
+# What an earlier push left there
+
+
+def test_what_the_model_does_not_have_any_more_is_removed_and_nothing_else(hub, model):
+    benchmark = Benchmark("acme/digits", "default", "fid")
+    place = model / "flow"
+    (place / "flow.json").write_text("{}")
+    moved = {**RESULT, "protocol": {**RESULT["protocol"], "flow": True}}
+    (place / "eval.json").write_text(json.dumps(moved))
+    publish(model, NAME, benchmarks=[benchmark], remote_code=True)
+    repository = hub.repositories["models", NAME]
+    before = repository.at("main").files
+    theirs = (
+        "notes.md",
+        "LICENSE",
+        "unet/notes.json",
+        "pipelines/pipeline.py",
+        ".gitattributes",
+        "flow/more/eval.json",
+    )
+    repository.commit("main", "mine", {**before, **dict.fromkeys(theirs, before["README.md"])})
+    shutil.rmtree(place)
+    (model / "samples_moved.png").unlink()
+    removed = publish(model, NAME).removed
+    assert removed == (
+        BENCHMARK_FILE,
+        "flow/eval.json",
+        "flow/flow.json",
+        "pipeline.py",
+        "samples_moved.png",
+        "scheduler/licfg_components.py",
+        "unet/licfg_components.py",
+    )
+    assert files_of(hub).keys() == {*theirs, *EXPECTED} - {"samples_moved.png"}
+
+
+def test_a_branch_and_a_pull_request_lose_what_is_stale_too(hub, model):
+    publish(model, NAME)
+    publish(model, NAME, revision="trial")
+    (model / "report.html").unlink()
+    assert publish(model, NAME, revision="trial").removed == ("report.html",)
+    assert publish(model, NAME, create_pr=True).removed == ("report.html",)
+    repository = hub.repositories["models", NAME]
+    assert "report.html" in repository.files
+    assert {"report.html"} == EXPECTED - repository.at("trial").files.keys()
+    assert {"report.html"} == EXPECTED - repository.at("refs/pr/1").files.keys()
+
+
+# Files that are none of the folder's
+
+
+@pytest.mark.parametrize("name", ["samples-link.png", "discriminator/config.json", "discriminator", "training.json"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(hub, model, tmp_path, name):
+    moved = shutil.move(model / name, tmp_path / "elsewhere") if (model / name).exists() else "/etc/hostname"
+    (model / name).symlink_to(moved)
+    with pytest.raises(InputError, match="is a link to a file outside the folder") as caught:
+        publish(model, NAME)
+    assert "\n" not in str(caught.value) and hub.requests == []
+
+
+def test_links_within_the_folder_and_a_link_to_it_are_none_of_these(hub, model, tmp_path):
+    (model / "samples.png").rename(model / "first.png")
+    (model / "samples.png").symlink_to("first.png")
+    (tmp_path / "link").symlink_to(model)
+    publish(tmp_path / "link", NAME)
+    assert files_of(hub).keys() == EXPECTED
+
+
+def test_a_snapshot_in_the_cache_is_pushed_on(hub, model, tmp_path):
+    publish(model, NAME)
+    snapshot = Path(snapshot_download(NAME, cache_dir=tmp_path / "cache"))
+    assert (snapshot / "training.json").is_symlink()
+    publish(snapshot, f"{USER}/copy")
+    publish(snapshot / "discriminator", f"{USER}/critic")
+    copy = files_of(hub, f"{USER}/copy")
+    assert copy.keys() == EXPECTED and copy["training.json"] == files_of(hub)["training.json"]
+    blob = (snapshot / "training.json").resolve()
+    (model / "training.json").unlink()
+    (model / "training.json").symlink_to(blob)  # of a folder that is no snapshot
+    with pytest.raises(InputError, match="outside the folder"):
+        publish(model, NAME)
+
+
+# Results of other weights
+
+
+def of(model: Path, name: str = "eval.json", **protocol) -> None:
+    """Writes a result by another protocol."""
+    (model / name).parent.mkdir(exist_ok=True)
+    (model / name).write_text(json.dumps({**RESULT, "protocol": {**RESULT["protocol"], **protocol}}))
+
+
+def identify(model: Path, **settings) -> str:
+    """Gives the model an identity as a training has one; returns its hash."""
+    path = model / "training.json"
+    facts = json.loads(path.read_text())
+    facts["identity"]["training"] = {"seed": 0, **settings}
+    path.write_text(json.dumps(facts))
+    return settings_hash(facts["identity"])
+
+
+@pytest.mark.parametrize(
+    "name, protocol, words",
+    [
+        ("eval.json", {"training_seed": 1}, "is of training seed 1 and the model of training seed 0"),
+        ("eval.json", {"config_hash": "0123456789abcdef"}, "is of settings 0123456789abcdef and the model of"),
+        ("eval.json", {"flow": True}, "eval.json is of samples moved by the flow, which belong into flow/eval.json"),
+        ("flow/eval.json", {"flow": True, "step": 6}, "flow/eval.json is of step 6 and the model of step 7"),
+        ("flow/eval.json", {}, "flow/eval.json is of samples of the generator alone, which belong into eval.json"),
+    ],
+)
+def test_a_result_of_other_weights_is_refused(hub, model, name, protocol, words):
+    own = identify(model)
+    of(model, training_seed=0, config_hash=own)
+    publish(model, NAME, dry_run=True)
+    of(model, name, **protocol)
+    with pytest.raises(InputError, match=re.escape(words)):
+        publish(model, NAME)
+    assert hub.requests == []
+
+
+def test_a_model_whose_settings_named_a_folder_is_downloaded_and_pushed_on(hub, model, tmp_path):
+    """Its identity was published without that folder, and the result is of it nonetheless."""
+    of(model, config_hash=identify(model, init_from=f"{HOME}/output/first"))
+    publish(model, NAME)
+    as_published = settings_hash(json.loads(files_of(hub)["training.json"])["identity"])
+    of(model, config_hash=as_published)  # the repository was evaluated
+    publish(model, NAME)
+    folder = Path(snapshot_download(NAME, local_dir=tmp_path / "downloaded"))
+    assert publish(folder, NAME).changed is False
+    assert publish(folder, f"{USER}/copy").changed
+
+
+# Cards from elsewhere
+
+
+def test_a_card_reports_nothing_where_there_is_no_result(hub, model):
+    publish(model, NAME)
+    card = files_of(hub)["README.md"]
+    assert b"model-index" in card and b"144.9" in card
+    (model / "README.md").write_bytes(card)
+    (model / "eval.json").unlink()
+    publish(model, NAME)
+    card = ModelCard(files_of(hub)["README.md"].decode())
+    assert card.data.eval_results is None and "144.9" not in str(card) and "Nothing was measured" in card.text
+
+
+def test_a_card_from_another_editor(hub, model):
+    card = (model / "README.md").read_text()
+    (model / "README.md").write_bytes(b"\xef\xbb\xbf" + card.replace("\n", "\r\n").encode())
+    publish(model, NAME)
+    strange = files_of(hub)["README.md"]
+    (model / "README.md").write_text(card)
+    publish(model, NAME)
+    assert strange == files_of(hub)["README.md"]
+
+
+def test_the_best_generator_of_a_run_says_so(hub, model):
+    (model / "README.md").unlink()
+    (model / "selection.json").write_text(json.dumps({"by": "fid", "identity": {}, "result": RESULT}))
+    publish(model, NAME)
+    card = files_of(hub)["README.md"].decode()
+    assert "Its generator is the best of its run by `fid`, after 7 steps.\n" in card
+    assert "| Fréchet distance (digits) | 144.9 |" in card and "selection.json" not in files_of(hub)
+
+
+def test_a_card_states_a_licence_only_where_it_was_given(hub, finished, tmp_path):
+    facts = json.loads((finished / "training.json").read_text())
+    texts = []
+    for details in ({}, {"license": "mit"}):
+        write_card(tmp_path, facts, [], "a loss", [], details)
+        texts.append((tmp_path / "README.md").read_text())
+    limits = "The licence of these weights is their publisher's to choose"
+    assert "\nlicense:" not in texts[0] and limits in texts[0]
+    assert "\nlicense: mit\n" in texts[1] and limits not in texts[1]
 
 
 # Results in a card

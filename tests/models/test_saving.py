@@ -1,11 +1,16 @@
 """Networks come back from their folders, or say before training that they would not."""
 
+import json
+
 import pytest
 import torch
+from diffusers import AutoModel
 from gans import CLASSES, DISCRIMINATORS, GENERATORS, batch
 
 from licfg_hf import (
     BigGANGenerator,
+    DDGANDiscriminator,
+    DDGANGenerator,
     GANPipeline,
     GradientNormalized,
     OutputNormalized,
@@ -17,6 +22,8 @@ from licfg_hf import (
     spectral_normalize,
 )
 from licfg_hf.errors import InputError
+from licfg_hf.models.discriminator import Discriminator
+from licfg_hf.models.generator import Generator
 from licfg_hf.training import GANTask, Trainer, TrainingConfig
 
 
@@ -37,6 +44,46 @@ def test_a_generator_that_its_config_would_not_bring_back_is_refused(tmp_path):
     generator = spectral_normalize(SNGANGenerator(8, 1, base_channels=8, channel_multipliers=(2, 1)))
     with pytest.raises(ValueError, match="would not bring back"):
         generator.save_pretrained(tmp_path)
+
+
+def test_a_network_of_another_class_is_refused(tmp_path):
+    GANPipeline(GENERATORS["biggan"]()).save_pretrained(tmp_path)
+    DISCRIMINATORS["sngan_cnn"]().save_pretrained(tmp_path / "discriminator")
+    for kind in (SNGANGenerator, DDGANGenerator, SNGANDiscriminator):
+        with pytest.raises(ValueError, match=f"is of class BigGANGenerator, not {kind.__name__}") as caught:
+            kind.from_pretrained(tmp_path, subfolder="model", torch_dtype=torch.float16)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="is of class SNGANDiscriminator, not DDGANDiscriminator"):
+        DDGANDiscriminator.from_pretrained(tmp_path, subfolder="discriminator")
+    for base, folder in ((Discriminator, "discriminator"), (Generator, "model")):
+        with pytest.raises(ValueError, match=f"{base.__name__} is a base of networks"):
+            base.from_pretrained(tmp_path, subfolder=folder)
+    assert torch.get_default_dtype() == torch.float32
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    index["model"] = ["licfg_hf.models.sngan", "SNGANGenerator"]
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="is of class BigGANGenerator"):
+        GANPipeline.from_pretrained(tmp_path)
+
+
+def test_a_class_loads_what_the_class_that_it_extends_saved(tmp_path):
+    class Mine(BigGANGenerator):
+        """A generator with another name."""
+
+    generator = GENERATORS["biggan"]()
+    generator.save_pretrained(tmp_path)
+    loaded = Mine.from_pretrained(tmp_path)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in generator.state_dict().items())
+    loaded.save_pretrained(tmp_path / "mine")
+    assert isinstance(Mine.from_pretrained(tmp_path / "mine"), Mine)
+    with pytest.raises(ValueError, match="is of class Mine, not BigGANGenerator"):
+        BigGANGenerator.from_pretrained(tmp_path / "mine")
+
+
+def test_diffusers_finds_the_class_by_itself(tmp_path):
+    GANPipeline(GENERATORS["biggan"]()).save_pretrained(tmp_path)
+    assert isinstance(AutoModel.from_pretrained(str(tmp_path), subfolder="model"), BigGANGenerator)
+    assert isinstance(SNGANGenerator.from_config({"sample_size": 32, "base_channels": 8}), SNGANGenerator)
 
 
 def test_normalizers_of_a_wrapped_discriminator_are_recorded_and_forgotten(tmp_path):

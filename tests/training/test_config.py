@@ -15,6 +15,9 @@ from licfg_hf.training import OptimizerConfig, TrainingConfig
         ({"mixed_precision": "int8"}, "mixed_precision"),
         ({"trackers": ("abacus",)}, "abacus"),
         ({"seed": -1}, "seed"),
+        ({"push_to_hub": True}, "--repo_id"),
+        ({"push_to_hub": True, "repo_id": "digits"}, "repo_id is OWNER/NAME"),
+        ({"repo_id": "tester/a b"}, "repo_id cannot be"),
     ],
 )
 def test_bad_values_are_named(arguments, word):

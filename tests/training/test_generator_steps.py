@@ -69,6 +69,30 @@ def test_the_samples_of_a_flow_have_a_result_of_their_own(tmp_path, monkeypatch)
     assert all(f"| {result['metrics']['fid']['value']:.4g} |" in card for result in (alone, moved))
 
 
+def test_a_finished_run_keeps_results_of_the_same_samples_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("LICFG_HF_CACHE", str(tmp_path / "cache"))
+
+    def run(**options) -> None:
+        step = StagedFunctionalGradient(StageConfig(steps=4, step_size=300.0, epochs=2, initial_scale=None))
+        trainer(tmp_path / "run", step, True, "none", evaluate_samples=20, **options).train()
+
+    run()
+    alone, moved = (tmp_path / "run" / name for name in ("eval.json", "flow/eval.json"))
+    first = json.loads(alone.read_text())
+    better = json.loads(moved.read_text())
+    better["protocol"]["extractor"] = "inception"  # measured by the user
+    moved.write_text(json.dumps(better))
+    alone.write_text(json.dumps(better))  # of the moved samples, where that of the generator alone belongs
+    (tmp_path / "run" / "flow" / "notes.txt").write_text("mine")
+    (tmp_path / "run" / "flow" / "discriminator-09").mkdir()
+    run()
+    assert json.loads(moved.read_text()) == better
+    assert json.loads(alone.read_text())["protocol"] == first["protocol"]
+    assert {path.name for path in moved.parent.iterdir()} == {
+        "eval.json", "flow.json", "notes.txt", "discriminator-00", "discriminator-01"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("normalizer", ["none", "spectral", "gradient", "spectral_and_gradient"])
 @pytest.mark.parametrize("conditional", [True, False])
 def test_the_flow_of_a_folder_draws_what_the_trainer_draws(conditional, normalizer, tmp_path):

@@ -1,0 +1,107 @@
+"""Who may write to a repository of the Hub, and why it did not work, in one line."""
+
+from huggingface_hub import constants, get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    OIDCError,
+)
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, validate_repo_id
+
+from ..errors import InputError
+from .board import one_line
+
+# What the Hub's client raises where it or the connection fails.
+FAILURES = (HTTPError, OSError, ValueError, RuntimeError, KeyError, OIDCError)
+_PATIENCE = 10.0  # seconds; the client itself would wait for ever
+
+
+def require_repo_name(repo_id: str) -> None:
+    """Checks the name of a repository, ``OWNER/NAME``.
+
+    Raises:
+        InputError: it cannot be called so; the message is one line.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise InputError(f"repo_id cannot be {repo_id!r}: {one_line(str(error))}") from error
+    if "/" not in repo_id:
+        raise InputError(f"repo_id is OWNER/NAME, with your user name or organization as owner, not {repo_id!r}")
+
+
+def require_token() -> None:
+    """Checks what can be known without a request: whether the Hub may be asked, and a token is there.
+
+    Raises:
+        InputError: not so; the message is one line.
+    """
+    if constants.is_offline_mode():
+        raise InputError(reason(OfflineModeIsEnabled(), ""))
+    if get_token() is None:
+        raise InputError("no token of the Hub is known here: run `hf auth login`, or set HF_TOKEN")
+
+
+def require_accepted_token() -> None:
+    """Asks the Hub, with little patience, whether it accepts the token and lets it write.
+
+    A Hub that is overloaded or out of order says nothing of the token, and by the end of a training it will be back.
+
+    Raises:
+        InputError: it does not, or cannot be reached; the message is one line.
+    """
+    require_token()
+    try:
+        answer = get_session().get(
+            f"{constants.ENDPOINT}/api/whoami-v2", headers=build_hf_headers(), timeout=_PATIENCE
+        )
+        if answer.status_code == 429 or answer.status_code >= 500:
+            return
+        hf_raise_for_status(answer)
+        role = answer.json()["auth"]["accessToken"]["role"]
+    except (KeyError, TypeError):  # a token of a kind that has no role
+        return
+    except FAILURES as error:
+        raise InputError(reason(error, "the account")) from error
+    if role == "read":
+        raise InputError("the token of the Hub may only read: use one with the right to write")
+
+
+def reason(error: Exception, repo_id: str) -> str:
+    """Why a call of the Hub failed and what helps, in one line.
+
+    Args:
+        error: one of ``FAILURES``.
+        repo_id: what was asked for.
+    """
+    while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):  # of an upload in a thread
+        error = error.__cause__
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OfflineModeIsEnabled):
+        return "offline mode is on: unset HF_HUB_OFFLINE"
+    if isinstance(error, HfHubHTTPError):
+        return _refusal(error, repo_id)
+    if isinstance(error, (HTTPError, ConnectionError)):
+        return f"no connection to {constants.ENDPOINT} ({one_line(str(error)) or type(error).__name__})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'a file'} cannot be read: {error.strerror}"
+    return f"the Hub and its client do not get on ({one_line(str(error)) or type(error).__name__})"
+
+
+def _refusal(error: HfHubHTTPError, repo_id: str) -> str:
+    status, words = error.response.status_code, one_line(error.server_message or "")
+    said = f" ({words})" if words else ""
+    known = {
+        401: "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN to one with the right to write",
+        403: f"the token has no right to do this to {repo_id}: use one with the right to write, or an owner of yours",
+        404: f"{repo_id} or the branch is not there, or the token may not see it",
+        409: f"{repo_id} is being changed by somebody else: try again",
+        412: f"{repo_id} was changed by somebody else meanwhile: try again",
+        429: "the Hub wants fewer requests: wait some minutes",
+    }
+    if status in known:
+        return f"{known[status]}{said}"
+    return f"the Hub failed with {status}{said}: try later" if status >= 500 else f"the Hub answered {status}{said}"

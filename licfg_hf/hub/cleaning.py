@@ -1,0 +1,101 @@
+"""Takes the folders of this machine out of what is published."""
+
+import json
+import re
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import yaml
+
+BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # of a card
+
+
+class Cleaner:
+    """Takes the folders of this machine out of what is published: of a path, its last part stays.
+
+    Args:
+        folder: what is published.
+        contents: settings and results; every string in them that is an absolute path is taken out everywhere.
+    """
+
+    def __init__(self, folder: Path, contents: Iterable[Any]):
+        found = {str(folder.absolute()), str(folder.resolve())}
+        for content in contents:
+            found |= set(_paths(content))
+        found |= {escape(path) for path in found}  # as report.html has them
+        longest_first = sorted(filter(_is_machine_path, found), key=len, reverse=True)
+        self._paths = re.compile("|".join(rf"(?<![\w/.:-]){re.escape(path)}" for path in longest_first) or "(?!)")
+
+    def text(self, text: str) -> str:
+        """Any text."""
+        return self._paths.sub(lambda match: _last_part(match[0]), text)
+
+    def value(self, content: Any) -> Any:
+        """JSON or YAML content; ``output_dir`` keeps its last part even where it is relative."""
+        if isinstance(content, dict):
+            return {
+                key: _last_part(item) if key == "output_dir" and isinstance(item, str) else self.value(item)
+                for key, item in content.items()
+            }
+        if isinstance(content, list):
+            return [self.value(item) for item in content]
+        return self.text(content) if isinstance(content, str) else content
+
+    def card(self, text: str) -> str:
+        """A README.md: its settings, which may be folded over lines, and then what is left of it."""
+
+        def clean(block: re.Match) -> str:
+            settings = _block_settings(block)
+            cleaned = self.value(settings)
+            return block[0] if cleaned == settings else f"```yaml\n{dump('.yaml', cleaned).strip()}\n```"
+
+        return self.text(BLOCK.sub(clean, text))
+
+
+def settings_in(card: str) -> list[Any]:
+    """The contents of a README.md's blocks of YAML."""
+    return [_block_settings(block) for block in BLOCK.finditer(card)]
+
+
+def dump(name: str, content: Any) -> str:
+    """JSON or YAML text.
+
+    Args:
+        name: of the file, whose end says which.
+    """
+    if name.endswith(".json"):
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _block_settings(block: re.Match) -> Any:
+    """Content of a YAML block in a card; None for other blocks and for what is no YAML."""
+    if block[1] != "yaml":
+        return None
+    try:
+        return yaml.safe_load(block[2])
+    except yaml.YAMLError:
+        return None
+
+
+def _paths(content: Any) -> Iterable[str]:
+    if isinstance(content, (dict, list)):
+        for item in content.values() if isinstance(content, dict) else content:
+            yield from _paths(item)
+    elif isinstance(content, str) and _is_machine_path(content):
+        yield content
+
+
+def _is_machine_path(text: str) -> bool:
+    """Whether a string is the absolute path of a file; ``/`` and a folder right below it tell nothing."""
+    if "\n" in text:
+        return False
+    windows = PureWindowsPath(text)
+    depth = len(windows.parts) if windows.drive else len(PurePosixPath(text).parts)
+    return depth > 2 and (text.startswith(("/", "~")) or bool(windows.drive))
+
+
+def _last_part(path: str) -> str:
+    return (PureWindowsPath(path) if PureWindowsPath(path).drive else PurePosixPath(path)).name or path

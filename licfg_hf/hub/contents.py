@@ -1,0 +1,356 @@
+"""What of a finished model is published, and how it reads there."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+
+from ..errors import InputError
+from ..evaluation.samples import settings_hash
+from ..model_index import COMPONENT_CODE, PIPELINE_CODE, plain
+from .benchmarks import BENCHMARK_FILE, Benchmark, benchmark_file
+from .board import one_line
+from .cleaning import BLOCK, Cleaner, dump, settings_in
+from .remote_code import with_remote_code
+from .results import RESULT_FILES, read_card, results_section, with_results
+
+Files = dict[str, bytes | Path]
+
+# Nothing else of a folder leaves the machine: no checkpoints, logs, pickles, code or what lies there by chance.
+_WEIGHTS = r"diffusion_pytorch_model[\w.-]*\.(safetensors|json)"
+_NETWORK = rf"(config\.json|model\.safetensors|{_WEIGHTS})"
+_FROM_A_FOLDER = re.compile(
+    rf"""(model_index|config|eval|training)\.json | config\.yaml | README\.md | report\.html | samples[^/]*\.png
+    | {_WEIGHTS}
+    | (model|unet|discriminator|flow/discriminator-\d+)/{_NETWORK}
+    | scheduler/scheduler_config\.json
+    | flow/(flow|eval)\.json""",
+    re.VERBOSE,
+)
+_MADE_HERE = re.compile(
+    rf"{re.escape(BENCHMARK_FILE)}|{PIPELINE_CODE}\.py|(model|unet|scheduler)/{COMPONENT_CODE}\.py"
+)
+_PARTS = ("model", "unet", "scheduler")  # of the pipelines of this library
+_SELECTION_FILE = "selection.json"  # beside the best generator of a run; it says why, and stays here
+
+_TAGS = ("gan", "licfg")
+_CARD = """\
+---
+library_name: licfg_hf
+pipeline_tag: unconditional-image-generation
+---
+
+# {title}
+
+Trained with licfg_hf; `training.json` holds every setting.
+"""
+_SNIPPET = """
+## Use
+
+```python
+from licfg_hf import {pipeline}
+
+pipeline = {pipeline}.from_pretrained(".")
+images = pipeline(batch_size=4).images
+```
+"""
+_HINT = re.compile(r"^\(Run it in this folder, or put the .* name in place of `\"\.\"`\.\)\n", re.MULTILINE)
+
+
+def could_be_ours(path: str) -> bool:
+    """Whether a file of a repository is called as one that ``collect`` gives."""
+    return bool(_FROM_A_FOLDER.fullmatch(path) or _MADE_HERE.fullmatch(path))
+
+
+def collect(
+    folder: Path, repo_id: str, revision: str | None, benchmarks: Sequence[Benchmark], remote_code: bool
+) -> Files:
+    """What is published of a folder: path in the repository -> content, or the file where it goes as it is.
+
+    Args:
+        folder: a pipeline, or one network.
+        repo_id: where it goes, for the card.
+        revision: branch, for the card; None is the main one.
+        benchmarks: metrics for leaderboards of the Hub.
+        remote_code: whether Python files for plain diffusers go along.
+
+    Raises:
+        InputError: no finished model lies there, a file is damaged, is of another model, or is none of the folder's;
+            or it has not what an option needs. The message is one line.
+    """
+    pipeline, parts = _require_finished(folder)
+    files: Files = {path.relative_to(folder).as_posix(): path for path in _chosen(folder, parts)}
+    _require_sound(files)
+    contents = {name: _parse(name, _read(path)) for name, path in files.items() if name.endswith((".json", ".yaml"))}
+    training = contents.get("training.json")
+    card = _read_card(files["README.md"]) if "README.md" in files else _plain_card(folder, repo_id, pipeline, contents)
+    cleaner = Cleaner(folder, [*contents.values(), *settings_in(card)])
+    published = {name: cleaner.value(content) for name, content in contents.items()}
+    if training is not None:
+        published["training.json"] |= _hash_that_was(training, published["training.json"])
+    known = {} if training is None else _facts_of(training, published["training.json"])
+    for name in RESULT_FILES:
+        if name in contents:
+            _require_of_this_model(known, name, contents[name])
+    index, code = _index_and_code(published.get("model_index.json"), remote_code)
+    published |= {} if index is None else {"model_index.json": index}
+    files |= code
+    for name, content in published.items():
+        if content != contents[name]:
+            files[name] = dump(name, content).encode()
+    if benchmarks:
+        files[BENCHMARK_FILE] = benchmark_file(benchmarks, published.get(RESULT_FILES[0]))
+    if "report.html" in files:
+        files["report.html"] = cleaner.text(_read(files["report.html"])).encode()
+    card = _card_for(repo_id, revision, cleaner.card(card))
+    results = [published[name] for name in RESULT_FILES if name in published]
+    files["README.md"] = with_results(card, results).encode()
+    return dict(sorted(files.items()))
+
+
+def size(path: Path) -> int:
+    """Bytes of a file.
+
+    Raises:
+        InputError: it cannot be read; the message is one line.
+    """
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+# The files
+
+
+def _require_finished(folder: Path) -> tuple[str | None, list[str]]:
+    """The class of the pipeline, None where the folder holds networks only, and the folders of its parts.
+
+    Raises:
+        InputError: a finished model does not lie there; the message is one line.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    unfinished = f"{folder} holds no finished model: "
+    if (folder / "model_index.json").is_file():
+        index = _parse("model_index.json", _read(folder / "model_index.json"))
+        try:
+            index = plain(index) if isinstance(index, dict) else {}
+        except ValueError as error:
+            raise InputError(f"{unfinished}{error}") from error
+        if not isinstance(index.get("_class_name"), str):
+            raise InputError(f"{unfinished}its model_index.json names no pipeline")
+        parts = [name for name, value in index.items() if isinstance(value, list) and value and value[0] is not None]
+        missing = [name for name in parts if name not in _PARTS or not _is_part(folder / name)]
+        if missing:
+            raise InputError(
+                f"{unfinished}its pipeline's part {missing[0]!r} is missing, has no config.json or no weights, or is "
+                "none of licfg_hf's"
+            )
+        return index["_class_name"], parts
+    # Networks that cannot be opened by from_pretrained are saved as plain weights, without a config.
+    networks = [name for name in ("model", "unet") if (folder / name / "model.safetensors").is_file()]
+    networks += [name for name in ("model", "unet") if _is_part(folder / name)]
+    if not networks and not _is_part(folder):
+        raise InputError(
+            f"{unfinished}it has neither a pipeline (model_index.json) nor a network's config and weights"
+        )
+    return None, list(dict.fromkeys([*networks, *(["scheduler"] if networks else [])]))
+
+
+def _is_part(place: Path) -> bool:
+    """Whether a scheduler lies there, or a network with its config."""
+    network = (place / "config.json").is_file() and any(place.glob("diffusion_pytorch_model*.safetensors"))
+    return network or (place / "scheduler_config.json").is_file()
+
+
+def _chosen(folder: Path, parts: Sequence[str]) -> list[Path]:
+    """The files that are published as they are, or after cleaning.
+
+    Raises:
+        InputError: one of them lies elsewhere; the message is one line.
+    """
+    places = [folder, *(folder / name for name in (*parts, "discriminator", "flow"))]
+    places += sorted(folder.glob("flow/discriminator-*"))
+    found = [path for place in places if place.is_dir() for path in sorted(place.iterdir()) if path.is_file()]
+    chosen = [path for path in found if _FROM_A_FOLDER.fullmatch(path.relative_to(folder).as_posix())]
+    homes = _homes(folder)
+    for path in chosen:
+        if not any(path.resolve().is_relative_to(home) for home in homes):
+            raise InputError(
+                f"{path} is a link to a file outside the folder, {path.resolve()}: put the file itself there, or "
+                "remove the link"
+            )
+    return chosen
+
+
+def _homes(folder: Path) -> list[Path]:
+    """Where the files of a folder may lie: in it, and, of a snapshot in the Hub's cache, in the cache's blobs."""
+    home = folder.resolve()
+    snapshots = [place for place in (home, *home.parents) if place.parent.name == "snapshots"]
+    return [home, *(place.parent.parent / "blobs" for place in snapshots)]
+
+
+def _require_sound(files: Mapping[str, Path]) -> None:
+    """Weights are whole and have their config, and pictures are pictures.
+
+    Raises:
+        InputError: not so; the message is one line.
+    """
+    for name, path in files.items():
+        place = PurePosixPath(name)
+        if place.suffix == ".safetensors":
+            _require_readable(path)
+            if place.name != "model.safetensors" and str(place.with_name("config.json")) not in files:
+                raise InputError(f"{path} has no config.json beside it, so nobody could load these weights")
+        elif place.suffix == ".png":
+            _require_picture(path)
+
+
+def _require_readable(weights: Path) -> None:
+    """A weights file cut short does not fit its own header."""
+    try:
+        with safe_open(weights, "pt"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{weights} is damaged: {one_line(str(error))}") from error
+
+
+def _require_picture(path: Path) -> None:
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise _unreadable(path, error) from error
+        raise InputError(f"{path} is no whole PNG picture: remove it, or write it anew") from error
+
+
+# Their contents
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be read: {error.strerror}")
+
+
+def _read(path: Path, encoding: str = "utf-8") -> str:
+    try:
+        with path.open(encoding=encoding, newline="") as file:  # line ends stay as they are
+            return file.read()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is damaged: it is no UTF-8 text") from error
+
+
+def _read_card(path: Path) -> str:
+    """A README.md from any editor: without a byte order mark, and with the line ends that patterns here look for."""
+    return _read(path, encoding="utf-8-sig").replace("\r\n", "\n")
+
+
+def _parse(name: str, text: str) -> Any:
+    try:
+        content = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{name} is damaged: {one_line(str(error))}") from error
+    if name in ("training.json", *RESULT_FILES) and not isinstance(content, dict):
+        raise InputError(f"{name} is damaged: it is no JSON object")
+    return content
+
+
+def _require_of_this_model(model: Mapping[str, tuple[Any, ...]], name: str, result: dict[str, Any]) -> None:
+    """A result from before the last export, or of other weights, does not describe these."""
+    protocol = result.get("protocol") if isinstance(result.get("protocol"), dict) else {}
+    again = f"evaluate it again, or remove {name}"
+    words = {"step": "step", "config_hash": "settings", "training_seed": "training seed"}
+    for field, called in words.items():
+        known, measured = model.get(field, ()), protocol.get(field)
+        if known and measured is not None and measured not in known:
+            raise InputError(f"{name} is of {called} {measured} and the model of {called} {known[0]}: {again}")
+    moved = protocol.get("flow")
+    if isinstance(moved, bool) and moved != (name != RESULT_FILES[0]):
+        made = "moved by the flow" if moved else "of the generator alone"
+        raise InputError(f"{name} is of samples {made}, which belong into {RESULT_FILES[moved]}: {again}")
+
+
+def _facts_of(training: dict[str, Any], published: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """What a protocol may say of a model: field -> the values that are right; none where they are not known.
+
+    Args:
+        training: content of training.json.
+        published: the same without folders of this machine; the model may have been evaluated as published.
+
+    Raises:
+        InputError: the run has not finished, or has gone on since its last export.
+    """
+    if training.get("step") is None:
+        raise InputError("training.json knows no step: the run has not finished; let it, then push")
+    settings = training.get("settings")
+    seed = settings.get("seed") if isinstance(settings, dict) else None
+    hashes = (training.get("config_hash"), _hash_of(training), _hash_of(published))
+    known = {"step": (training["step"],), "config_hash": hashes, "training_seed": (seed,)}
+    return {field: tuple(value for value in values if value is not None) for field, values in known.items()}
+
+
+def _hash_of(training: dict[str, Any]) -> str | None:
+    try:
+        return settings_hash(training["identity"])
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def _hash_that_was(training: dict[str, Any], published: dict[str, Any]) -> dict[str, str]:
+    """What keeps the model's results its own where its identity named a folder of this machine."""
+    before = training.get("config_hash") or _hash_of(training)
+    return {} if before is None or before == _hash_of(published) else {"config_hash": before}
+
+
+def _index_and_code(index: dict[str, Any] | None, remote_code: bool) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
+    """``model_index.json``, and the Python files that it names; it may come from a repository that has such files."""
+    index = None if index is None else plain(index)
+    return with_remote_code(index) if remote_code else (index, {})
+
+
+# The card
+
+
+def _plain_card(folder: Path, repo_id: str, pipeline: str | None, contents: Mapping[str, Any]) -> str:
+    """A card for a folder that has none, such as ``best/`` of a run."""
+    parts = [_CARD.format(title=repo_id.partition("/")[2]), _origin(folder, contents.get("training.json"))]
+    parts += [] if pipeline is None else [_SNIPPET.format(pipeline=pipeline)]
+    if any(name in contents for name in RESULT_FILES):
+        parts.append(f"\n## Results\n\n{results_section([])}\n")
+    return "".join(parts)
+
+
+def _origin(folder: Path, training: dict[str, Any] | None) -> str:
+    """Which generator of its run it is, where that is known."""
+    step = None if training is None else training.get("step")
+    when = f" after {step:,} steps" if isinstance(step, int) else ""
+    place = folder / _SELECTION_FILE
+    selection = _parse(_SELECTION_FILE, _read(place)) if place.is_file() else None
+    by = selection.get("by") if isinstance(selection, dict) else None
+    if isinstance(by, str):
+        return f"\nIts generator is the best of its run by `{one_line(by)}`{when and ','}{when}.\n"
+    return f"\nIts generator is that of its run{when}.\n" if when else ""
+
+
+def _card_for(repo_id: str, revision: str | None, text: str) -> str:
+    """A README.md whose code loads the model from its repository, and whose tags are those it is found by."""
+    place = json.dumps(repo_id) + ("" if revision in (None, "main") else f", revision={json.dumps(revision)}")
+
+    def name(block: re.Match) -> str:
+        if block[1] != "python":
+            return block[0]
+        return block[0].replace('from_pretrained("."', f"from_pretrained({place}")
+
+    text = text.replace('load_flow(".")', f"load_flow({place})")
+    card = read_card(_HINT.sub("", BLOCK.sub(name, text)))
+    known = card.data.tags or []
+    card.data.tags = [*known, *(tag for tag in _TAGS if tag not in known)]
+    return str(card)
