@@ -53,12 +53,12 @@ def test_the_digits_classifier_takes_digits_alone():
         open_extractor("digits", (1, 16, 16), CPU)
 
 
-def test_pixels_are_for_small_images():
+def test_pixels_are_those_of_small_images_and_an_average_of_larger_ones():
     extractor = open_extractor("pixels", (1, 8, 8), CPU)
     features, logits = extractor(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 8, 8))
     assert logits is None and features.min() == -1 and features.max() == 1
-    with pytest.raises(InputError, match="4096"):
-        open_extractor("pixels", (3, 64, 64), CPU)
+    larger = open_extractor("pixels", (3, 64, 64), CPU)
+    assert larger(torch.full((2, 3, 64, 64), 255, dtype=torch.uint8))[0].tolist() == [[1.0] * 192] * 2
 
 
 def test_the_digest_is_of_names_and_values():
