@@ -237,14 +237,7 @@ class Case:
                 arena.generator.network, self.player.prepared, arena.task, self.loss, self.penalties, draw
             )
 
-        with iterated_once(self.player.network):
-            return optimize(
-                arena.accelerator,
-                self.player.prepared,
-                self.player.optimizer,
-                terms_of,
-                self._micro_batches(arena.batch),
-            )
+        return self._update(self.player, terms_of, arena.batch)
 
     def generator(self) -> Terms:
         """One update of the generator."""
@@ -256,13 +249,13 @@ class Case:
                 arena.generator.prepared, self.player.network, arena.task, self.loss, draw, self.penalties
             )
 
-        with frozen(self.player.network), iterated_once(self.player.network):
+        with frozen(self.player.network):
+            return self._update(arena.generator, terms_of, arena.generator_batch)
+
+    def _update(self, player: Player, terms_of: Callable[..., Terms], batch: Batch) -> Terms:
+        with iterated_once(self.player.network):
             return optimize(
-                arena.accelerator,
-                arena.generator.prepared,
-                arena.generator.optimizer,
-                terms_of,
-                self._micro_batches(arena.generator_batch),
+                self.arena.accelerator, player.prepared, player.optimizer, terms_of, self._micro_batches(batch)
             )
 
     def iteration(self) -> None:

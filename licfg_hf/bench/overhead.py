@@ -23,14 +23,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data import DataConfig, open_images
 from ..data.loader import StepImages, StepLoader
-from ..errors import InputError, TrainingInterrupted
-from ..files import write_json, write_text
+from ..errors import TrainingInterrupted
 from ..training import Trainer, TrainingConfig
 from ..training.steps import Terms, discriminator_terms, frozen, generator_terms, iterated_once
 from ..training.trainer import make_optimizer, to_unit_range
 from .cases import Setting, build_discriminator, build_generator, objective_of, optimizer_config, setting_from
 from .catalogue import MODELS, parse
-from .report import interval_text, protocol
+from .report import interval_text, protocol, write_tables
 from .timing import median_with_interval, ratios, seconds, synchronize
 
 _BLOCKS = 20  # of timed steps; each gives one ratio
@@ -239,7 +238,7 @@ def run_from(arguments: argparse.Namespace, folder: Path) -> None:
     found = [one for one in found if one.resident]
     if found:
         result = {"protocol": _protocol(asked), "results": [one.as_dict() for one in found]}
-        _write(result, folder)
+        write_tables(result, markdown(result), folder, "overhead")
         if stopped is None:
             print(markdown(result) + f"\nin {folder}")
     if stopped is not None:
@@ -284,12 +283,3 @@ def markdown(result: Mapping[str, Any]) -> str:
         "intervals of the median in brackets.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _write(result: Mapping[str, Any], folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "overhead.json", result)
-        write_text(folder / "overhead.md", markdown(result))
-    except OSError as error:
-        raise InputError(f"cannot write {error.filename or folder}: {error.strerror}") from error

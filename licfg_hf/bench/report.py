@@ -254,18 +254,27 @@ def _name(row: Mapping[str, Any]) -> str:
     return row["technique"] + (", compiled" if row["compiled"] else "")
 
 
-def write(result: Mapping[str, Any], folder: Path) -> list[str]:
-    """Writes bench.json, bench.md and, where matplotlib is installed, bench.png; returns remarks.
+def write_tables(result: Mapping[str, Any], text: str, folder: Path, name: str) -> None:
+    """Writes NAME.json and NAME.md.
 
     Raises:
         InputError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "bench.json", result)
-        write_text(folder / "bench.md", markdown(result))
+        write_json(folder / f"{name}.json", result)
+        write_text(folder / f"{name}.md", text)
     except OSError as error:
         raise InputError(f"cannot write {error.filename or folder}: {error.strerror}") from error
+
+
+def write(result: Mapping[str, Any], folder: Path) -> list[str]:
+    """Writes bench.json, bench.md and, where matplotlib is installed, bench.png; returns remarks.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    write_tables(result, markdown(result), folder, "bench")
     try:
         picture(result, folder / "bench.png")
     except InputError as error:

@@ -13,6 +13,7 @@ from accelerate import PartialState
 from ..data import ImageSet
 from ..errors import InputError, SamplesNotFinite, TrainingDiverged
 from ..files import write_json
+from ..hub.results import RESULT_FILES, stored_result
 from ..training import Trainer, TrainingConfig
 from ..training.estimate import seconds_per_step
 from ..training.progress import duration
@@ -277,10 +278,8 @@ def _train(trainer: Trainer) -> dict[str, Any]:
 
 
 def _metrics(place: Path) -> dict[str, float]:
-    if not (place / "eval.json").is_file():
-        return {}
-    result = json.loads((place / "eval.json").read_text(encoding="utf-8"))
-    return {name: numbers["value"] for name, numbers in result["metrics"].items()}
+    result = stored_result(place / RESULT_FILES[0])
+    return {} if result is None else {name: numbers["value"] for name, numbers in result["metrics"].items()}
 
 
 def _read_result(path: Path) -> dict[str, Any]:

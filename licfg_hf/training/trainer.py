@@ -96,8 +96,12 @@ class TrainableTask(Task, Protocol):
 
 def random_generator(device: torch.device, seed: int, purpose: str, step: int = 0, rank: int = 0) -> torch.Generator:
     """A random generator that depends on its arguments alone, so nothing random has to be saved to resume."""
+    return torch.Generator(device).manual_seed(_seed_for(seed, purpose, step, rank))
+
+
+def _seed_for(seed: int, purpose: str, step: int, rank: int) -> int:
     sequence = np.random.SeedSequence((seed, _PURPOSES.index(purpose), step, rank))
-    return torch.Generator(device).manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
 
 
 def make_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
@@ -437,10 +441,7 @@ class Trainer:
         config = self.config
         rng = random_generator(self.device, config.seed, "training", self.step, self.accelerator.process_index)
         # For what draws without a generator, such as dropout, and the points of penalties.
-        own = random_generator(
-            torch.device("cpu"), config.seed, "without a generator", self.step, self.accelerator.process_index
-        )
-        torch.manual_seed(own.initial_seed())
+        torch.manual_seed(_seed_for(config.seed, "without a generator", self.step, self.accelerator.process_index))
         schedules = {"generator": config.generator_optimizer, "discriminator": config.discriminator_optimizer}
         for name, schedule in schedules.items():
             for group in self.optimizers[name].param_groups:
