@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from studies import refused_run
 
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.features import open_extractor
@@ -51,16 +53,7 @@ def run(folder: Path, *options: str) -> list[dict]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
-def refused(folder: Path, capsys: pytest.CaptureFixture, *options: str) -> str:
-    """The one line that a study ends with; its folder is not touched."""
-    before = sorted(folder.rglob("*"))
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        run(folder, *options)
-    errors = capsys.readouterr().err
-    assert stop.value.code == 2 and errors.startswith("error: ") and errors.count("\n") == 1
-    assert sorted(folder.rglob("*")) == before
-    return errors
+refused = partial(refused_run, run)
 
 
 # ---- arms -----------------------------------------------------------------------------------------------------------

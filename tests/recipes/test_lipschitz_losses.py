@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 import yaml
 from goldens import SHARED, needs_shared_data
 from safetensors.torch import load_file
+from studies import refused_run
 
 from licfg_hf.errors import TrainingInterrupted
 from licfg_hf.recipes import main
@@ -59,16 +61,7 @@ def test_a_study_fills_its_tables_goes_on_past_an_arm_that_diverges_and_trains_n
     assert stop.value.code == 2 and "other options" in capsys.readouterr().err
 
 
-def refused(folder: Path, capsys: pytest.CaptureFixture, *options: str) -> str:
-    """The one line that a study ends with; its folder is not touched."""
-    before = sorted(folder.rglob("*"))
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        run(folder, *options)
-    errors = capsys.readouterr().err
-    assert stop.value.code == 2 and errors.startswith("error: ") and errors.count("\n") == 1
-    assert sorted(folder.rglob("*")) == before
-    return errors
+refused = partial(refused_run, run)
 
 
 def test_a_folder_holds_all_that_is_finished_there_whatever_a_call_chooses(tmp_path, capsys):
