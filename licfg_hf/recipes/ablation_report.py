@@ -163,10 +163,16 @@ def _table(title: str, found: Found, columns: Columns) -> str:
 
 
 def _quality_columns(study: Study) -> Columns:
-    columns: dict[str, Any] = {"runs": lambda own: str(len(own))}
+    columns: dict[str, Any] = {"runs": lambda own: str(len(own)), "device-minutes": _minutes}
     for name in study.metrics:
         columns[study.title(name)] = lambda own, name=name: cell(_values(own, name))
     return columns
+
+
+def _minutes(results: Sequence[Result]) -> str:
+    """Of a run, on the average; no interval, because a machine's other work is in it."""
+    known = [result.device_minutes for result in _finished(results) if result.device_minutes is not None]
+    return f"{mean(known):.2g}" if known else "-"
 
 
 def _stability_columns(study: Study) -> Columns:

@@ -51,6 +51,7 @@ class Result:
         logits: (step, smallest, largest) along the run, over real and generated images.
         history: what was measured along the run, each with its ``step``; see ``evaluate_every``.
         measured: what the study itself measured of the finished run, as JSON content.
+        device_minutes: that the run took, over its devices; None where that is not known.
     """
 
     arm: Arm
@@ -61,6 +62,7 @@ class Result:
     logits: Sequence[tuple[int, float, float]]
     history: Sequence[Mapping[str, float]] = ()
     measured: Mapping[str, Any] = field(default_factory=dict)
+    device_minutes: float | None = None
 
 
 Measure = Callable[[Path], Mapping[str, Any]]  # of the folder of a finished run
@@ -161,7 +163,8 @@ def collect(folder: Path, known: Sequence[Arm]) -> list[Result]:
             logits = [(line["step"], line["logit_min"], line["logit_max"]) for line in log if "logit_min" in line]
             history = [line for line in log if "fid" in line]
             came = (facts["diverged"], facts["step"], facts["metrics"])
-            results.append(Result(arm, seed, *came, logits, history, facts.get("measured", {})))
+            own = (facts.get("measured", {}), facts.get("device_minutes"))
+            results.append(Result(arm, seed, *came, logits, history, *own))
     return results
 
 
@@ -269,12 +272,15 @@ def _run_arm(
 
 
 def _train(trainer: Trainer) -> dict[str, Any]:
+    diverged = None
     try:
         trainer.train()
     except (TrainingDiverged, SamplesNotFinite) as error:
         say(f"   diverged: {error}")
-        return {"diverged": str(error), "step": trainer.step, "metrics": {}}
-    return {"diverged": None, "step": trainer.step, "metrics": _metrics(trainer.folder) if is_main_process() else {}}
+        diverged = str(error)
+    metrics = _metrics(trainer.folder) if diverged is None and is_main_process() else {}
+    minutes = None if trainer.seconds is None else trainer.seconds * trainer.accelerator.num_processes / 60
+    return {"diverged": diverged, "step": trainer.step, "metrics": metrics, "device_minutes": minutes}
 
 
 def _metrics(place: Path) -> dict[str, float]:
@@ -315,6 +321,7 @@ def _lines(results: Sequence[Result]) -> str:
                 "omega": result.logits[-1][1:] if result.logits else None,
                 "measured": dict(result.measured),
                 "history": list(result.history),
+                "device_minutes": result.device_minutes,
             }
         )
         for result in results

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from copy import deepcopy
@@ -210,7 +211,7 @@ class Trainer:
         self.generator_step = generator_step or AdversarialStep()
         self.settings, self.card = settings or {}, card or {}
         self.folder = Path(config.output_dir).expanduser()
-        self.step = 0
+        self.step, self._seconds_before = 0, 0.0
         self.accelerator = self._accelerator()
         self.device = self.accelerator.device
         processes = self.accelerator.num_processes
@@ -333,6 +334,12 @@ class Trainer:
             "threads": torch.get_num_threads(),
         }
 
+    @property
+    def seconds(self) -> float | None:
+        """How long the run has trained so far on the clock, with what it evaluated and wrote; a resumed run counts on
+        from its checkpoint. None where that does not say."""
+        return None if self._seconds_before is None else self._seconds_before + time.monotonic() - self._began
+
     def _claim_folder(self) -> Path | None:
         return self._on_the_main_process(lambda: claim_folder(self.folder, self.config, self.identity, self._facts()))
 
@@ -377,7 +384,7 @@ class Trainer:
             TrainingDiverged: a loss or weight became NaN or infinite.
             TrainingInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
         """
-        config = self.config
+        config, self._began = self.config, time.monotonic()
         if self._resume_from is None:
             with suppress(OverflowError):  # of an exponential loss; the training itself then says so
                 self._announce_long_run()
@@ -634,7 +641,7 @@ class Trainer:
             "generator_step": self.generator_step.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
-        description = {"identity": self.identity, **self._facts()}
+        description = {"identity": self.identity, **self._facts(), "seconds": self.seconds}
         try:
             save_checkpoint(self._checkpoint_folder, self.step, state, description, self.config.keep_checkpoints)
         except OSError as error:
@@ -644,7 +651,8 @@ class Trainer:
         return True
 
     def _load(self, source: Path) -> None:
-        self.step, state = load_description(source)["step"], load_state(source)
+        description, state = load_description(source), load_state(source)
+        self.step, self._seconds_before = description["step"], description.get("seconds")
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         if self.average is not None:
@@ -665,7 +673,7 @@ class Trainer:
         if flow is not None:
             save_image(self._sample_grid(flow), self.folder / "samples_moved.png")
         results = self._results(flow)
-        facts = {"identity": self.identity, **self._facts(), "step": self.step}
+        facts = {"identity": self.identity, **self._facts(), "step": self.step, "seconds": self.seconds}
         write_json(self.folder / DESCRIPTION_FILE, facts)
         write_card(self.folder, facts, results, self.loss, self.penalties, {"pipeline": pipeline, **self.card})
         self.accelerator.print(f"done: samples in {self.folder / 'samples.png'}, model and card in {self.folder}")
