@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -145,6 +146,7 @@ def report(study: Study, folder: Path) -> str:
     parts = [
         "# The centre of the gradient penalty",
         _table("Quality and diversity", study.plain, _quality_columns(study)),
+        *_comparisons(study),
         _table("Stability", study.plain, _stability_columns(study)),
         _table("The critic and the latents", study.plain, _critic_columns()),
     ]
@@ -163,10 +165,10 @@ def _table(title: str, found: Found, columns: Columns) -> str:
 
 
 def _quality_columns(study: Study) -> Columns:
-    columns: dict[str, Any] = {"runs": lambda own: str(len(own)), "device-minutes": _minutes}
+    columns: dict[str, Any] = {"runs": lambda own: str(len(own))}
     for name in study.metrics:
         columns[study.title(name)] = lambda own, name=name: cell(_values(own, name))
-    return columns
+    return {**columns, "device-minutes": _minutes}
 
 
 def _minutes(results: Sequence[Result]) -> str:
@@ -201,6 +203,48 @@ def _critic_columns() -> Columns:
 
     measured = {title: lambda own, name=name: cell(_values(own, name)) for name, title in _CRITIC.items()}
     return {**measured, "Ω": omega}
+
+
+def fid_ratio(results: Sequence[Result], against: Sequence[Result]) -> str:
+    """A mean Fréchet distance as a multiple of another arm's, with its 95 % interval: pairs of runs of one seed."""
+    logs = [math.log(own / other) for own, other in _pairs(results, against, "fid") if own > 0 < other]
+    if not logs:
+        return "-"
+    middle, half = mean_interval(logs)
+    interval = f" ({math.exp(middle - half):.2f} to {math.exp(middle + half):.2f})" if len(logs) > 1 else ""
+    return f"{math.exp(middle):.2f}{interval}"
+
+
+def recall_difference(results: Sequence[Result], against: Sequence[Result]) -> str:
+    """A mean recall minus another arm's, with its 95 % interval: pairs of runs of one seed."""
+    differences = [own - other for own, other in _pairs(results, against, "recall")]
+    if not differences:
+        return "-"
+    middle, half = mean_interval(differences)
+    return f"{middle:+.3f}" + (f" ({middle - half:+.3f} to {middle + half:+.3f})" if len(differences) > 1 else "")
+
+
+def _pairs(results: Sequence[Result], against: Sequence[Result], name: str) -> list[tuple[float, float]]:
+    """A number of the runs of either arm that finished, for the seeds that both have."""
+    others = {result.seed: result.metrics[name] for result in _finished(against)}
+    return [(own.metrics[name], others[own.seed]) for own in _finished(results) if own.seed in others]
+
+
+def _comparisons(study: Study) -> list[str]:
+    """Tables of every arm against those whose penalty has no scale, seed by seed."""
+    references = [(setting, own) for setting, own in study.plain if setting.scale is None]
+    if len(study.plain) == 1 or not references:
+        return []
+
+    def columns(compare: Callable[..., str], words: str) -> Columns:
+        return {words.format(setting.name): partial(compare, against=own) for setting, own in references}
+
+    return [
+        _table(f"{study.title('fid')} against another arm's", study.plain, columns(fid_ratio, "÷ {}")),
+        _table("Recall against another arm's", study.plain, columns(recall_difference, "− {}")),
+        "In both, the mean over the seeds that two arms share, of ratios (geometric) or of differences, and its 95 % "
+        "interval (Student); one that holds 1, or 0, shows no difference.",
+    ]
 
 
 def _learning_rates(study: Study) -> str:

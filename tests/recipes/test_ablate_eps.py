@@ -25,6 +25,8 @@ from licfg_hf.recipes.ablation_pictures import titled
 from licfg_hf.recipes.ablation_report import (
     Study,
     collapsed,
+    fid_ratio,
+    recall_difference,
     report,
     require_comparable,
     spread_along_training,
@@ -186,6 +188,29 @@ def test_cells_have_intervals_and_counts_of_what_diverged_and_collapsed():
     assert none[4] == "1.33 ± 1.4"  # 1, 3 / 1.5 and 1
     none, _ = found["The critic and the latents"]
     assert none == ["none", "0.7 ± 6.4", "-", "[-3, 2]"]
+
+
+def test_arms_are_compared_seed_by_seed():
+    found = tables(
+        result("none", 0, 2.0, recall=0.5),
+        result("none", 1, 8.0, recall=0.3),
+        result("none", 2, 1.0),
+        result("eps0.1-w1", 0, 1.0, recall=0.6),
+        result("eps0.1-w1", 1, 4.0, recall=0.4),
+        result("eps0.1-w1", 2, None),  # diverged: no pair
+    )
+    none, eps = found["Fréchet distance against another arm's"]
+    assert none == ["none", "1.00 (1.00 to 1.00)"] and eps == ["eps0.1-w1", "0.50 (0.50 to 0.50)"]
+    assert found["Recall against another arm's"][1] == ["eps0.1-w1", "+0.100 (+0.100 to +0.100)"]
+
+
+def test_a_comparison_has_the_interval_of_the_logarithms():
+    own, others = ([result("none", seed, fid) for seed, fid in enumerate(fids)] for fids in ((2, 2, 8), (1, 2, 2)))
+    # log2 of the ratios: 1, 0 and 2; t(2) = 4.303 times their standard deviation 1 over sqrt(3)
+    half = 4.3027 / math.sqrt(3)
+    assert fid_ratio(own, others) == f"2.00 ({2 ** (1 - half):.2f} to {2 ** (1 + half):.2f})"
+    assert fid_ratio(own[:1], others) == "2.00" and fid_ratio(own[:1], others[1:]) == "-"
+    assert recall_difference(own[:1], others[1:]) == "-"
 
 
 def test_the_worst_drop_is_after_the_best():
