@@ -1,4 +1,4 @@
-"""How long a step will take here, measured on a few images before the training begins."""
+"""How long a step will take here, measured on some images before the training begins."""
 
 import time
 from collections.abc import Sequence
@@ -8,9 +8,12 @@ from torch import nn
 
 from ..losses import AdversarialLoss
 from .config import TrainingConfig
-from .steps import LazyPenalty, Task, discriminator_terms, frozen, generator_terms
+from .steps import Draw, LazyPenalty, Task, discriminator_terms, frozen, generator_terms
 
-_PROBE_IMAGES = 4
+# An update is timed on so many images; on more, up to the whole micro-batch, while it takes less than the seconds:
+# then the images do not fill the device, or what a call costs by itself weighs too much.
+_FEWEST_IMAGES, _GROWTH = 4, 4
+_ENOUGH_SECONDS = 0.1
 
 
 def seconds_per_step(
@@ -25,9 +28,7 @@ def seconds_per_step(
     processes: int,
     device: torch.device,
 ) -> float:
-    """Estimated seconds per training step, from one timed update of each network on a few images.
-
-    On an accelerator the few images do not fill it, so the estimate is too high there.
+    """Estimated seconds per training step, from one timed update of each network on some images.
 
     Args:
         generator: a copy that may be altered.
@@ -38,8 +39,8 @@ def seconds_per_step(
     generator.to(device)
     discriminator.to(device)
     rng = torch.Generator(device).manual_seed(0)
-    images = torch.rand(_PROBE_IMAGES, *shape, generator=rng, device=device) * 2 - 1
-    labels = torch.zeros(_PROBE_IMAGES, dtype=torch.int64, device=device)
+    largest = config.micro_batch_size(config.batch_size, processes)
+    count = min(_FEWEST_IMAGES, largest)
 
     def timed(compute) -> float:
         compute()  # the first call also pays for allocations
@@ -49,18 +50,22 @@ def seconds_per_step(
             torch.cuda.synchronize(device)
         return time.perf_counter() - began
 
+    def draw_images() -> Draw:
+        images = torch.rand(count, *shape, generator=rng, device=device) * 2 - 1
+        return task.draw(images, torch.zeros(count, dtype=torch.int64, device=device), rng)
+
     def update_discriminator(due: Sequence[LazyPenalty]) -> None:
-        draw = task.draw(images, labels, rng)
+        draw = draw_images()
         sum(discriminator_terms(generator, discriminator, task, loss, due, draw, rng).values()).backward()
 
     def update_generator() -> None:
         with frozen(discriminator):
-            draw = task.draw(images, labels, rng)
-            sum(generator_terms(generator, discriminator, task, loss, draw, penalties).values()).backward()
+            sum(generator_terms(generator, discriminator, task, loss, draw_images(), penalties).values()).backward()
 
-    without = timed(lambda: update_discriminator([]))
+    while (without := timed(lambda: update_discriminator([]))) < _ENOUGH_SECONDS and count < largest:
+        count = min(count * _GROWTH, largest)
     extra = sum(max(timed(lambda p=p: update_discriminator([p])) - without, 0.0) / p.interval for p in penalties)
     transported, learned = load
-    update = (without + extra) / _PROBE_IMAGES  # of one real and one fake image
+    update = (without + extra) / count  # of one real and one fake image
     per_step = update * config.batch_size * config.discriminator_steps + update / 2 * transported
-    return (per_step + timed(update_generator) / _PROBE_IMAGES * learned) / processes
+    return (per_step + timed(update_generator) / count * learned) / processes
