@@ -37,7 +37,8 @@ def write_card(
         penalties: the penalties, each of which prints the coefficient that it applies.
         details: ``title``, ``summary``, ``training`` (how the generator learned), ``method``, ``citation``,
             ``pipeline`` (class name), ``license`` (of the weights, as the Hub calls it; without it the card states
-            none), ``data_license``, ``notes`` (list of sentences) where the caller has them.
+            none), ``data_license``, ``command`` (that made the run), ``notes`` (list of sentences), where the caller
+            has them.
     """
     title = details.get("title", "GAN trained with licfg_hf")
     metadata = ModelCardData(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -9,6 +10,7 @@ from typing import Any
 
 import yaml
 
+_COMMAND = re.compile(r"^- Command: `(.+)`$", re.MULTILINE)  # of a card
 BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # of a card
 
 
@@ -57,6 +59,16 @@ class Cleaner:
 def settings_in(card: str) -> list[Any]:
     """The contents of a README.md's blocks of YAML."""
     return [_block_settings(block) for block in BLOCK.finditer(card)]
+
+
+def words_of_the_command(card: str) -> list[str]:
+    """The words of the command line that a README.md says made the model; of ``--name=value`` the value."""
+    found = _COMMAND.search(card)
+    try:
+        words = shlex.split(found[1]) if found else []
+    except ValueError:  # somebody edited it
+        words = found[1].split()
+    return [word.partition("=")[2] if word.startswith("--") else word for word in words]
 
 
 def dump(name: str, content: Any) -> str:

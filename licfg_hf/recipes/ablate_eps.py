@@ -170,8 +170,8 @@ def select(options: argparse.Namespace) -> list[Setting]:
     return [setting for setting in found if setting.kind in wanted]
 
 
-def _run(options: argparse.Namespace, rest: list[str]) -> None:
-    recipe, preset = recipe_of(options.preset), options.preset
+def _run(options: argparse.Namespace, rest: list[str], words: list[str]) -> None:
+    recipe, preset = recipe_of(options.preset).typed(words), options.preset
     chosen = select(options)
     folder = Path(options.output_dir or f"output/ablate_eps-{preset}").expanduser()
     values = recipe.presets[preset]
@@ -241,12 +241,13 @@ class EpsStudy(Recipe):
 
     def run(self, arguments: list[str] | None = None) -> None:
         """Runs the study with command-line arguments; errors end in one line, as in every recipe."""
-        known, rest = _parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        known, rest = _parser().parse_known_args(words)
         if known.training_help:
             recipe_of(known.preset).parser(known.preset).print_help()
             return
         with one_line_errors():
-            _run(known, rest)
+            _run(known, rest, words)
 
 
 _CARD = {"tags": ["ablate-eps"], "summary": "One arm of a study of the gradient penalty's centre."}

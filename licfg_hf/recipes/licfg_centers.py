@@ -85,9 +85,10 @@ class CenterStudy(Recipe):
 
     def run(self, arguments: list[str] | None = None) -> None:
         """Runs the study with command-line arguments; errors end in one line, as in every recipe."""
-        known, rest = _parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        known, rest = _parser().parse_known_args(words)
         with one_line_errors():
-            _run(self, known, rest)
+            _run(self.typed(words), known, rest)
 
 
 RECIPE = CenterStudy(

@@ -155,7 +155,7 @@ def select(arguments: argparse.Namespace) -> list[Setting]:
     return list(dict.fromkeys(chosen))
 
 
-def _run(arguments: argparse.Namespace, rest: list[str]) -> None:
+def _run(recipe: Recipe, arguments: argparse.Namespace, rest: list[str]) -> None:
     settings = select(arguments)
     folder = Path(arguments.output_dir or f"output/lipschitz_losses-{arguments.preset}").expanduser()
     if any(setting.loss == "LS" and setting.alpha != 1 for setting in settings):
@@ -163,10 +163,10 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> None:
     arms, known = [setting.arm() for setting in settings], [setting.arm() for setting in _ALL]
     if arguments.dry_run:
         require_valid(known, arguments.seeds, rest)
-        list_arms(RECIPE, arms, arguments.seeds, rest)
+        list_arms(recipe, arms, arguments.seeds, rest)
         return
     panel_grid(1, columns=1, size=(1, 1))  # without matplotlib it fails here rather than after days of training
-    results = run_sweep(RECIPE, arms, arguments.seeds, folder, rest, lambda: known)
+    results = run_sweep(recipe, arms, arguments.seeds, folder, rest, lambda: known)
     if is_main_process():
         found = _by_setting(results)
         (folder / "table.md").write_text(report(found), encoding="utf-8")
@@ -299,12 +299,13 @@ class LossStudy(Recipe):
 
     def run(self, arguments: list[str] | None = None) -> None:
         """Runs the study with command-line arguments; errors end in one line, as in every recipe."""
-        known, rest = _parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        known, rest = _parser().parse_known_args(words)
         if known.training_help:
             self.parser(known.preset).print_help()
             return
         with one_line_errors():
-            _run(known, ["--preset", known.preset, *rest])
+            _run(self.typed(words), known, ["--preset", known.preset, *rest])
 
 
 RECIPE = LossStudy(

@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,11 +162,17 @@ class Recipe:
             parts.generator_step,
         )
 
+    def typed(self, words: Sequence[str]) -> "Recipe":
+        """This recipe; the cards of its runs say that they were made by a command line with these words."""
+        command = shlex.join(["accelerate", "launch", f"recipes/{self.name}.py", *words])
+        return replace(self, card={**self.card, "command": command})
+
     def run(self, arguments: list[str] | None = None) -> None:
         """Parses, trains and exports; every failure a user can mend ends in one line on stderr."""
+        words = sys.argv[1:] if arguments is None else arguments
         with one_line_errors():
-            parser, options = self.parse(sys.argv[1:] if arguments is None else arguments)
-            trainer = self.trainer(options)
+            parser, options = self.parse(words)
+            trainer = self.typed(words).trainer(options)
             if is_main_process():
                 text = parser.dump(options, skip_unset=False)
                 (trainer.folder / "config.yaml").write_text(text, encoding="utf-8")

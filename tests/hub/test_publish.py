@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -128,6 +129,8 @@ def finished(tmp_path_factory) -> Path:
         "versions": {"python": "3.11"},
     }
     details = {"title": "Tiny digits", "pipeline": "DDGANPipeline", "data": f"{HOME}/pictures", "tags": ["ddgan"]}
+    words = ["train.py", "--config", f"{HOME}/my options.yaml", f"--output_dir={HOME}/output", "--max_steps", "7"]
+    details["command"] = shlex.join(words)
     write_card(folder, facts, [], "a loss", [], details)
     (folder / "training.json").write_text(json.dumps(facts))
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
@@ -198,6 +201,8 @@ def test_nothing_that_arrives_names_folders_of_the_machine(hub, model):
     assert json.loads(files["eval.json"])["name"] == "run"
     assert "output_dir: run\n" in files["README.md"].decode()
     assert "- Data: pictures, 100 images" in files["README.md"].decode()
+    command = "`train.py --config 'my options.yaml' '--output_dir=output' --max_steps 7`"
+    assert f"- Command: {command}\n" in files["README.md"].decode()
     assert files["report.html"] == b"<h1>run</h1><p>my model</p>"
 
 
