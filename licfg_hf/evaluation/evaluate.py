@@ -71,7 +71,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     Raises:
         InputError: what is asked for cannot be had; said before long work begins where that can be known.
     """
-    began, state = time.monotonic(), _processes()
+    began, state = time.monotonic(), processes()
     source = open_samples(config, state.device)
     reference = _open_reference(config, config.reference_split)
     if config.reference_limit is not None and config.reference_limit > len(reference):
@@ -122,7 +122,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     return result
 
 
-def _processes() -> PartialState:
+def processes() -> PartialState:
     """The processes of this launch; without an accelerator they talk to each other on the CPU."""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
 
@@ -167,7 +167,7 @@ def pipeline_folder(config: EvaluationConfig) -> Path | None:
 
 def _open_reference(config: EvaluationConfig, split: str) -> ImageSet:
     given = {"image_size": config.image_size, "split": None if config.data in EMBEDDED else split}
-    return open_images(DataConfig(config.data, **given), progress=_processes().is_main_process)
+    return open_images(DataConfig(config.data, **given), progress=processes().is_main_process)
 
 
 def _require_possible(

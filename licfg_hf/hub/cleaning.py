@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-_COMMAND = re.compile(r"^- Command: `(.+)`$", re.MULTILINE)  # of a card
+_COMMAND = re.compile(r"^- Command: `(.+)`\n", re.MULTILINE)  # of a card
 BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # of a card
 
 
@@ -46,29 +46,19 @@ class Cleaner:
         return self.text(content) if isinstance(content, str) else content
 
     def card(self, text: str) -> str:
-        """A README.md: its settings, which may be folded over lines, and then what is left of it."""
+        """A README.md: its command, its settings, which may be folded over lines, and then what is left of it."""
 
         def clean(block: re.Match) -> str:
             settings = _block_settings(block)
             cleaned = self.value(settings)
             return block[0] if cleaned == settings else f"```yaml\n{dump('.yaml', cleaned).strip()}\n```"
 
-        return self.text(BLOCK.sub(clean, text))
+        return self.text(BLOCK.sub(clean, _COMMAND.sub(_clean_command, text)))
 
 
 def settings_in(card: str) -> list[Any]:
     """The contents of a README.md's blocks of YAML."""
     return [_block_settings(block) for block in BLOCK.finditer(card)]
-
-
-def words_of_the_command(card: str) -> list[str]:
-    """The words of the command line that a README.md says made the model; of ``--name=value`` the value."""
-    found = _COMMAND.search(card)
-    try:
-        words = shlex.split(found[1]) if found else []
-    except ValueError:  # somebody edited it
-        words = found[1].split()
-    return [word.partition("=")[2] if word.startswith("--") else word for word in words]
 
 
 def dump(name: str, content: Any) -> str:
@@ -80,6 +70,24 @@ def dump(name: str, content: Any) -> str:
     if name.endswith(".json"):
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _clean_command(line: re.Match) -> str:
+    """The line of a card with the command that made the model; none where that is no command line."""
+    try:
+        words = shlex.split(line[1])
+    except ValueError:
+        return ""
+    return f"- Command: `{shlex.join(map(_clean_word, [*words], ['', *words]))}`\n"
+
+
+def _clean_word(word: str, before: str) -> str:
+    """A word of a command line: a value, or ``--name=value``; of a folder's path, relative or not, the last part."""
+    name, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
+    path = _parted(value)[1]
+    if name == "--output_dir" or _is_machine_path(value) or path.startswith(("~", "./", "../")):
+        value = _last_part(value)
+    return f"{name}={value}" if equals else word if word.startswith("--") else value
 
 
 def _block_settings(block: re.Match) -> Any:
@@ -100,14 +108,22 @@ def _paths(content: Any) -> Iterable[str]:
         yield content
 
 
+def _parted(text: str) -> tuple[str, str]:
+    """What stands before a path, as in ``inception:/path``, and the path, to which a drive of one letter belongs."""
+    before = re.match(r"(?:\w[\w.-]+:(?!//))*", text)[0]
+    return before, text.removeprefix(before)
+
+
 def _is_machine_path(text: str) -> bool:
     """Whether a string is the absolute path of a file; ``/`` and a folder right below it tell nothing."""
     if "\n" in text:
         return False
-    windows = PureWindowsPath(text)
-    depth = len(windows.parts) if windows.drive else len(PurePosixPath(text).parts)
-    return depth > 2 and (text.startswith(("/", "~")) or bool(windows.drive))
+    _, path = _parted(text)
+    windows = PureWindowsPath(path)
+    depth = len(windows.parts) if windows.drive else len(PurePosixPath(path).parts)
+    return depth > 2 and (path.startswith(("/", "~")) or bool(windows.drive))
 
 
-def _last_part(path: str) -> str:
-    return (PureWindowsPath(path) if PureWindowsPath(path).drive else PurePosixPath(path)).name or path
+def _last_part(text: str) -> str:
+    before, path = _parted(text)
+    return before + ((PureWindowsPath(path) if PureWindowsPath(path).drive else PurePosixPath(path)).name or path)

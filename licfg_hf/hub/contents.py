@@ -15,7 +15,7 @@ from ..evaluation.samples import settings_hash
 from ..model_index import COMPONENT_CODE, PIPELINE_CODE, plain
 from .benchmarks import BENCHMARK_FILE, Benchmark, benchmark_file
 from .board import one_line
-from .cleaning import BLOCK, Cleaner, dump, settings_in, words_of_the_command
+from .cleaning import BLOCK, Cleaner, dump, settings_in
 from .remote_code import with_remote_code
 from .results import RESULT_FILES, read_card, results_section, with_results
 
@@ -89,7 +89,7 @@ def collect(
     contents = {name: _parse(name, _read(path)) for name, path in files.items() if name.endswith((".json", ".yaml"))}
     training = contents.get("training.json")
     card = _read_card(files["README.md"]) if "README.md" in files else _plain_card(folder, repo_id, pipeline, contents)
-    cleaner = Cleaner(folder, [*contents.values(), *settings_in(card), words_of_the_command(card)])
+    cleaner = Cleaner(folder, [*contents.values(), *settings_in(card)])
     published = {name: cleaner.value(content) for name, content in contents.items()}
     if training is not None:
         published["training.json"] |= _hash_that_was(training, published["training.json"])

@@ -12,11 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from accelerate import PartialState
-
 from ..data import number_of_classes
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
+from ..evaluation.evaluate import processes
 from ..evaluation.features import open_extractor
 from ..evaluation.options import METRICS
 from . import ddgan_eps_cifar, sngan_pgn_cifar
@@ -116,13 +115,20 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     presets = [*RECIPE.presets, *DDGAN.presets]
-    parser.add_argument("--preset", choices=presets, default="mnist", help="data set, networks and budget")
+    parser.add_argument(
+        "--preset", choices=presets, default="mnist", help="data set, networks and budget (default: mnist)"
+    )
     parser.add_argument(
         "--studies", nargs="+", choices=STUDIES, default=["penalties"],
         help="the penalties, or which learning rates (x 0.25, 1, 4, 16) still train (default: penalties)",
     )  # fmt: skip
     parser.add_argument("--arms", help="only these penalties, comma-separated, such as none,r1,eps0.1,minus0.1")
-    parser.add_argument("--weights", nargs="+", type=float, help="of the penalties, as applied (R1's gamma / 2)")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        type=float,
+        help="of the penalties, as applied, R1's gamma / 2 (default: 1; 0.01 for cifar10-ddgan)",
+    )
     parser.add_argument(
         "--scales", nargs="+", type=float, default=list(SCALES), help="of the ε-centred penalty (default: %(default)s)"
     )
@@ -201,7 +207,7 @@ def _run(options: argparse.Namespace, rest: list[str], words: list[str]) -> None
     parts = recipe.parts(parsed)
     if features == "classifier":
         features = str(classifier_file(parts.images, folder / "classifier.safetensors"))
-    device = PartialState().device
+    device = processes().device
     extractor = open_extractor(features, parts.images.shape, device)
     require_comparable(collect(folder, known()), folder, extractor)
     examiner = Examiner(parts.images, parts.task, extractor, device, number_of_classes(parts.images))

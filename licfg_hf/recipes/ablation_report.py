@@ -111,7 +111,7 @@ def worst_drop(history: Sequence[Mapping[str, float]]) -> float | None:
 def spread_along_training(results: Sequence[Result]) -> float | None:
     """Standard deviation over the seeds of the Fréchet distance over its mean, averaged over the evaluations."""
     by_step: dict[float, list[float]] = {}
-    for result in results:
+    for result in _finished(results):
         for line in result.history:
             by_step.setdefault(line["step"], []).append(line["fid"])
     shares = [stdev(values) / mean(values) for values in by_step.values() if len(values) > 1]
@@ -129,9 +129,9 @@ def _finished(results: Sequence[Result]) -> list[Result]:
 
 
 def _values(results: Sequence[Result], name: str) -> list[float]:
-    """A number of each finished run that has it."""
+    """A number of each finished run that has it, finite."""
     found = [{**result.measured, **result.metrics} for result in _finished(results)]
-    return [numbers[name] for numbers in found if numbers.get(name) is not None]
+    return [numbers[name] for numbers in found if numbers.get(name) is not None and math.isfinite(numbers[name])]
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def _table(title: str, found: Found, columns: Columns) -> str:
 
 
 def _quality_columns(study: Study) -> Columns:
-    columns: dict[str, Any] = {"runs": lambda own: str(len(own))}
+    columns: dict[str, Any] = {"finished": lambda own: f"{len(_finished(own))} of {len(own)}"}
     for name in study.metrics:
         columns[study.title(name)] = lambda own, name=name: cell(_values(own, name))
     return {**columns, "device-minutes": _minutes}
@@ -174,7 +174,7 @@ def _quality_columns(study: Study) -> Columns:
 def _minutes(results: Sequence[Result]) -> str:
     """Of a run, on the average; no interval, because a machine's other work is in it."""
     known = [result.device_minutes for result in _finished(results) if result.device_minutes is not None]
-    return f"{mean(known):.2g}" if known else "-"
+    return f"{mean(known):.3g}" if known else "-"
 
 
 def _stability_columns(study: Study) -> Columns:
@@ -186,7 +186,7 @@ def _stability_columns(study: Study) -> Columns:
         return "-" if found is None else f"{found:.2g}"
 
     def drop(own: Sequence[Result]) -> str:
-        return cell([value for result in own if (value := worst_drop(result.history)) is not None])
+        return cell([value for result in _finished(own) if (value := worst_drop(result.history)) is not None])
 
     return {
         "diverged": lambda own: share(own, lambda result: result.diverged is not None),
@@ -198,7 +198,7 @@ def _stability_columns(study: Study) -> Columns:
 
 def _critic_columns() -> Columns:
     def omega(own: Sequence[Result]) -> str:
-        ends = [result.logits[-1] for result in own if result.logits]
+        ends = [result.logits[-1] for result in _finished(own) if result.logits]
         return f"[{min(end[1] for end in ends):.3g}, {max(end[2] for end in ends):.3g}]" if ends else "-"
 
     measured = {title: lambda own, name=name: cell(_values(own, name)) for name, title in _CRITIC.items()}
@@ -208,31 +208,39 @@ def _critic_columns() -> Columns:
 def fid_ratio(results: Sequence[Result], against: Sequence[Result]) -> str:
     """A mean Fréchet distance as a multiple of another arm's, with its 95 % interval: pairs of runs of one seed."""
     logs = [math.log(own / other) for own, other in _pairs(results, against, "fid") if own > 0 < other]
-    if not logs:
-        return "-"
-    middle, half = mean_interval(logs)
-    interval = f" ({math.exp(middle - half):.2f} to {math.exp(middle + half):.2f})" if len(logs) > 1 else ""
-    return f"{math.exp(middle):.2f}{interval}"
+    return _compared(logs, lambda value: f"{math.exp(value):.2f}")
 
 
 def recall_difference(results: Sequence[Result], against: Sequence[Result]) -> str:
     """A mean recall minus another arm's, with its 95 % interval: pairs of runs of one seed."""
     differences = [own - other for own, other in _pairs(results, against, "recall")]
-    if not differences:
+    return _compared(differences, lambda value: f"{value:+.3f}")
+
+
+def _compared(values: Sequence[float], say: Callable[[float], str]) -> str:
+    if not values:
         return "-"
-    middle, half = mean_interval(differences)
-    return f"{middle:+.3f}" + (f" ({middle - half:+.3f} to {middle + half:+.3f})" if len(differences) > 1 else "")
+    middle, half = mean_interval(values)
+    interval = f" ({say(middle - half)} to {say(middle + half)})" if len(values) > 1 else ""
+    return f"{say(middle)}{interval}, {len(values)}"
 
 
 def _pairs(results: Sequence[Result], against: Sequence[Result], name: str) -> list[tuple[float, float]]:
-    """A number of the runs of either arm that finished, for the seeds that both have."""
+    """A number of the runs of either arm that finished, for the seeds that both have; none of an arm with itself."""
+    if results is against:
+        return []
     others = {result.seed: result.metrics[name] for result in _finished(against)}
     return [(own.metrics[name], others[own.seed]) for own in _finished(results) if own.seed in others]
 
 
 def _comparisons(study: Study) -> list[str]:
-    """Tables of every arm against those whose penalty has no scale, seed by seed."""
-    references = [(setting, own) for setting, own in study.plain if setting.scale is None]
+    """Tables of every arm against those whose penalty has no scale, and against the arm that controls belong to."""
+    controlled = {(s.group, s.scale) for s, _ in study.plain if s.penalty not in ("eps", *_SAY)}
+    references = [
+        (s, own)
+        for s, own in study.plain
+        if s.scale is None or (s.penalty == "eps" and (s.group, s.scale) in controlled)
+    ]
     if len(study.plain) == 1 or not references:
         return []
 
@@ -242,8 +250,9 @@ def _comparisons(study: Study) -> list[str]:
     return [
         _table(f"{study.title('fid')} against another arm's", study.plain, columns(fid_ratio, "÷ {}")),
         _table("Recall against another arm's", study.plain, columns(recall_difference, "− {}")),
-        "In both, the mean over the seeds that two arms share, of ratios (geometric) or of differences, and its 95 % "
-        "interval (Student); one that holds 1, or 0, shows no difference.",
+        "In both, the mean over the seeds with which both arms finished, of ratios (geometric) or of differences, its "
+        "95 % interval (Student) and the number of these seeds. An interval that holds 1, or 0, agrees with no "
+        "difference; about one in twenty misses it by chance, for nothing is corrected for the number of intervals.",
     ]
 
 
@@ -301,7 +310,8 @@ def _legend(study: Study, folder: Path) -> str:
             "run's best evaluation, over that best; 1 for a run that ends with its best. E‖grad D‖: last "
             "discriminator, on interpolates of training images and samples. Latent neighbourhood: median radius "
             f"within which an image moves by at most {DELTA:g}, to first order (our definition; Li-CFG's could not be "
-            "read). Ω: smallest to largest output of the critic in the last logged steps, over the seeds.",
+            "read). Ω: means over the last logged steps of a batch's smallest and largest output of the critic, the "
+            "outermost of the seeds. Device-minutes: mean of the finished runs.",
             *(
                 [
                     "Learning rates: multiples of the preset's, of both networks; runs that still train (neither "

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -72,16 +73,20 @@ def classifier_file(images: ImageSet, path: Path) -> Path:
     Its accuracy on the others stands in its metadata, see ``classifier_accuracy``.
 
     Raises:
-        InputError: the images have no labels, or are of a shape that the classifier does not take.
+        InputError: the images have no labels, or are of a shape that the classifier does not take; or the file is of a
+            classifier of other images.
     """
     if path.is_file():
+        if _facts_of(path).get("images", images.fingerprint) != images.fingerprint:
+            raise InputError(f"{path} has learned other images: choose another --output_dir, or remove it")
         return path
     pixels, labels = all_images(images)
     if pixels.shape[2] % 4:
         raise InputError(f"the small classifier takes images of a multiple of 4 pixels, not {pixels.shape[2]}")
     kept = held_out(len(pixels))
     classifier = small_classifier(pixels[~kept], labels[~kept])
-    facts = {"accuracy": round(accuracy(classifier, pixels[kept], labels[kept]), 6)}
+    known = round(accuracy(classifier, pixels[kept], labels[kept]), 6)
+    facts = {"accuracy": known, "images": images.fingerprint}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}.{path.name}")  # two processes may train it at the same time
     save_file(classifier.state_dict(), partial, {_FACTS: json.dumps(facts)})
@@ -91,11 +96,12 @@ def classifier_file(images: ImageSet, path: Path) -> Path:
 
 def classifier_accuracy(path: Path) -> float | None:
     """Accuracy on images that a classifier did not learn, as its file says; None where it says nothing."""
-    if not path.is_file():
-        return None
+    return _facts_of(path).get("accuracy") if path.is_file() else None
+
+
+def _facts_of(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
-        facts = (file.metadata() or {}).get(_FACTS)
-    return None if facts is None else json.loads(facts)["accuracy"]
+        return json.loads((file.metadata() or {}).get(_FACTS, "{}"))
 
 
 def discriminator_of(place: Path) -> nn.Module:
@@ -115,7 +121,8 @@ def cell(values: Sequence[float]) -> str:
     if not values:
         return "-"
     mean, half = mean_interval(values)
-    return f"{mean:.3g}" if len(values) == 1 else f"{mean:.3g} ± {half:.2g}"
+    spread = f"{half:.2g}" if half < 99.5 else f"{half:.0f}"  # not 1e+02
+    return f"{mean:.3g}" if len(values) == 1 else f"{mean:.3g} ± {spread}"
 
 
 class Judge:

@@ -223,7 +223,8 @@ def _domains(found: Found) -> list[str]:
     lines = [
         "## Ω, the domain of the loss at the end, and its slopes there (Table 2)",
         "",
-        "Ω reaches from the smallest to the largest output of the critic over all seeds.",
+        "Ω: means over the last logged steps of a batch's smallest and largest output of the critic, the outermost of "
+        "the seeds.",
         "",
         "| loss | k_SN | rank_ratio | k_GP | alpha | Ω | slope on real | slope on generated |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

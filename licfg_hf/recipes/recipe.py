@@ -165,7 +165,8 @@ class Recipe:
     def typed(self, words: Sequence[str]) -> "Recipe":
         """This recipe; the cards of its runs say that they were made by a command line with these words."""
         command = shlex.join(["accelerate", "launch", f"recipes/{self.name}.py", *words])
-        return replace(self, card={**self.card, "command": command})
+        # Neither fits into a line of code of a card.
+        return self if "`" in command or "\n" in command else replace(self, card={**self.card, "command": command})
 
     def run(self, arguments: list[str] | None = None) -> None:
         """Parses, trains and exports; every failure a user can mend ends in one line on stderr."""

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ from ..training.progress import duration
 from .recipe import Recipe, is_main_process
 
 RESULT_FILE = "result.json"
-# What does not make an arm another arm: options that leave its final numbers as they are.
-_DECISIVE = {"max_steps", "evaluate_samples", "evaluate_metrics", "evaluate_features", "standing_batches"}
+# What does not make an arm another arm: options that leave its numbers as they are.
+_DECISIVE = {
+    *("max_steps", "standing_batches", "log_every"),
+    *("evaluate_every", "evaluate_samples", "evaluate_metrics", "evaluate_features"),
+}
 _INDIFFERENT = {"config", "preset", *TrainingConfig.RESUMABLE} - _DECISIVE
 
 
@@ -51,7 +54,7 @@ class Result:
         logits: (step, smallest, largest) along the run, over real and generated images.
         history: what was measured along the run, each with its ``step``; see ``evaluate_every``.
         measured: what the study itself measured of the finished run, as JSON content.
-        device_minutes: that the run took, over its devices; None where that is not known.
+        device_minutes: that the run took, see ``Trainer.device_seconds``; None where that is not known.
     """
 
     arm: Arm
@@ -77,13 +80,16 @@ def require_valid(known: Sequence[Arm], seeds: Sequence[int], rest: list[str]) -
         rest: command-line options that all arms share.
 
     Raises:
-        InputError: a seed is negative or named twice, or ``rest`` holds an option that arms or the study decide.
+        InputError: a seed is negative or named twice, or ``rest`` holds an option that arms or the study decide, or a
+            file of options.
     """
     if min(seeds) < 0:
         raise InputError(f"seeds are at least 0, not {min(seeds)}")
     if len(set(seeds)) < len(seeds):
         raise InputError(f"seeds are named once each, not {' '.join(map(str, seeds))}")
     decided = {"seed", "output_dir", "push_to_hub", "repo_id", *(name for arm in known for name in arm.options)}
+    if any(word.partition("=")[0] == "--config" for word in rest):
+        raise InputError("--config is not for the runs of a study: what it sets could be what tells the arms apart")
     for word in rest:
         given = word.removeprefix("--").partition("=")[0]
         # The parser of the runs takes an option's first letters, too.
@@ -260,7 +266,8 @@ def _run_arm(
     """Returns the images that it trained on."""
     place = arm_folder(folder, arm, seed)
     parser, options = recipe.parse(arm_arguments(recipe, arm, seed, folder, rest))
-    trainer = recipe.trainer(options, images)
+    summary = f"{recipe.card.get('summary', 'A run of a study.')} Arm `{arm.name}`, seed {seed}."
+    trainer = replace(recipe, card={**recipe.card, "summary": summary}).trainer(options, images)
     if is_main_process():
         (place / "config.yaml").write_text(parser.dump(options, skip_unset=False), encoding="utf-8")
     came = _train(trainer)
@@ -279,7 +286,8 @@ def _train(trainer: Trainer) -> dict[str, Any]:
         say(f"   diverged: {error}")
         diverged = str(error)
     metrics = _metrics(trainer.folder) if diverged is None and is_main_process() else {}
-    minutes = None if trainer.seconds is None else trainer.seconds * trainer.accelerator.num_processes / 60
+    seconds = trainer.device_seconds
+    minutes = None if seconds is None else round(seconds / 60, 3)
     return {"diverged": diverged, "step": trainer.step, "metrics": metrics, "device_minutes": minutes}
 
 

@@ -1,7 +1,8 @@
 """How long a step will take here, measured on some images before the training begins."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -39,15 +40,16 @@ def seconds_per_step(
     generator.to(device)
     discriminator.to(device)
     rng = torch.Generator(device).manual_seed(0)
+    synchronize = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     largest = config.micro_batch_size(config.batch_size, processes)
     count = min(_FEWEST_IMAGES, largest)
 
-    def timed(compute) -> float:
+    def timed(compute: Callable[[], None]) -> float:
         compute()  # the first call also pays for allocations
+        synchronize()
         began = time.perf_counter()
         compute()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize()
         return time.perf_counter() - began
 
     def draw_images() -> Draw:

@@ -50,6 +50,12 @@ def drop_lines_after(path: Path, step: int) -> None:
     path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
 
 
+def names_at(path: Path, step: int) -> set[str]:
+    """Names of the numbers that were logged at a step."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {name for line in map(json.loads, lines) if line["step"] == step for name in line}
+
+
 def make_trackers(names: tuple[str, ...], folder: Path) -> list[str | GeneralTracker]:
     """What ``Accelerator(log_with=...)`` takes.
 

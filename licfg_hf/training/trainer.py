@@ -59,7 +59,7 @@ from .run_folder import claim_folder
 from .settling import settled
 from .steps import LazyPenalty, Task, Terms, discriminator_terms, generator_terms, iterated_once, optimize
 from .term_log import TermLog
-from .tracking import drop_lines_after, make_trackers
+from .tracking import drop_lines_after, make_trackers, names_at
 from .warm_start import warm_start
 
 _OPTIMIZERS = {
@@ -211,7 +211,8 @@ class Trainer:
         self.generator_step = generator_step or AdversarialStep()
         self.settings, self.card = settings or {}, card or {}
         self.folder = Path(config.output_dir).expanduser()
-        self.step, self._seconds_before = 0, 0.0
+        self.step = 0
+        self._began, self._device_seconds_before = time.monotonic(), 0.0
         self.accelerator = self._accelerator()
         self.device = self.accelerator.device
         processes = self.accelerator.num_processes
@@ -335,10 +336,14 @@ class Trainer:
         }
 
     @property
-    def seconds(self) -> float | None:
-        """How long the run has trained so far on the clock, with what it evaluated and wrote; a resumed run counts on
-        from its checkpoint. None where that does not say."""
-        return None if self._seconds_before is None else self._seconds_before + time.monotonic() - self._began
+    def device_seconds(self) -> float | None:
+        """What the run took so far: seconds on the clock times processes, with all that it evaluated and wrote.
+
+        A resumed run counts on from its checkpoint; what was lost after that does not count. None where the checkpoint
+        does not say.
+        """
+        known, here = self._device_seconds_before, time.monotonic() - self._began
+        return None if known is None else known + here * self.accelerator.num_processes
 
     def _claim_folder(self) -> Path | None:
         return self._on_the_main_process(lambda: claim_folder(self.folder, self.config, self.identity, self._facts()))
@@ -360,13 +365,13 @@ class Trainer:
             try:
                 result = action()
             except InputError as error:
-                problem = str(error)
+                problem = error
         found = [result, problem]
         if self.accelerator.num_processes > 1:
             torch.distributed.broadcast_object_list(found)
         result, problem = found
         if problem is not None:
-            raise InputError(problem)
+            raise problem
         return result
 
     def _warm_start(self, source: str) -> None:
@@ -397,6 +402,7 @@ class Trainer:
         self.terms = TermLog(self.accelerator)
         try:
             with StopSignals() as self.signals:
+                self._on_the_main_process(self._watch_what_was_missed)
                 for images in self.loader.steps(self.step, config.max_steps):
                     self._train_step(images)
                     self.step += 1
@@ -492,7 +498,7 @@ class Trainer:
         save = finished or self.step % config.checkpoint_every == 0
         sample = config.sample_every is not None and (finished or self.step % config.sample_every == 0)
         log = finished or self.step % config.log_every == 0
-        watch = config.evaluate_every is not None and (finished or self.step % config.evaluate_every == 0)
+        watch = self._is_watched
         # Reading a loss waits for an accelerator, so there it is done only now and then; on the CPU it costs nothing.
         if not (save or sample or log or watch or self.device.type == "cpu"):
             return
@@ -501,8 +507,8 @@ class Trainer:
         if log:
             self._or_warn(self._log)
         saved = self._save() if save or stop else False
-        if watch and self.evaluator is not None:
-            self._or_warn(self._watch)
+        if watch:
+            self._on_the_main_process(partial(self._or_warn, self._watch))
         if sample:
             self._or_warn(self._save_samples)
         if stop:
@@ -514,6 +520,20 @@ class Trainer:
             write()
         except (OSError, SafetensorError) as error:
             self.progress.say(f"WARNING: could not write at step {self.step}: {error}")
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether the generator is evaluated after this step."""
+        every = self.config.evaluate_every
+        return every is not None and (self.step == self.config.max_steps or self.step % every == 0)
+
+    def _watch_what_was_missed(self) -> None:
+        """Evaluates after the step that a run goes on from, where it was killed between checkpoint and evaluation."""
+        own = self._resume_from is not None and self._resume_from.parent == self._checkpoint_folder
+        if own and self._is_watched:
+            known = names_at(self.folder / "metrics.jsonl", self.step)
+            if known.isdisjoint(self.evaluator.metrics()):
+                self._or_warn(self._watch)
 
     def _watch(self) -> None:
         """Evaluates the generator, logs the numbers and keeps the best one."""
@@ -641,7 +661,7 @@ class Trainer:
             "generator_step": self.generator_step.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
-        description = {"identity": self.identity, **self._facts(), "seconds": self.seconds}
+        description = {"identity": self.identity, **self._facts(), "device_seconds": self.device_seconds}
         try:
             save_checkpoint(self._checkpoint_folder, self.step, state, description, self.config.keep_checkpoints)
         except OSError as error:
@@ -652,7 +672,7 @@ class Trainer:
 
     def _load(self, source: Path) -> None:
         description, state = load_description(source), load_state(source)
-        self.step, self._seconds_before = description["step"], description.get("seconds")
+        self.step, self._device_seconds_before = description["step"], description.get("device_seconds")
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         if self.average is not None:
@@ -673,7 +693,7 @@ class Trainer:
         if flow is not None:
             save_image(self._sample_grid(flow), self.folder / "samples_moved.png")
         results = self._results(flow)
-        facts = {"identity": self.identity, **self._facts(), "step": self.step, "seconds": self.seconds}
+        facts = {"identity": self.identity, **self._facts(), "step": self.step, "device_seconds": self.device_seconds}
         write_json(self.folder / DESCRIPTION_FILE, facts)
         write_card(self.folder, facts, results, self.loss, self.penalties, {"pipeline": pipeline, **self.card})
         self.accelerator.print(f"done: samples in {self.folder / 'samples.png'}, model and card in {self.folder}")

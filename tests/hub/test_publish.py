@@ -111,6 +111,7 @@ def finished(tmp_path_factory) -> Path:
     settings = {
         "output_dir": f"{HOME}/output/run",
         "data": f"{HOME}/pictures",
+        "evaluate_features": f"inception:{HOME}/w.pth",
         "ema_decay": 0.9,
         "batch_size": 4,
         "gradient_accumulation_steps": 1,
@@ -129,8 +130,9 @@ def finished(tmp_path_factory) -> Path:
         "versions": {"python": "3.11"},
     }
     details = {"title": "Tiny digits", "pipeline": "DDGANPipeline", "data": f"{HOME}/pictures", "tags": ["ddgan"]}
-    words = ["train.py", "--config", f"{HOME}/my options.yaml", f"--output_dir={HOME}/output", "--max_steps", "7"]
-    details["command"] = shlex.join(words)
+    words = [f"--config={HOME}/my options.yaml", "--data", f"{HOME}/O'Brien's/mnist", "--output_dir", "some body/out"]
+    words += ["--evaluate_features", f"inception:{HOME}/w.pth", "--init_from", "../some body/x", "--max_steps", "7"]
+    details["command"] = shlex.join(["train.py", *words])
     write_card(folder, facts, [], "a loss", [], details)
     (folder / "training.json").write_text(json.dumps(facts))
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
@@ -201,8 +203,11 @@ def test_nothing_that_arrives_names_folders_of_the_machine(hub, model):
     assert json.loads(files["eval.json"])["name"] == "run"
     assert "output_dir: run\n" in files["README.md"].decode()
     assert "- Data: pictures, 100 images" in files["README.md"].decode()
-    command = "`train.py --config 'my options.yaml' '--output_dir=output' --max_steps 7`"
-    assert f"- Command: {command}\n" in files["README.md"].decode()
+    command = re.search("- Command: `(.*)`\n", files["README.md"].decode())[1]
+    assert shlex.split(command) == [
+        *("train.py", "--config=my options.yaml", "--data", "mnist", "--output_dir", "out"),
+        *("--evaluate_features", "inception:w.pth", "--init_from", "x", "--max_steps", "7"),
+    ]
     assert files["report.html"] == b"<h1>run</h1><p>my model</p>"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 from studies import refused_run
 
 from licfg_hf.errors import InputError
@@ -181,13 +181,13 @@ def test_cells_have_intervals_and_counts_of_what_diverged_and_collapsed():
         result("eps0.1-w1", 2, 5.0, classes=5, recall=0.01),
     )
     none, eps = found["Quality and diversity"]
-    assert none[:3] == ["none", "3", "2 ± 13"]  # t(1) = 12.7 times sqrt(2) / sqrt(2), of the two that finished
-    assert eps[:3] == ["eps0.1-w1", "3", "5 ± 0"]
+    assert none[:3] == ["none", "2 of 3", "2 ± 13"]  # t(1) = 12.7 times sqrt(2) / sqrt(2), of the two that finished
+    assert eps[:3] == ["eps0.1-w1", "3 of 3", "5 ± 0"]
     none, eps = found["Stability"]
     assert none[1:3] == ["1 of 3", "0 of 3"] and eps[1:3] == ["0 of 3", "2 of 3"]
-    assert none[4] == "1.33 ± 1.4"  # 1, 3 / 1.5 and 1
+    assert none[4] == "1.5 ± 6.4"  # 1 and 3 / 1.5, of the two that finished
     none, _ = found["The critic and the latents"]
-    assert none == ["none", "0.7 ± 6.4", "-", "[-3, 2]"]
+    assert none == ["none", "0.7 ± 6.4", "-", "[-2, 2]"]
 
 
 def test_arms_are_compared_seed_by_seed():
@@ -200,16 +200,32 @@ def test_arms_are_compared_seed_by_seed():
         result("eps0.1-w1", 2, None),  # diverged: no pair
     )
     none, eps = found["Fréchet distance against another arm's"]
-    assert none == ["none", "1.00 (1.00 to 1.00)"] and eps == ["eps0.1-w1", "0.50 (0.50 to 0.50)"]
-    assert found["Recall against another arm's"][1] == ["eps0.1-w1", "+0.100 (+0.100 to +0.100)"]
+    assert none == ["none", "-"] and eps == ["eps0.1-w1", "0.50 (0.50 to 0.50), 2"]
+    assert found["Recall against another arm's"][1] == ["eps0.1-w1", "+0.100 (+0.100 to +0.100), 2"]
+
+
+def test_controls_are_compared_with_the_arm_that_they_belong_to():
+    arms = ("none", "r1-w1", "eps0.1-w1", "eps1-w1", "minus0.1-w1", "norm0.1-w1")
+    found = tables(*[result(name, 0, float(fid)) for fid, name in enumerate(arms, start=1)])
+    rows = {row[0]: row[1:] for row in found["Fréchet distance against another arm's"]}
+    assert rows["minus0.1-w1"] == ["5.00, 1", "2.50, 1", "1.67, 1"]  # of none, r1 and eps0.1
+    assert rows["eps0.1-w1"] == ["3.00, 1", "1.50, 1", "-"]
+    alone = tables(result("eps1-w1", 0, 1.0), result("eps10-w1", 0, 1.0))
+    assert not [title for title in alone if "against" in title]
+
+
+def test_numbers_that_are_not_finite_are_left_out():
+    runs = [result("none", seed, 2.0) for seed in range(2)]
+    runs[0].measured["neighbourhood"], runs[1].measured["neighbourhood"] = math.inf, 0.5
+    assert tables(*runs)["The critic and the latents"][0][2] == "0.5"
 
 
 def test_a_comparison_has_the_interval_of_the_logarithms():
     own, others = ([result("none", seed, fid) for seed, fid in enumerate(fids)] for fids in ((2, 2, 8), (1, 2, 2)))
     # log2 of the ratios: 1, 0 and 2; t(2) = 4.303 times their standard deviation 1 over sqrt(3)
     half = 4.3027 / math.sqrt(3)
-    assert fid_ratio(own, others) == f"2.00 ({2 ** (1 - half):.2f} to {2 ** (1 + half):.2f})"
-    assert fid_ratio(own[:1], others) == "2.00" and fid_ratio(own[:1], others[1:]) == "-"
+    assert fid_ratio(own, others) == f"2.00 ({2 ** (1 - half):.2f} to {2 ** (1 + half):.2f}), 3"
+    assert fid_ratio(own[:1], others) == "2.00, 1" and fid_ratio(own[:1], others[1:]) == "-"
     assert recall_difference(own[:1], others[1:]) == "-"
 
 
@@ -263,7 +279,7 @@ def test_a_study_trains_measures_draws_goes_on_and_repeats(tmp_path, capsys):
         assert line["measured"]["gradient_norm"] > 0 and line["measured"]["neighbourhood"] > 0
         assert sum(line["measured"]["class_shares"]) == pytest.approx(1)
     text = (tmp_path / "one" / "table.md").read_text()
-    assert "| eps0.1-w1 | 2 |" in text and "±" in text and "EMA weights" in text and "no FID" in text
+    assert "| eps0.1-w1 | 2 of 2 |" in text and "±" in text and "EMA weights" in text and "no FID" in text
     for name in PICTURES:
         assert min(Image.open(tmp_path / "one" / f"{name}.png").size) > 100
     protocol = json.loads((tmp_path / "one/arms/none-seed1/eval.json").read_text())["protocol"]
@@ -335,8 +351,44 @@ def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path):
         process = start(tmp_path / name)
         errors = process.communicate()[1]
         assert process.returncode == 0, errors
-    for file in ("results.jsonl", "table.md"):
-        assert (tmp_path / "broken" / file).read_text() == (tmp_path / "whole" / file).read_text()
+    broken, whole = (json.loads((tmp_path / name / "results.jsonl").read_text()) for name in ("broken", "whole"))
+    assert min(broken.pop("device_minutes"), whole.pop("device_minutes")) > 0
+    assert broken == whole and [line["step"] for line in whole["history"]] == [20, 40]
+
+
+TWO_PROCESSES = """
+import sys
+from licfg_hf.errors import SamplesNotFinite
+from licfg_hf.recipes import main
+from licfg_hf.training.monitoring import Evaluator
+
+evaluate, calls = Evaluator.evaluate, []
+
+def first_not_finite(self, samples):
+    calls.append(samples)
+    if len(calls) == 1:
+        raise SamplesNotFinite("samples of the generator hold NaN")
+    return evaluate(self, samples)
+
+Evaluator.evaluate = first_not_finite
+main("ablate_eps", sys.argv[1:])
+"""
+
+
+def test_two_processes_train_one_run_and_both_see_that_it_diverged(tmp_path):
+    script = tmp_path / "study.py"
+    script.write_text(TWO_PROCESSES)
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    words += [*TINY, "--output_dir", str(tmp_path / "study"), "--seeds", "0", "--arms", "none,zero"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("2 process(es) of 1 thread(s)") == 2 and "1 process(es)" not in done.stdout
+    lines = [json.loads(line) for line in (tmp_path / "study" / "results.jsonl").read_text().splitlines()]
+    assert [(line["arm"], line["step"], line["diverged"] is None) for line in lines] == [
+        ("none", 3, False), ("zero-w1", 6, True),
+    ]  # fmt: skip
+    assert "Arm `zero-w1`, seed 0." in (tmp_path / "study/arms/zero-w1-seed0/README.md").read_text()
 
 
 def test_a_dry_run_lists_the_arms_and_writes_nothing(tmp_path, capsys):
@@ -355,6 +407,7 @@ def test_a_dry_run_lists_the_arms_and_writes_nothing(tmp_path, capsys):
         (("--arms", "none,eps3"), "no arm eps3; there are: none, r1, zero, one, eps0.01"),
         (("--arms", ","), "no arm is named"),
         (("--seeds", "1", "1"), "once each"),
+        (("--config", "options.yaml"), "--config is not for the runs"),
         (("--penalty", "r1"), "--penalty is not for the runs"),
         (("--penalty_scale=1",), "--penalty_scale is not"),
         (("--generator_optimizer.learning_rate", "1"), "learning_rate is not"),
@@ -411,15 +464,21 @@ def test_a_denoising_gan_is_examined_and_drawn(tmp_path):
 def test_a_classifier_is_trained_once_and_says_how_good_it_is(tmp_path):
     from licfg_hf.data import DataConfig, open_images
 
-    path = classifier_file(open_images(DataConfig()), tmp_path / "classifier.safetensors")
+    images = open_images(DataConfig())
+    path = classifier_file(images, tmp_path / "classifier.safetensors")
     assert 0.95 < classifier_accuracy(path) <= 1
     before = path.stat().st_mtime_ns
-    classifier_file(None, path)
+    classifier_file(images, path)
     assert path.stat().st_mtime_ns == before
     assert classifier_accuracy(tmp_path / "missing") is None
+    with pytest.raises(InputError, match="has learned other images"):
+        classifier_file(open_images(DataConfig(image_size=16)), path)
 
 
 def test_names_stand_above_pictures():
-    picture = Image.new("L", (80, 40), 0)
+    picture = Image.new("RGB", (80, 40), "white")
     sheet = titled({"one": picture, "other": picture}, 4, "two pictures")
+    bare = titled({" ": picture, "  ": picture}, 4, "two pictures")
+    names = ImageChops.difference(sheet, bare.resize(sheet.size)).getbbox()
     assert sheet.width > 160 and sheet.height > 60
+    assert names[1] < names[3] <= 14 + 20  # within the line above the pictures

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from licfg_hf import GANPipeline
 from licfg_hf.recipes import main
+from licfg_hf.training import Trainer
 from licfg_hf.training.monitoring import BEST_FOLDER
 
 SMALL = [
@@ -52,6 +53,26 @@ def test_a_resumed_run_ends_with_the_same_best(tmp_path):
     main("biggan_eps_cifar", [*options, *resume, "--output_dir", str(tmp_path / "resumed")])
     assert lines(tmp_path / "resumed") == {6: lines(tmp_path / "whole")[6]}
     assert (tmp_path / "resumed" / BEST_FOLDER / "model").is_dir()
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_an_evaluation_before_which_a_run_was_killed_is_made_up_for(step, tmp_path, monkeypatch):
+    options = [*SMALL, *WATCH, "--output_dir", str(tmp_path)]
+    watch = Trainer._watch
+
+    def killed(trainer: Trainer) -> None:
+        if trainer.step == step:  # the checkpoint of this step is written by now
+            raise RuntimeError("killed")
+        watch(trainer)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(Trainer, "_watch", killed)
+        main("biggan_eps_cifar", options)
+    assert step not in lines(tmp_path)
+    main("biggan_eps_cifar", options)
+    assert sorted(lines(tmp_path)) == [2, 4, 6]
+    final = json.loads((tmp_path / "eval.json").read_text())["metrics"]["fid"]["value"]
+    assert final == pytest.approx(lines(tmp_path)[6])
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_finished_run_exports_again_and_goes_on_with_more_steps(tmp_path):
 
 def test_what_a_run_took_counts_on_from_its_checkpoint(tmp_path):
     def seconds(path: Path) -> float | None:
-        return json.loads((path / "training.json").read_text())["seconds"]
+        return json.loads((path / "training.json").read_text())["device_seconds"]
 
     first = trainer(tmp_path)
     began = time.monotonic()
@@ -180,13 +180,13 @@ def test_what_a_run_took_counts_on_from_its_checkpoint(tmp_path):
     minutes = seconds(tmp_path) / 60
     assert f"- Cost: {minutes:.3g} device-minutes" in (tmp_path / "README.md").read_text()
     checkpoint = tmp_path / "checkpoints" / "step-6" / "training.json"
-    checkpoint.write_text(json.dumps(json.loads(checkpoint.read_text()) | {"seconds": 6000.0}))
+    checkpoint.write_text(json.dumps(json.loads(checkpoint.read_text()) | {"device_seconds": 6000.0}))
     trainer(tmp_path, max_steps=8).train()
     assert 6000 < seconds(tmp_path) < 6000 + time.monotonic() - began
     # A checkpoint of a version that did not count says nothing, and neither does the card then.
     checkpoint = tmp_path / "checkpoints" / "step-8" / "training.json"
     known = json.loads(checkpoint.read_text())
-    checkpoint.write_text(json.dumps({name: value for name, value in known.items() if name != "seconds"}))
+    checkpoint.write_text(json.dumps({name: value for name, value in known.items() if name != "device_seconds"}))
     trainer(tmp_path, max_steps=9).train()
     assert seconds(tmp_path) is None and "Cost" not in (tmp_path / "README.md").read_text()
 
