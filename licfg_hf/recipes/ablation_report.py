@@ -221,8 +221,8 @@ def _compared(values: Sequence[float], say: Callable[[float], str]) -> str:
     if not values:
         return "-"
     middle, half = mean_interval(values)
-    interval = f" ({say(middle - half)} to {say(middle + half)})" if len(values) > 1 else ""
-    return f"{say(middle)}{interval}, {len(values)}"
+    interval = f"{say(middle - half)} to {say(middle + half)}; " if len(values) > 1 else ""
+    return f"{say(middle)} ({interval}n = {len(values)})"
 
 
 def _pairs(results: Sequence[Result], against: Sequence[Result], name: str) -> list[tuple[float, float]]:
@@ -350,7 +350,7 @@ def plot_against_scale(study: Study, path: Path) -> None:
         _label_places(panel, places)
         panel.set_ylabel(_CRITIC.get(name) or study.title(name), fontsize=9)
         panel.grid(alpha=0.25)
-        _frame(panel, [value for _, own in found for value in _values(own, name)], name == "fid")
+        _frame(panel, [value for _, own in found for value in _values(own, name)], name in ("fid", "gradient_norm"))
     handles = _legend_handles(panels[0], [setting for setting, _ in found], colours)
     words = "large: means; small: seeds; bars: 95 % intervals over the seeds, cut off at the frame"
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), fontsize=9, title=words)

@@ -200,16 +200,16 @@ def test_arms_are_compared_seed_by_seed():
         result("eps0.1-w1", 2, None),  # diverged: no pair
     )
     none, eps = found["Fréchet distance against another arm's"]
-    assert none == ["none", "-"] and eps == ["eps0.1-w1", "0.50 (0.50 to 0.50), 2"]
-    assert found["Recall against another arm's"][1] == ["eps0.1-w1", "+0.100 (+0.100 to +0.100), 2"]
+    assert none == ["none", "-"] and eps == ["eps0.1-w1", "0.50 (0.50 to 0.50; n = 2)"]
+    assert found["Recall against another arm's"][1] == ["eps0.1-w1", "+0.100 (+0.100 to +0.100; n = 2)"]
 
 
 def test_controls_are_compared_with_the_arm_that_they_belong_to():
     arms = ("none", "r1-w1", "eps0.1-w1", "eps1-w1", "minus0.1-w1", "norm0.1-w1")
     found = tables(*[result(name, 0, float(fid)) for fid, name in enumerate(arms, start=1)])
     rows = {row[0]: row[1:] for row in found["Fréchet distance against another arm's"]}
-    assert rows["minus0.1-w1"] == ["5.00, 1", "2.50, 1", "1.67, 1"]  # of none, r1 and eps0.1
-    assert rows["eps0.1-w1"] == ["3.00, 1", "1.50, 1", "-"]
+    assert rows["minus0.1-w1"] == ["5.00 (n = 1)", "2.50 (n = 1)", "1.67 (n = 1)"]  # of none, r1 and eps0.1
+    assert rows["eps0.1-w1"] == ["3.00 (n = 1)", "1.50 (n = 1)", "-"]
     alone = tables(result("eps1-w1", 0, 1.0), result("eps10-w1", 0, 1.0))
     assert not [title for title in alone if "against" in title]
 
@@ -224,8 +224,8 @@ def test_a_comparison_has_the_interval_of_the_logarithms():
     own, others = ([result("none", seed, fid) for seed, fid in enumerate(fids)] for fids in ((2, 2, 8), (1, 2, 2)))
     # log2 of the ratios: 1, 0 and 2; t(2) = 4.303 times their standard deviation 1 over sqrt(3)
     half = 4.3027 / math.sqrt(3)
-    assert fid_ratio(own, others) == f"2.00 ({2 ** (1 - half):.2f} to {2 ** (1 + half):.2f}), 3"
-    assert fid_ratio(own[:1], others) == "2.00, 1" and fid_ratio(own[:1], others[1:]) == "-"
+    assert fid_ratio(own, others) == f"2.00 ({2 ** (1 - half):.2f} to {2 ** (1 + half):.2f}; n = 3)"
+    assert fid_ratio(own[:1], others) == "2.00 (n = 1)" and fid_ratio(own[:1], others[1:]) == "-"
     assert recall_difference(own[:1], others[1:]) == "-"
 
 
