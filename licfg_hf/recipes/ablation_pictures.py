@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,19 @@ class Examiner:
 
     def measure(self, place: Path) -> dict[str, Any]:
         """Diagnostics of a finished run: ``gradient_norm``, ``neighbourhood`` (None where a latent is not all that a
-        sample comes from) and ``class_shares`` (None where the extractor does not tell the classes)."""
+        sample comes from), ``brightness`` (the mean value of samples minus that of training images, of 255) and
+        ``class_shares`` (None where the extractor does not tell the classes)."""
         pipeline = self.pipeline(place)
         network = generator_of(pipeline)
         latents = None
         if isinstance(pipeline, GANPipeline):
             latents = torch.randn(SAMPLES, network.latent_dim, generator=self._rng(), device=self.device)
+        pixels = _pixels(self.samples(network, SAMPLES))
         return {
             "gradient_norm": self._gradient_norm(place, network),
             "neighbourhood": None if latents is None else median_neighbourhood(network, latents, self._rng()),
-            "class_shares": None if self.classes is None else self._class_shares(network),
+            "brightness": float(pixels.double().mean()) - self.real_brightness,
+            "class_shares": None if self.classes is None else self._class_shares(pixels),
         }
 
     def pipeline(self, place: Path) -> HubPipeline:
@@ -92,10 +96,14 @@ class Examiner:
             norms.append(gradient_norms(critic, points, **draw.conditioning).cpu())
         return float(torch.cat(norms).mean())
 
-    def _class_shares(self, network: torch.nn.Module) -> list[float]:
-        predicted = [
-            self.extractor(part)[1].argmax(dim=1) for part in _pixels(self.samples(network, SAMPLES)).split(CHUNK)
-        ]
+    @cached_property
+    def real_brightness(self) -> float:
+        """The mean value of training images, of 255."""
+        chosen = subset(self.images, SAMPLES)
+        return float(chosen.fetch(torch.arange(len(chosen)), seed=0).double().mean())
+
+    def _class_shares(self, pixels: torch.Tensor) -> list[float]:
+        predicted = [self.extractor(part)[1].argmax(dim=1) for part in pixels.split(CHUNK)]
         counts = torch.bincount(torch.cat(predicted), minlength=self.classes)
         return (counts.double() / SAMPLES).tolist()
 

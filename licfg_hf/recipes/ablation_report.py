@@ -20,7 +20,7 @@ from .sweep import Result, arm_folder, publish
 
 Found = Sequence[tuple[Setting, Sequence[Result]]]
 _QUALITY = ("fid", "precision", "recall", "density", "coverage", "classes_covered")
-_CRITIC = {"gradient_norm": "E‖grad D‖", "neighbourhood": "latent neighbourhood"}
+_DIAGNOSTICS = {"gradient_norm": "E‖grad D‖", "neighbourhood": "latent neighbourhood", "brightness": "brightness"}
 _FEWEST_CLASSES, _LEAST_RECALL = 0.5, 0.01  # below these a run counts as collapsed
 _STILL_TRAINS = 2.0  # multiple of an arm's best Fréchet distance
 _SAY = {"none": "none", "r1": "R1", "zero": "0-centred", "one": "1-centred"}
@@ -148,7 +148,7 @@ def report(study: Study, folder: Path) -> str:
         _table("Quality and diversity", study.plain, _quality_columns(study)),
         *_comparisons(study),
         _table("Stability", study.plain, _stability_columns(study)),
-        _table("The critic and the latents", study.plain, _critic_columns()),
+        _table("The critic, the latents and the samples", study.plain, _diagnostic_columns()),
     ]
     if any(setting.factor != 1 for setting, _ in study.found):
         parts.append(_learning_rates(study))
@@ -196,12 +196,12 @@ def _stability_columns(study: Study) -> Columns:
     }
 
 
-def _critic_columns() -> Columns:
+def _diagnostic_columns() -> Columns:
     def omega(own: Sequence[Result]) -> str:
         ends = [result.logits[-1] for result in _finished(own) if result.logits]
         return f"[{min(end[1] for end in ends):.3g}, {max(end[2] for end in ends):.3g}]" if ends else "-"
 
-    measured = {title: lambda own, name=name: cell(_values(own, name)) for name, title in _CRITIC.items()}
+    measured = {title: lambda own, name=name: cell(_values(own, name)) for name, title in _DIAGNOSTICS.items()}
     return {**measured, "Ω": omega}
 
 
@@ -310,7 +310,8 @@ def _legend(study: Study, folder: Path) -> str:
             "run's best evaluation, over that best; 1 for a run that ends with its best. E‖grad D‖: last "
             "discriminator, on interpolates of training images and samples. Latent neighbourhood: median radius "
             f"within which an image moves by at most {DELTA:g}, to first order (our definition; Li-CFG's could not be "
-            "read). Ω: means over the last logged steps of a batch's smallest and largest output of the critic, the "
+            "read). Brightness: mean value of the samples minus that of training images, of 255. Ω: means over the "
+            "last logged steps of a batch's smallest and largest output of the critic, the "
             "outermost of the seeds. Device-minutes: mean of the finished runs.",
             *(
                 [
@@ -337,7 +338,7 @@ def plot_against_scale(study: Study, path: Path) -> None:
     found = [(setting, own) for setting, own in study.plain if _finished(own)]
     if not found:
         return
-    numbers = [*study.metrics, *_CRITIC]
+    numbers = [*study.metrics, *_DIAGNOSTICS]
     figure, panels = panel_grid(len(numbers), columns=3, size=(4.6, 3.2))
     places = _places([setting for setting, _ in found])
     groups = dict.fromkeys(setting.group for setting, _ in found)
@@ -348,7 +349,7 @@ def plot_against_scale(study: Study, path: Path) -> None:
         for group, colour in colours.items():
             _draw_group(panel, [(s, own) for s, own in found if s.group == group], name, places, colour)
         _label_places(panel, places)
-        panel.set_ylabel(_CRITIC.get(name) or study.title(name), fontsize=9)
+        panel.set_ylabel(_DIAGNOSTICS.get(name) or study.title(name), fontsize=9)
         panel.grid(alpha=0.25)
         _frame(panel, [value for _, own in found for value in _values(own, name)], name in ("fid", "gradient_norm"))
     handles = _legend_handles(panels[0], [setting for setting, _ in found], colours)

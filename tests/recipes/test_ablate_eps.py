@@ -15,6 +15,8 @@ import torch
 from PIL import Image, ImageChops
 from studies import refused_run
 
+from licfg_hf import GANPipeline
+from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.features import open_extractor
 from licfg_hf.penalties import EpsCenteredGradientPenalty, GradientPenalty
@@ -186,8 +188,8 @@ def test_cells_have_intervals_and_counts_of_what_diverged_and_collapsed():
     none, eps = found["Stability"]
     assert none[1:3] == ["1 of 3", "0 of 3"] and eps[1:3] == ["0 of 3", "2 of 3"]
     assert none[4] == "1.5 ± 6.4"  # 1 and 3 / 1.5, of the two that finished
-    none, _ = found["The critic and the latents"]
-    assert none == ["none", "0.7 ± 6.4", "-", "[-2, 2]"]
+    none, _ = found["The critic, the latents and the samples"]
+    assert none == ["none", "0.7 ± 6.4", "-", "-", "[-2, 2]"]
 
 
 def test_arms_are_compared_seed_by_seed():
@@ -217,7 +219,7 @@ def test_controls_are_compared_with_the_arm_that_they_belong_to():
 def test_numbers_that_are_not_finite_are_left_out():
     runs = [result("none", seed, 2.0) for seed in range(2)]
     runs[0].measured["neighbourhood"], runs[1].measured["neighbourhood"] = math.inf, 0.5
-    assert tables(*runs)["The critic and the latents"][0][2] == "0.5"
+    assert tables(*runs)["The critic, the latents and the samples"][0][2] == "0.5"
 
 
 def test_a_comparison_has_the_interval_of_the_logarithms():
@@ -278,6 +280,13 @@ def test_a_study_trains_measures_draws_goes_on_and_repeats(tmp_path, capsys):
         assert line["metrics"].keys() >= {"precision", "recall", "density", "coverage", "classes_covered"}
         assert line["measured"]["gradient_norm"] > 0 and line["measured"]["neighbourhood"] > 0
         assert sum(line["measured"]["class_shares"]) == pytest.approx(1)
+        assert -255 < line["measured"]["brightness"] < 255
+    network = GANPipeline.from_pretrained(tmp_path / "one/arms/none-seed0").model
+    latents = torch.randn(2000, network.latent_dim, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        samples = (network(latents).sample + 1) * 127.5
+    digits = open_images(DataConfig()).fetch(torch.arange(1797), seed=0).double()
+    assert first[0]["measured"]["brightness"] == pytest.approx((samples.mean() - digits.mean()).item(), abs=0.5)
     text = (tmp_path / "one" / "table.md").read_text()
     assert "| eps0.1-w1 | 2 of 2 |" in text and "±" in text and "EMA weights" in text and "no FID" in text
     for name in PICTURES:
@@ -462,8 +471,6 @@ def test_a_denoising_gan_is_examined_and_drawn(tmp_path):
 
 
 def test_a_classifier_is_trained_once_and_says_how_good_it_is(tmp_path):
-    from licfg_hf.data import DataConfig, open_images
-
     images = open_images(DataConfig())
     path = classifier_file(images, tmp_path / "classifier.safetensors")
     assert 0.95 < classifier_accuracy(path) <= 1
