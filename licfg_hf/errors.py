@@ -9,6 +9,10 @@ class SamplesNotFinite(InputError):
     """Generated images hold NaN or infinity: the generator diverged."""
 
 
+class FolderInUse(InputError):
+    """Another process trains in the output folder."""
+
+
 class TrainingDiverged(RuntimeError):
     """A loss term or a weight became NaN or infinite; the message names it, the step and the last good checkpoint."""
 

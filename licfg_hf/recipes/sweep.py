@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 
 from ..data import ImageSet
-from ..errors import InputError, SamplesNotFinite, TrainingDiverged
+from ..errors import FolderInUse, InputError, SamplesNotFinite, TrainingDiverged
 from ..files import write_json
 from ..hub.results import RESULT_FILES, stored_result
 from ..training import Trainer, TrainingConfig
@@ -109,8 +109,8 @@ def run_sweep(
 ) -> list[Result]:
     """Trains every arm with every seed that is not finished yet; a run that was interrupted goes on.
 
-    An arm that diverges is recorded so, and the study goes on. Several processes may share a folder if none of them
-    has an arm and a seed in common.
+    An arm that diverges is recorded so, and the study goes on. Several processes may share a folder: none trains a run
+    that another one trains.
 
     Args:
         recipe: what the arms are settings of.
@@ -137,7 +137,11 @@ def run_sweep(
     for number, (arm, seed) in enumerate(jobs, start=1):
         say(f"== {number} of {len(jobs)}: {arm.name}, seed {seed}")
         if not (arm_folder(folder, arm, seed) / RESULT_FILE).is_file():
-            images = _run_arm(recipe, arm, seed, folder, rest, images, measure)
+            try:
+                images = _run_arm(recipe, arm, seed, folder, rest, images, measure)
+            except FolderInUse:
+                say("   another process trains it")
+                continue
             _keep_results(folder, known)
     return _keep_results(folder, known)
 

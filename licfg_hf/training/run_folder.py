@@ -1,10 +1,14 @@
 """The output folder of a run: who may write into it, and which checkpoint a run goes on from."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from filelock import FileLock, Timeout
+
+from ..errors import FolderInUse, InputError
 from ..files import write_json
 from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, remove_partial
 from .config import TrainingConfig
@@ -48,6 +52,24 @@ def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any],
         raise InputError(f"{source} is at step {_step(source)} already, past max_steps {config.max_steps}")
     write_json(description, {**_finished(description, identity), "identity": identity, **facts})
     return source
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps other processes from training in an output folder; the system lets go of it if this one is killed.
+
+    Raises:
+        FolderInUse: another process trains there.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FolderInUse(f"another process trains in {folder}: wait for it, or choose another --output_dir") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _finished(description: Path, identity: dict[str, Any]) -> dict[str, Any]:

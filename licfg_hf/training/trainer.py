@@ -7,7 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.loader import StepImages, StepLoader
 from ..data.sources import ImageSet, as_image_set, usable_cores
-from ..errors import InputError, TrainingDiverged, TrainingInterrupted
+from ..errors import FolderInUse, InputError, TrainingDiverged, TrainingInterrupted
 from ..evaluation.protocol import label
 from ..evaluation.report import remove_report
 from ..evaluation.samples import CHUNK, settings_hash
@@ -55,7 +55,7 @@ from .generator_steps import AdversarialStep, Batch, Game, GeneratorStep
 from .interrupts import StopSignals
 from .monitoring import BestGenerator, Evaluator, GeneratorSamples
 from .progress import Progress, duration
-from .run_folder import claim_folder
+from .run_folder import claim_folder, held
 from .settling import settled
 from .steps import LazyPenalty, Task, Terms, discriminator_terms, generator_terms, iterated_once, optimize
 from .term_log import TermLog
@@ -388,7 +388,20 @@ class Trainer:
         Raises:
             TrainingDiverged: a loss or weight became NaN or infinite.
             TrainingInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
+            FolderInUse: another process trains in the output folder.
         """
+        with ExitStack() as stack:
+            self._on_the_main_process(lambda: self._hold_folder(stack))
+            self._train()
+        return self.folder
+
+    def _hold_folder(self, stack: ExitStack) -> None:
+        stack.enter_context(held(self.folder))
+        newest = checkpoints(self._checkpoint_folder)[-1:]
+        if self.config.resume == "auto" and newest not in ([], [self._resume_from]):
+            raise FolderInUse(f"another process has trained in {self.folder} meanwhile: give the command again")
+
+    def _train(self) -> None:
         config, self._began = self.config, time.monotonic()
         if self._resume_from is None:
             with suppress(OverflowError):  # of an exponential loss; the training itself then says so
@@ -415,7 +428,6 @@ class Trainer:
         self._publish()
         for tracker in self.accelerator.trackers:  # end_training would also end the process group, and later runs
             tracker.finish()
-        return self.folder
 
     def _prepare(self) -> None:
         # Channels last: convolutions are faster so, on the CPU as on accelerators; other tensors are left alone.

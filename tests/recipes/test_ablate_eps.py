@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image, ImageChops
 from studies import refused_run
 
@@ -327,18 +328,28 @@ def test_a_generator_that_makes_nan_is_a_run_that_diverged(tmp_path, monkeypatch
     assert "| none | 1 of 1 | 0 of 1 |" in (tmp_path / "table.md").read_text()
 
 
-def test_two_processes_share_a_folder(tmp_path):
+def test_processes_with_the_same_command_share_the_runs(tmp_path):
     code = "import sys; from licfg_hf.recipes import main; main('ablate_eps', sys.argv[1:])"
-    words = [sys.executable, "-c", code, *TINY, "--output_dir", str(tmp_path), "--seeds", "0", "--arms"]
+    words = [sys.executable, "-c", code, *TINY, "--output_dir", str(tmp_path), "--seeds", "0", "--arms", "none,zero"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arms = ("none", "zero")
-    both = [subprocess.Popen([*words, arm], env=environment, stderr=subprocess.PIPE, text=True) for arm in arms]
+    both = [subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
         errors = process.communicate()[1]
         assert process.returncode == 0, errors
-    lines = (tmp_path / "results.jsonl").read_text().splitlines()
-    assert [json.loads(line)["arm"] for line in lines] == ["none", "zero-w1"]
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [line["arm"] for line in lines] == ["none", "zero-w1"]
+    for line in lines:
+        assert [numbers["step"] for numbers in line["history"]] == [3, 6]  # nobody else wrote there
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(tmp_path, capsys):
+    place = tmp_path / "arms" / "none-seed0"
+    place.mkdir(parents=True)
+    with FileLock(place / ".lock"):
+        lines = run(tmp_path, "--arms", "none,zero", "--seeds", "0")
+    assert [line["arm"] for line in lines] == ["zero-w1"] and "another process trains it" in capsys.readouterr().out
+    assert [line["arm"] for line in run(tmp_path, "--arms", "none,zero", "--seeds", "0")] == ["none", "zero-w1"]
 
 
 def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from tiny import tiny_discriminator, tiny_generator
 from torch import nn
 
@@ -167,6 +168,17 @@ def test_finished_run_exports_again_and_goes_on_with_more_steps(tmp_path):
     with pytest.raises(InputError, match="at step 8 already"):
         trainer(tmp_path, max_steps=3)
     assert json.loads((tmp_path / "training.json").read_text())["step"] == 8
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    run = trainer(tmp_path)
+    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another process trains in"):
+        run.train()
+    assert not (tmp_path / "checkpoints").exists()
+    late = trainer(tmp_path)
+    assert trainer(tmp_path).train() == tmp_path
+    with pytest.raises(InputError, match="has trained in"):
+        late.train()
 
 
 def test_what_a_run_took_counts_on_from_its_checkpoint(tmp_path):
