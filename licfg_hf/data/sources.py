@@ -225,7 +225,7 @@ def _prepare(rows: datasets.Dataset, config: DataConfig, progress: bool) -> Imag
     redrawn = config.crop == "random" and config.image_size is not None
     if redrawn or len(stored) * np.prod(stored.shape) > config.in_memory_limit * 2**30:
         return stored
-    hide = not progress or len(stored) < 5000
+    hide = True if not progress or len(stored) < 5000 else None  # None: in a log file, not on a terminal
     images = np.stack(
         [stored.load(i, seed=0) for i in tqdm(range(len(stored)), f"decoding {config.data}", disable=hide)]
     )
