@@ -19,7 +19,7 @@ from ..evaluation.evaluate import processes
 from ..evaluation.features import open_extractor
 from ..evaluation.options import METRICS
 from . import ddgan_eps_cifar, sngan_pgn_cifar
-from .ablation_arms import CONTROL_SCALE, SCALES, STUDIES, Setting, found_in, settings
+from .ablation_arms import CONTROL_SCALE, FACTORS, SCALES, STUDIES, Setting, found_in, settings
 from .ablation_pictures import Examiner, write_pictures
 from .ablation_report import Study, plot_against_scale, plot_along_training, report, require_comparable
 from .judge import classifier_accuracy, classifier_file
@@ -120,7 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--studies", nargs="+", choices=STUDIES, default=["penalties"],
-        help="the penalties, or which learning rates (x 0.25, 1, 4, 16) still train (default: penalties)",
+        help="the penalties, or which learning rates still train (default: penalties)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--factors", nargs="+", type=float, default=list(FACTORS),
+        help="of the preset's learning rates, in the study learning_rates (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--arms", help="only these penalties, comma-separated, such as none,r1,eps0.1,minus0.1")
     parser.add_argument(
@@ -158,14 +162,18 @@ def select(options: argparse.Namespace) -> list[Setting]:
         InputError: a number is out of range, or an arm is unknown.
     """
     weights = options.weights or _WEIGHTS.get(options.preset, (1.0,))
-    for name, values in (("weights", weights), ("scales", options.scales), ("control_scales", options.control_scales)):
+    numbers = {
+        "weights": weights,
+        **{name: getattr(options, name) for name in ("scales", "control_scales", "factors")},
+    }
+    for name, values in numbers.items():
         if any(not 0 < value < math.inf for value in values):
             raise InputError(f"{name} are numbers above 0, not {' '.join(f'{value:g}' for value in values)}")
     if options.architectures and recipe_of(options.preset) is DDGAN:
         raise InputError(f"--architectures are of SNGAN's networks: preset {options.preset} has its own")
     own = recipe_of(options.preset).presets[options.preset].get("generator.architecture", "resnet")
     architectures = [None if name == own else name for name in options.architectures or [own]]
-    found = settings(options.studies, weights, options.scales, options.control_scales, architectures)
+    found = settings(options.studies, weights, options.scales, options.control_scales, architectures, options.factors)
     if options.arms is None:
         return found
     wanted = [name.strip() for name in options.arms.split(",") if name.strip()]

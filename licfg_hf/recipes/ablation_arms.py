@@ -114,6 +114,7 @@ def settings(
     scales: Sequence[float] = SCALES,
     controls: Sequence[float] = (CONTROL_SCALE,),
     architectures: Sequence[str | None] = (None,),
+    factors: Sequence[float] = FACTORS,
 ) -> list[Setting]:
     """Every arm of the studies, each once.
 
@@ -123,15 +124,16 @@ def settings(
         scales: of the ε-centred penalty.
         controls: scales of the controls.
         architectures: of the networks; None is the preset's.
+        factors: of the learning rates, in ``learning_rates``.
     """
     kinds = [(name, None) for name in PENALTIES if name not in _SCALED]
     kinds += [("eps", scale) for scale in scales]
     kinds += [(name, scale) for name in _SCALED[1:] for scale in controls]
     rated = [("none", None), ("zero", None), ("one", None), ("eps", CONTROL_SCALE)]
     wanted = [(kind, 1.0) for kind in kinds] if "penalties" in studies else []
-    wanted += [(kind, factor) for kind in rated for factor in FACTORS] if "learning_rates" in studies else []
+    wanted += [(kind, factor) for kind in rated for factor in factors] if "learning_rates" in studies else []
     found = {
-        Setting(name, _rounded(scale), None if name == "none" else _rounded(weight), architecture, factor)
+        Setting(name, _rounded(scale), None if name == "none" else _rounded(weight), architecture, _rounded(factor))
         for (name, scale), factor in wanted
         for weight in weights
         for architecture in architectures

@@ -424,6 +424,7 @@ def test_a_dry_run_lists_the_arms_and_writes_nothing(tmp_path, capsys):
     [
         (("--weights", "0"), "weights are numbers above 0"),
         (("--scales", "inf"), "scales are numbers above 0"),
+        (("--studies", "learning_rates", "--factors", "0"), "factors are numbers above 0"),
         (("--arms", "none,eps3"), "no arm eps3; there are: none, r1, zero, one, eps0.01"),
         (("--arms", ","), "no arm is named"),
         (("--seeds", "1", "1"), "once each"),
