@@ -22,7 +22,7 @@ from .recipe import Recipe, is_main_process
 RESULT_FILE = "result.json"
 # What does not make an arm another arm: options that leave its numbers as they are.
 _DECISIVE = {
-    *("max_steps", "standing_batches", "log_every"),
+    *("max_steps", "standing_batches"),
     *("evaluate_every", "evaluate_samples", "evaluate_metrics", "evaluate_features"),
 }
 _INDIFFERENT = {"config", "preset", *TrainingConfig.RESUMABLE} - _DECISIVE

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,15 @@ def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any],
 def held(folder: Path) -> Iterator[None]:
     """Keeps other processes from training in an output folder; the system lets go of it if this one is killed.
 
+    Where the file system has no locks, nobody is kept out.
+
     Raises:
         FolderInUse: another process trains there.
     """
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        with suppress(NotImplementedError):
+            lock.acquire(timeout=0)
     except Timeout:
         raise FolderInUse(f"another process trains in {folder}: wait for it, or choose another --output_dir") from None
     try:
@@ -79,7 +82,7 @@ def _finished(description: Path, identity: dict[str, Any]) -> dict[str, Any]:
         same = known["identity"] == identity
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {"step": known["step"]} if same and "step" in known else {}
+    return {name: known[name] for name in ("step", "device_seconds") if name in known} if same else {}
 
 
 def _step(checkpoint: Path) -> int:

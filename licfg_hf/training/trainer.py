@@ -213,6 +213,7 @@ class Trainer:
         self.folder = Path(config.output_dir).expanduser()
         self.step = 0
         self._began, self._device_seconds_before = time.monotonic(), 0.0
+        self._finished: dict[str, Any] = {}  # what training.json says of the model that lies in the folder
         self.accelerator = self._accelerator()
         self.device = self.accelerator.device
         processes = self.accelerator.num_processes
@@ -339,9 +340,11 @@ class Trainer:
     def device_seconds(self) -> float | None:
         """What the run took so far: seconds on the clock times processes, with all that it evaluated and wrote.
 
-        A resumed run counts on from its checkpoint; what was lost after that does not count. None where the checkpoint
-        does not say.
+        A resumed run counts on from its checkpoint; what was lost after that does not count. To export a finished run
+        again costs nothing. None where the checkpoint does not say.
         """
+        if self._finished.get("step") == self.step and "device_seconds" in self._finished:
+            return self._finished["device_seconds"]
         known, here = self._device_seconds_before, time.monotonic() - self._began
         return None if known is None else known + here * self.accelerator.num_processes
 
@@ -685,6 +688,7 @@ class Trainer:
     def _load(self, source: Path) -> None:
         description, state = load_description(source), load_state(source)
         self.step, self._device_seconds_before = description["step"], description.get("device_seconds")
+        self._finished = json.loads((self.folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         if self.average is not None:

@@ -190,7 +190,10 @@ def test_what_a_run_took_counts_on_from_its_checkpoint(tmp_path):
     first.train()
     assert 0 < seconds(tmp_path / "checkpoints" / "step-4") < seconds(tmp_path) <= time.monotonic() - began
     minutes = seconds(tmp_path) / 60
-    assert f"- Cost: {minutes:.3g} device-minutes" in (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text()
+    assert f"- Cost: {minutes:.3g} device-minutes" in card
+    trainer(tmp_path).train()
+    assert seconds(tmp_path) == pytest.approx(minutes * 60, rel=1e-12) and (tmp_path / "README.md").read_text() == card
     checkpoint = tmp_path / "checkpoints" / "step-6" / "training.json"
     checkpoint.write_text(json.dumps(json.loads(checkpoint.read_text()) | {"device_seconds": 6000.0}))
     trainer(tmp_path, max_steps=8).train()
