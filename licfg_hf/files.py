@@ -14,7 +14,7 @@ def to_disk(file: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text beside its final name, to disk, and renames it."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{os.getpid()}.{path.name}.partial")  # another process may write the same file
     with open(partial, "w", encoding="utf-8") as file:
         file.write(text)
         to_disk(file)

@@ -18,6 +18,7 @@ from ..errors import InputError, SamplesNotFinite
 from ..pipelines import GANPipeline, load_flow, open_pipeline
 from ..pipelines.base import HubPipeline
 from ..pipelines.locate import locate
+from ..seeds import seed_for
 from .options import EvaluationConfig
 
 CHUNK = 100  # images; the seed of a chunk follows from its number, so neither processes nor batches change a sample
@@ -107,8 +108,9 @@ class ModelSamples:
         self.shape = tuple(self._draw(1, 0)[0].shape[1:])
 
     def _draw(self, count: int, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        state = np.random.SeedSequence((self.seed, number)).generate_state(1, np.uint64)
-        rng, labels, options = torch.Generator().manual_seed(int(state[0] >> 1)), None, dict(self.options)
+        # The seeds of a training's own evaluations, so that both draw the same samples.
+        rng = torch.Generator().manual_seed(seed_for(self.seed, "evaluation", number))
+        labels, options = None, dict(self.options)
         if self.classes is not None:
             labels = torch.arange(number * CHUNK, number * CHUNK + count) % self.classes
             options["class_labels"] = labels

@@ -204,11 +204,11 @@ def _run(options: argparse.Namespace, rest: list[str], words: list[str]) -> None
     features = options.features or _FEATURES.get(preset)
     if features is None:
         raise InputError(f"--preset {preset} needs --features: inception, or a classifier's .safetensors file")
+    panel_grid(1, columns=1, size=(1, 1))  # without matplotlib it fails here rather than after the training
     if options.dry_run:
         probe = next((arm for arm in arms if arm.options["penalty"] != "none"), None)
         list_arms(recipe, arms, options.seeds, rest, probe)
         return
-    panel_grid(1, columns=1, size=(1, 1))  # without matplotlib it fails here rather than after the training
     _, parsed = recipe.parse(rest)
     if parsed.evaluate_samples is None and parsed.evaluate_every is None:
         raise InputError("a study measures its runs: pass --evaluate_samples COUNT")

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from accelerate import PartialState
 
 from ..data import ImageSet
 from ..errors import FolderInUse, InputError, SamplesNotFinite, TrainingDiverged
+from ..evaluation.evaluate import processes
 from ..files import write_json
 from ..hub.results import RESULT_FILES, stored_result
 from ..training import Trainer, TrainingConfig
 from ..training.estimate import seconds_per_step
 from ..training.progress import duration
+from ..training.run_folder import held
 from .recipe import Recipe, is_main_process
 
 RESULT_FILE = "result.json"
@@ -136,14 +139,30 @@ def run_sweep(
     jobs = [(arm, seed) for arm in arms for seed in seeds]
     for number, (arm, seed) in enumerate(jobs, start=1):
         say(f"== {number} of {len(jobs)}: {arm.name}, seed {seed}")
-        if not (arm_folder(folder, arm, seed) / RESULT_FILE).is_file():
-            try:
-                images = _run_arm(recipe, arm, seed, folder, rest, images, measure)
-            except FolderInUse:
-                say("   another process trains it")
+        place = arm_folder(folder, arm, seed)
+        with ExitStack() as stack:
+            if (place / RESULT_FILE).is_file():
                 continue
-            _keep_results(folder, known)
+            if not _claimed(place, stack):
+                say("   another process trains it")
+            elif not (place / RESULT_FILE).is_file():  # nor finished it meanwhile
+                images = _run_arm(recipe, arm, seed, folder, rest, images, measure)
+        _keep_results(folder, known)
     return _keep_results(folder, known)
+
+
+def _claimed(place: Path, stack: ExitStack) -> bool:
+    """Whether no other process trains a run, which then is this one's until the stack is closed."""
+    claimed, state = [True], processes()
+    if state.is_main_process:
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            stack.enter_context(held(place, ".study.lock"))
+        except FolderInUse:
+            claimed = [False]
+    if state.num_processes > 1:
+        torch.distributed.broadcast_object_list(claimed)
+    return claimed[0]
 
 
 def _keep_results(folder: Path, known: Callable[[], Sequence[Arm]]) -> list[Result]:

@@ -27,8 +27,14 @@ def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any],
 
     Raises:
         InputError: the folder cannot be written, is not of this run, or the checkpoint is not one of this run.
+        FolderInUse: another process trains there.
     """
     _require_writable(folder)
+    with held(folder):
+        return _claim(folder, config, identity, facts)
+
+
+def _claim(folder: Path, config: TrainingConfig, identity: dict[str, Any], facts: dict[str, Any]) -> Path | None:
     description = folder / DESCRIPTION_FILE
     occupied = any(path.name[0] != "." for path in folder.iterdir())
     if config.resume == "never" and occupied:
@@ -55,7 +61,7 @@ def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any],
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, name: str = ".lock") -> Iterator[None]:
     """Keeps other processes from training in an output folder; the system lets go of it if this one is killed.
 
     Where the file system has no locks, nobody is kept out.
@@ -63,7 +69,7 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         FolderInUse: another process trains there.
     """
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / name)
     try:
         with suppress(NotImplementedError):
             lock.acquire(timeout=0)
@@ -94,7 +100,7 @@ def _require_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to output_dir {folder}: {error.strerror}") from error
 

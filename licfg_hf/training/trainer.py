@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -16,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, DynamoBackend
@@ -39,6 +39,7 @@ from ..hub.publish import publish, push_command
 from ..hub.results import RESULT_FILES, stored_result
 from ..losses import AdversarialLoss
 from ..pipelines.base import image_grid, save_image
+from ..seeds import Purpose, seed_for
 from .checkpoint import (
     DESCRIPTION_FILE,
     checkpoints,
@@ -70,7 +71,6 @@ _OPTIMIZERS = {
 }
 _FUSED = ("adam", "adamw")
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "accelerate", "datasets", "numpy")
-_PURPOSES = ("training", "samples", "evaluation", "standing", "without a generator")
 _LONG_RUN_SECONDS = 24 * 3600
 _FEWEST_EVALUATED = 4  # nearest neighbours with k = 3 need that many
 
@@ -95,14 +95,11 @@ class TrainableTask(Task, Protocol):
     def export(self, generator: nn.Module, folder: Path) -> str | None: ...
 
 
-def random_generator(device: torch.device, seed: int, purpose: str, step: int = 0, rank: int = 0) -> torch.Generator:
-    """A random generator that depends on its arguments alone, so nothing random has to be saved to resume."""
-    return torch.Generator(device).manual_seed(_seed_for(seed, purpose, step, rank))
-
-
-def _seed_for(seed: int, purpose: str, step: int, rank: int) -> int:
-    sequence = np.random.SeedSequence((seed, _PURPOSES.index(purpose), step, rank))
-    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+def random_generator(
+    device: torch.device, seed: int, purpose: Purpose, step: int = 0, rank: int = 0
+) -> torch.Generator:
+    """A random generator with a seed of ``seed_for``."""
+    return torch.Generator(device).manual_seed(seed_for(seed, purpose, step, rank))
 
 
 def make_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
@@ -469,7 +466,7 @@ class Trainer:
         config = self.config
         rng = random_generator(self.device, config.seed, "training", self.step, self.accelerator.process_index)
         # For what draws without a generator, such as dropout, and the points of penalties.
-        torch.manual_seed(_seed_for(config.seed, "without a generator", self.step, self.accelerator.process_index))
+        torch.manual_seed(seed_for(config.seed, "without a generator", self.step, self.accelerator.process_index))
         schedules = {"generator": config.generator_optimizer, "discriminator": config.discriminator_optimizer}
         for name, schedule in schedules.items():
             for group in self.optimizers[name].param_groups:
@@ -651,7 +648,7 @@ class Trainer:
 
     def _sample_grid(self, flow: FunctionalGradientFlow | None = None) -> Image.Image:
         count = self.config.sample_count
-        return image_grid(self.draw_samples(count, flow=flow), columns=int(np.ceil(np.sqrt(count))))
+        return image_grid(self.draw_samples(count, flow=flow), columns=math.ceil(math.sqrt(count)))
 
     def _save_samples(self) -> None:
         if self.accelerator.is_main_process:

@@ -346,7 +346,7 @@ def test_processes_with_the_same_command_share_the_runs(tmp_path):
 def test_a_run_that_another_process_trains_is_left_to_it(tmp_path, capsys):
     place = tmp_path / "arms" / "none-seed0"
     place.mkdir(parents=True)
-    with FileLock(place / ".lock"):
+    with FileLock(place / ".study.lock"):
         lines = run(tmp_path, "--arms", "none,zero", "--seeds", "0")
     assert [line["arm"] for line in lines] == ["zero-w1"] and "another process trains it" in capsys.readouterr().out
     assert [line["arm"] for line in run(tmp_path, "--arms", "none,zero", "--seeds", "0")] == ["none", "zero-w1"]

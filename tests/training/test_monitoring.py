@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from licfg_hf import GANPipeline
+from licfg_hf.cli import main as command
 from licfg_hf.recipes import main
 from licfg_hf.training import Trainer
 from licfg_hf.training.monitoring import BEST_FOLDER
@@ -53,6 +54,19 @@ def test_a_resumed_run_ends_with_the_same_best(tmp_path):
     main("biggan_eps_cifar", [*options, *resume, "--output_dir", str(tmp_path / "resumed")])
     assert lines(tmp_path / "resumed") == {6: lines(tmp_path / "whole")[6]}
     assert (tmp_path / "resumed" / BEST_FOLDER / "model").is_dir()
+
+
+def test_an_evaluation_afterwards_draws_the_same_samples(tmp_path):
+    run = tmp_path / "run"
+    words = ["--evaluate_features", "digits", "--evaluate_metrics", "fid,pr", "--seed", "5"]
+    main("biggan_eps_cifar", [*SMALL, *words, "--output_dir", str(run)])
+    options = ["--data", "digits", "--features", "digits", "--metrics", "fid,pr", "--seed", "5"]
+    output = tmp_path / "again.json"
+    command(["evaluate", str(run), *options, "--limit", "120", "--reference_limit", "120", "--output", str(output)])
+    ours, theirs = (json.loads(path.read_text()) for path in (run / "eval.json", output))
+    assert ours["metrics"] == theirs["metrics"]
+    of_kid = {"kid_subset_size": None}  # which was not measured
+    assert ours["protocol"] | of_kid == theirs["protocol"] | of_kid
 
 
 @pytest.mark.parametrize("step", [4, 6])
