@@ -287,7 +287,10 @@ def _rates_row(
 
 def _legend(study: Study, folder: Path) -> str:
     runs = [(setting, result) for setting, own in study.found for result in _finished(own)]
-    lines = ["± is a 95 % interval (Student) over the seeds that did not diverge; without it there is one seed."]
+    lines = [
+        "± is a 95 % interval (Student) over the seeds that did not diverge, the noise of their samples included; "
+        "without it there is one seed."
+    ]
     if runs:
         protocol = _protocol(arm_folder(folder, runs[0][1].arm, runs[0][1].seed))
         lines.append(f"Final step, {makes_samples(protocol)}: {in_words(protocol, 'precision')}.")
