@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..evaluation.evaluate import processes
 from ..evaluation.features import open_extractor
 from ..evaluation.options import METRICS
+from ..files import write_text
 from . import ddgan_eps_cifar, sngan_pgn_cifar
 from .ablation_arms import CONTROL_SCALE, FACTORS, SCALES, STUDIES, Setting, found_in, settings
 from .ablation_pictures import Examiner, write_pictures
@@ -25,7 +26,7 @@ from .ablation_report import Study, plot_against_scale, plot_along_training, rep
 from .judge import classifier_accuracy, classifier_file
 from .options import BATCH_NORM, DIGITS, LONG_RUN, optimizers
 from .recipe import Recipe, is_main_process, one_line_errors
-from .sweep import Arm, Result, arm_folder, collect, list_arms, publish, require_valid, run_sweep, say
+from .sweep import Arm, Result, arm_folder, collect, list_arms, require_valid, run_sweep, say
 
 # ---- presets --------------------------------------------------------------------------------------------------------
 
@@ -238,7 +239,7 @@ def _by_setting(results: Sequence[Result]) -> list[tuple[Setting, list[Result]]]
 def _report(study: Study, examiner: Examiner, folder: Path) -> None:
     require_comparable([result for _, own in study.found for result in own], folder, examiner.extractor)
     text = report(study, folder)
-    publish(folder / "table.md", lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(folder / "table.md", text)
     plot_against_scale(study, folder / "metric_against_scale.png")
     plot_along_training(study, folder / "along_training.png")
     shown = {

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from ..data import ImageSet
 from ..errors import FolderInUse, InputError, SamplesNotFinite, TrainingDiverged
 from ..evaluation.evaluate import processes
-from ..files import write_json
+from ..files import write_json, write_text
 from ..hub.results import RESULT_FILES, stored_result
 from ..training import Trainer, TrainingConfig
 from ..training.estimate import seconds_per_step
@@ -169,7 +169,7 @@ def _keep_results(folder: Path, known: Callable[[], Sequence[Arm]]) -> list[Resu
     """Writes ``results.jsonl`` of all that is finished, and again if another process finished a run meanwhile."""
     results, written = collect(folder, known()), ""
     while is_main_process() and (text := _lines(results)) != written:
-        publish(folder / "results.jsonl", lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
+        write_text(folder / "results.jsonl", text)
         results, written = collect(folder, known()), text
     return results
 
