@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,7 @@ from .presets import PRESETS
 
 EMBEDDED = ("digits",)
 _PROBED_IMAGES = 256
+_LABEL = "label"  # the column that is taken for labels where no column of classes says so
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,14 @@ class ImageSet(Protocol):
         shape: (channels, height, width) of every image.
         fingerprint: identifies the content and how it was prepared.
         labels: (n,) int64, or None.
+        class_names: what each label stands for, in the order of the labels; None where that is unknown.
         in_memory: whether ``fetch`` is a mere indexing.
     """
 
     shape: tuple[int, int, int]
     fingerprint: str
     labels: torch.Tensor | None
+    class_names: tuple[str, ...] | None
     in_memory: bool
 
     def __len__(self) -> int: ...
@@ -107,7 +111,13 @@ class TensorImages:
 
     in_memory = True
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor | None = None, fingerprint: str | None = None):
+    def __init__(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        fingerprint: str | None = None,
+        class_names: tuple[str, ...] | None = None,
+    ):
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise InputError(
                 f"images are a uint8 tensor (n, 1 or 3, height, width), not {images.dtype} {tuple(images.shape)}"
@@ -115,7 +125,7 @@ class TensorImages:
         if labels is not None and labels.shape != (len(images),):
             raise InputError(f"labels are one integer per image, not {tuple(labels.shape)} for {len(images)} images")
         self.images = images.contiguous()
-        self.labels = labels
+        self.labels, self.class_names = labels, class_names
         self.shape = tuple(images.shape[1:])
         self.fingerprint = fingerprint or hashlib.sha256(self.images.cpu().numpy()).hexdigest()[:16]
 
@@ -125,7 +135,7 @@ class TensorImages:
     def to(self, device: torch.device) -> "TensorImages":
         """The same images on another device."""
         labels = self.labels.to(device) if self.labels is not None else None
-        return TensorImages(self.images.to(device), labels, self.fingerprint)
+        return TensorImages(self.images.to(device), labels, self.fingerprint, self.class_names)
 
     def fetch(self, indices: torch.Tensor, seed: int) -> torch.Tensor:
         return self.images[indices.to(self.images.device)]
@@ -138,7 +148,7 @@ class StoredImages:
 
     def __init__(self, rows: datasets.Dataset, column: str, config: DataConfig, channels: int):
         self.rows, self.column, self.config, self.channels = rows, column, config, channels
-        self.labels = _labels(rows, config)
+        self.labels, self.class_names = _labels(rows, config)
         self.shape = self.load(0, seed=0).shape
         self.fingerprint = self._probe()
 
@@ -229,7 +239,7 @@ def _prepare(rows: datasets.Dataset, config: DataConfig, progress: bool) -> Imag
     images = np.stack(
         [stored.load(i, seed=0) for i in tqdm(range(len(stored)), f"decoding {config.data}", disable=hide)]
     )
-    return TensorImages(torch.from_numpy(images), stored.labels)
+    return TensorImages(torch.from_numpy(images), stored.labels, class_names=stored.class_names)
 
 
 def _digits() -> datasets.Dataset:
@@ -293,21 +303,47 @@ def _image_column(rows: datasets.Dataset, config: DataConfig) -> str:
     return candidates[0]
 
 
-def _labels(rows: datasets.Dataset, config: DataConfig) -> torch.Tensor | None:
-    candidates = [name for name, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)]
-    column = config.label_column
+def _labels(rows: datasets.Dataset, config: DataConfig) -> tuple[torch.Tensor | None, tuple[str, ...] | None]:
+    """The labels and what they are called: those of the column that was asked for, or of the one that holds labels.
+
+    Raises:
+        InputError: the column that was asked for is not there, or not every row has a label in it.
+    """
+    column, asked = config.label_column, config.label_column is not None
     if column is None:
-        column = candidates[0] if len(candidates) == 1 else None
+        candidates = [name for name, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)]
+        column = candidates[0] if len(candidates) == 1 else _LABEL if _LABEL in rows.features else None
     elif column not in rows.features:
         raise InputError(f"{config.data} has no column {column!r}; its columns are {', '.join(rows.features)}")
     if column is None:
-        return None
-    values = np.asarray(rows[column])
-    if config.label_column is None and all(value is None for value in values):
-        return None  # a folder of train/ and test/ has a column of classes, and no classes
-    if not np.issubdtype(values.dtype, np.integer):
-        raise InputError(f"column {column!r} of {config.data} does not hold integer labels")
-    return torch.from_numpy(values.astype(np.int64))
+        return None, None
+    values, feature = rows[column][:], rows.features[column]
+    missing = [row for row, value in enumerate(values) if value is None or value != value]
+    if not asked and len(missing) == len(values):
+        return None, None
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(values)} rows of {config.data} have no label in column {column!r}, the first is "
+            f"row {missing[0]}: choose another --label_column or --split"
+        )
+    kinds = {type(value) for value in values}
+    if isinstance(feature, datasets.ClassLabel):
+        names = tuple(feature.names)
+    elif kinds == {bool}:
+        names = ("False", "True")
+    elif kinds == {str}:
+        names = tuple(sorted(set(values), key=natural_order))
+        places = {name: place for place, name in enumerate(names)}
+        values = [places[value] for value in values]
+    elif kinds == {int}:
+        names = None
+    elif asked:
+        raise InputError(f"column {column!r} of {config.data} holds neither whole numbers, words nor True and False")
+    else:
+        return None, None
+    labels = torch.tensor(values, dtype=torch.int64)
+    # By themselves, labels are taken only where they can be ones: -1 is no class.
+    return (labels, names) if asked or names or labels.min() >= 0 else (None, None)
 
 
 def _where(stored: Any, index: int, config: DataConfig) -> str:
@@ -325,7 +361,7 @@ def _guess_channels(rows: datasets.Dataset, column: str, config: DataConfig) -> 
 
 
 def number_of_classes(images: ImageSet) -> int | None:
-    """The largest label plus one; None without labels.
+    """As many as have names, else the largest label plus one; None without labels.
 
     Raises:
         InputError: a label is negative, which data sets use for unlabelled images.
@@ -334,7 +370,13 @@ def number_of_classes(images: ImageSet) -> int | None:
         return None
     if images.labels.min() < 0:
         raise InputError("the data has images with a negative label, i.e. without one: choose another --split")
-    return int(images.labels.max()) + 1
+    names = getattr(images, "class_names", None)
+    return int(images.labels.max()) + 1 if names is None else len(names)
+
+
+def natural_order(name: str) -> list[Any]:
+    """Sorts as people count: class 2 before class 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] + [name]
 
 
 def usable_cores() -> int:
@@ -357,4 +399,6 @@ def as_image_set(images: Any) -> ImageSet:
             "images are an ImageSet (see open_images), a uint8 tensor or a datasets.Dataset, "
             f"not {type(images).__name__}"
         )
+    if not hasattr(images, "class_names"):
+        images.class_names = None
     return images

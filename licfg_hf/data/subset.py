@@ -20,7 +20,7 @@ class ImageSubset:
         self.images, self.shape = images, images.shape
         self.indices = torch.from_numpy(np.random.default_rng(0).permutation(len(images))[:count].copy())
         self.labels = None if images.labels is None else images.labels[self.indices.to(images.labels.device)]
-        self.fingerprint = images.fingerprint
+        self.fingerprint, self.class_names = images.fingerprint, getattr(images, "class_names", None)
 
     def __len__(self) -> int:
         return len(self.indices)

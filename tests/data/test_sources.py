@@ -130,6 +130,7 @@ def test_a_users_data_set_is_taken_as_it_is():
     rows = datasets.Dataset.from_dict({"image": pixels, "label": list(range(5))}, features=features)
     images = as_image_set(rows)
     assert images.in_memory and images.labels.tolist() == list(range(5))
+    assert images.class_names == ("0", "1", "2", "3", "4") and as_image_set(images) is images
     channels_last = torch.zeros(2, 4, 4, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     assert as_image_set(channels_last).shape == (3, 4, 4)
     with pytest.raises(InputError, match="ImageSet"):
