@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from contextlib import nullcontext
 
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="licfg-hf-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,8 +11,22 @@ os.environ["ACCELERATE_USE_CPU"] = "1"
 
 import pytest
 import torch
+from another_processor import AnotherProcessor
 
 torch.set_num_threads(1)  # small networks; two threads on a busy core are many times slower
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--another_processor", action="store_true", help="round matrix products by memory address and by size"
+    )
+
+
+@pytest.fixture(autouse=True)
+def processor(request: pytest.FixtureRequest):
+    """This processor, or with ``--another_processor`` one that rounds as it pleases."""
+    with AnotherProcessor() if request.config.getoption("another_processor") else nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True)

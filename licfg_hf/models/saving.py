@@ -16,6 +16,19 @@ class SavedByConfig(ModelMixin, ConfigMixin):
     """
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, **kwargs: Any) -> Any:
+        """As in diffusers; the weights lie in memory as those of a network that was built.
+
+        Tensors of a safetensors file begin at any address of the mapped file, and some processors' kernels round
+        differently by address: with one copy, the loaded network gives the logits of the saved one, bit for bit.
+        """
+        loaded = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        network = loaded[0] if isinstance(loaded, tuple) else loaded
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.data = tensor.data.clone()
+        return loaded
+
+    @classmethod
     def load_config(cls, *args: Any, **options: Any) -> dict[str, Any] | tuple[Any, ...]:
         """As in diffusers, but of this class, or of one that it extends.
 
