@@ -18,8 +18,9 @@ from ..recipes.objective import ObjectiveConfig
 from ..schedulers import DDGANScheduler
 from ..training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig
 from ..training.compilation import CompiledTerms
+from ..training.optimizers import make_optimizer
 from ..training.steps import Terms, discriminator_terms, frozen, generator_terms, iterated_once, optimize
-from ..training.trainer import make_optimizer, to_unit_range
+from ..training.trainer import to_unit_range
 from .catalogue import MODELS, Model, Technique
 
 Batch = tuple[torch.Tensor, torch.Tensor | None]

@@ -1,16 +1,14 @@
 """The training loop on Accelerate: two networks, one loss each, checkpoints, samples, and a finished pipeline."""
 
-import hashlib
 import json
 import math
 import os
 import platform
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from copy import deepcopy
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -50,11 +48,13 @@ from .checkpoint import (
     why_not_saveable,
 )
 from .compilation import CompiledTerms, prepare_for_compilation
-from .config import OptimizerConfig, TrainingConfig
+from .config import TrainingConfig
 from .estimate import seconds_per_step
 from .generator_steps import AdversarialStep, Batch, Game, GeneratorStep
+from .identity import identity_of
 from .interrupts import StopSignals
 from .monitoring import BestGenerator, Evaluator, GeneratorSamples
+from .optimizers import make_optimizer
 from .progress import Progress, duration
 from .run_folder import claim_folder, held
 from .settling import settled
@@ -63,13 +63,6 @@ from .term_log import TermLog
 from .tracking import drop_lines_after, make_trackers, names_at
 from .warm_start import warm_start
 
-_OPTIMIZERS = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "rmsprop": torch.optim.RMSprop,
-    "sgd": torch.optim.SGD,
-}
-_FUSED = ("adam", "adamw")
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "accelerate", "datasets", "numpy")
 _LONG_RUN_SECONDS = 24 * 3600
 _FEWEST_EVALUATED = 4  # nearest neighbours with k = 3 need that many
@@ -102,21 +95,6 @@ def random_generator(
     return torch.Generator(device).manual_seed(seed_for(seed, purpose, step, rank))
 
 
-def make_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer that ``config`` names, over the parameters of ``network``.
-
-    Raises:
-        InputError: the arguments do not fit it.
-    """
-    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in config.arguments.items()}
-    if config.name in _FUSED and "foreach" not in arguments:
-        arguments = {"fused": True, **arguments}  # one pass over the weights: three times as fast on a CPU, too
-    try:
-        return _OPTIMIZERS[config.name](network.parameters(), lr=config.learning_rate, **arguments)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"optimizer {config.name} does not take {config.arguments}: {error}") from error
-
-
 def to_unit_range(pixels: torch.Tensor, flip: bool, rng: torch.Generator) -> torch.Tensor:
     """uint8 images -> float32 in [-1, 1], on the device of ``rng``, each mirrored with probability 1/2 if ``flip``."""
     images = pixels.to(rng.device).float() / 127.5 - 1
@@ -131,25 +109,6 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
 
 
-def _own_config(owner: Any) -> dict[str, Any]:
-    """The diffusers config of a network or scheduler, without diffusers' own entries; empty for other objects."""
-    config = getattr(owner, "config", None)
-    return {key: value for key, value in config.items() if key[0] != "_"} if isinstance(config, dict) else {}
-
-
-def _configs(network: nn.Module) -> dict[str, Any]:
-    """The config of a network, or of the models that it wraps by their names."""
-    inner = {name: _own_config(module) for name, module in network.named_modules()}
-    return inner[""] or {name: config for name, config in inner.items() if config}
-
-
-def _task_settings(task: Any) -> dict[str, Any]:
-    """The fields of a task; a scheduler by its config."""
-    values = {item.name: getattr(task, item.name) for item in fields(task)} if is_dataclass(task) else {}
-    described = {name: _own_config(value) or _description(value) for name, value in values.items()}
-    return {"class": type(task).__name__, **described}
-
-
 def _named(penalties: list[LazyPenalty]) -> list[LazyPenalty]:
     """The penalties, each under a name of its own: penalty, penalty_2, ..."""
     names: list[str] = []
@@ -157,11 +116,6 @@ def _named(penalties: list[LazyPenalty]) -> list[LazyPenalty]:
         count = 1 + sum(other.name == penalty.name for other in penalties[: len(names)])
         names.append(penalty.name if count == 1 else f"{penalty.name}_{count}")
     return [replace(penalty, name=name) for penalty, name in zip(penalties, names, strict=True)]
-
-
-def _description(thing: Any) -> str:
-    """Its repr without memory addresses, which differ from run to run."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
 
 
 class Trainer:
@@ -234,8 +188,8 @@ class Trainer:
             self.generator_step.interval,
         )
         self.optimizers = {
-            "generator": make_optimizer(config.generator_optimizer, generator),
-            "discriminator": make_optimizer(config.discriminator_optimizer, discriminator),
+            "generator": make_optimizer(config.generator_optimizer, generator, self.device),
+            "discriminator": make_optimizer(config.discriminator_optimizer, discriminator, self.device),
         }
         self.identity = self._identity()
         self._resume_from = self._claim_folder()
@@ -302,26 +256,16 @@ class Trainer:
             raise InputError(f"an evaluation needs at least {_FEWEST_EVALUATED} images, not {len(self.images)}")
 
     def _identity(self) -> dict[str, Any]:
-        """What makes this run this run; a checkpoint of another identity is refused. Normalized through JSON."""
-
-        def describe(network: nn.Module) -> dict[str, Any]:
-            count = sum(parameter.numel() for parameter in network.parameters())
-            layout = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
-            digest = hashlib.sha256(repr(layout).encode()).hexdigest()[:16]
-            named = {"class": type(network).__name__, "parameters": count, "layout": digest}
-            return {**named, "config": _configs(network), "settings": network.extra_repr()}
-
-        content = {
-            "training": self.config.identity(),
-            "generator": describe(self.generator),
-            "discriminator": describe(self.discriminator),
-            "task": _task_settings(self.task),
-            "loss": _description(self.loss),
-            "penalties": [_description(penalty) for penalty in self.penalties],
-            "generator_step": _description(self.generator_step),
-            "images": {"fingerprint": self.images.fingerprint, "count": len(self.images), "shape": self.images.shape},
-        }
-        return json.loads(json.dumps(content, default=_description))
+        images = self.images
+        return identity_of(
+            {"generator": self.generator, "discriminator": self.discriminator},
+            self.task,
+            training=self.config.identity(),
+            loss=self.loss,
+            penalties=self.penalties,
+            generator_step=self.generator_step,
+            images={"fingerprint": images.fingerprint, "count": len(images), "shape": images.shape},
+        )
 
     def _facts(self) -> dict[str, Any]:
         """What a checkpoint and the card say of the run."""

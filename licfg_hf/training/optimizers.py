@@ -1,0 +1,46 @@
+"""The optimizers that a training can use, tried on a number before they get a network."""
+
+import torch
+from torch import nn
+
+from ..errors import InputError
+from .config import OptimizerConfig
+
+_OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+_FUSED = ("adam", "adamw")
+# What torch.optim raises over arguments that do not fit, when it is built or not before its first step.
+_FAILURES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
+
+
+def make_optimizer(
+    config: OptimizerConfig, network: nn.Module, device: torch.device | str = "cpu"
+) -> torch.optim.Optimizer:
+    """The optimizer that ``config`` names, over the parameters of ``network``.
+
+    Args:
+        device: where the network will be trained.
+
+    Raises:
+        InputError: the arguments do not fit it, or its steps.
+    """
+    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in config.arguments.items()}
+    if config.name in _FUSED and "foreach" not in arguments:
+        arguments = {"fused": True, **arguments}  # one pass over the weights: three times as fast on a CPU, too
+    kind, rate = _OPTIMIZERS[config.name], config.learning_rate
+    try:
+        trial = nn.Parameter(torch.ones(1, device=device))
+        trial.grad = torch.ones_like(trial)
+        optimizer = kind([trial], lr=rate, **arguments)
+        for _ in range(2):
+            optimizer.step()
+        if not trial.isfinite().all():
+            raise ValueError("a step makes a weight that is not finite")
+    except _FAILURES as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"optimizer {config.name} does not take {config.arguments}: {reason}") from error
+    return kind(network.parameters(), lr=rate, **arguments)
