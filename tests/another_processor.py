@@ -12,7 +12,8 @@ _PRODUCTS = {_aten.mm, _aten.addmm, _aten.bmm, _aten.baddbmm, _aten.convolution,
 class AnotherProcessor(TorchDispatchMode):
     """Moves the last bits of every matrix product and convolution, the more the worse its tensors are aligned.
 
-    One computation that is repeated with the same sizes and layout gives the same bits, and nothing else does.
+    One computation that is repeated with the same sizes and layout gives the same bits, and nothing else does. What
+    runs in another process or is compiled does not round so.
     """
 
     def __torch_dispatch__(
@@ -29,5 +30,7 @@ class AnotherProcessor(TorchDispatchMode):
 
 
 def _moved(values: torch.Tensor, steps: int) -> torch.Tensor:
+    if values.dtype not in (torch.float32, torch.float64):
+        return values
     steps = steps % 7 + sum(values.shape) % 5
     return values * (1 + steps * torch.finfo(values.dtype).eps)

@@ -121,7 +121,8 @@ def test_denoising_diffusion_discriminator(name, tmp_path):
 
 
 def test_no_golden_is_forgotten():
-    names = {path.stem for path in (SHARED / "goldens").glob("*.safetensors")}
+    names = {path.stem for path in (SHARED / "goldens").glob("*.safetensors") if not path.stem.startswith("r3gan_")}
+    # R3GAN is no network of this library yet.
     elsewhere = {"penalties", "ddgan_small32_sampling", "ddgan_small32_trainstep"}
     here = {*GENERATORS, *DISCRIMINATORS, "ddgan_small32_G", "ddgan_cifar10_G", "ddgan_lsun256_G"}
     assert names == here | {"ddgan_D_small", "ddgan_D_large"} | elsewhere

@@ -219,3 +219,12 @@ def test_meaningless_arguments_are_refused(argument, value):
 def test_attention_on_few_channels_can_be_built():
     generator = BigGANGenerator(8, 1, base_channels=4, channel_multipliers=(1, 1), attention_resolutions=(8,))
     assert generator(torch.randn(2, 128), torch.tensor([0, 1])).sample.shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("name", [*DISCRIMINATORS, *GENERATORS])
+def test_loaded_weights_lie_in_memory_as_built_ones(name, tmp_path):
+    """Where they begin decides how some processors round; ``pytest --another_processor`` shows what depends on it."""
+    network = (DISCRIMINATORS | GENERATORS)[name]()
+    network.save_pretrained(tmp_path)
+    loaded = type(network).from_pretrained(tmp_path)
+    assert {tensor.data_ptr() % 64 for tensor in (*loaded.parameters(), *loaded.buffers())} == {0}
