@@ -1,39 +1,137 @@
 """One stored image -> one uint8 array of the size that training wants."""
 
 import io
+import struct
+import zlib
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError
 
 Crop = Literal["center", "random", "none"]
 
+# Others that Pillow opens are kept out: EPS starts Ghostscript, and the rest are no photographs. TGA, which has no
+# signature, comes last.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
+# What Pillow raises over content that is not what it says.
+_DAMAGE = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError,
+    ValueError, struct.error, zlib.error,
+)  # fmt: skip
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
+
+
+class UnreadableImage(InputError):
+    """One image that cannot be decoded; the message names it.
+
+    Attributes:
+        where: its name.
+    """
+
+    where = ""
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """The formats of image files that are read, as Pillow calls them."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
 
 def decode(stored: Any, where: str) -> Image.Image:
     """A stored image (``{"bytes", "path"}`` as in Hub data sets, PIL image or array) as an upright L or RGB image.
 
-    Transparency is laid on white, EXIF rotation is applied, 16-bit greyscale is scaled to 8 bits.
+    Transparency is laid on white, EXIF rotation is applied where it can be read, 16-bit greyscale is scaled to 8 bits.
+    Of an animation, the first frame is taken.
 
     Args:
         where: names the image in the error message.
 
     Raises:
-        InputError: it cannot be decoded.
+        UnreadableImage: it cannot be decoded, or not without a guess at what its numbers mean.
     """
     try:
-        if isinstance(stored, dict):
-            content = io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"]
-            image = Image.open(content)
-            image.load()
-        else:
-            image = stored if isinstance(stored, Image.Image) else Image.fromarray(np.asarray(stored))
-    except (OSError, ValueError, TypeError, KeyError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read {where}: {error}") from error
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).astype(np.uint8))
+        image = _opened(stored)
+        flat, turn = _flat(_eight_bits(image)), _orientation(image)
+        return flat if turn is None else flat.transpose(turn)
+    except (*_DAMAGE, Image.DecompressionBombError) as error:
+        failure = UnreadableImage(f"cannot read {where}: {_reason(error)}")
+        failure.where = where
+        raise failure from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is damaged, or none of {', '.join(formats())}"
+    if isinstance(error, Image.DecompressionBombError):
+        most = f"{2 * Image.MAX_IMAGE_PIXELS:,}"
+        return f"it has more than {most} pixels; make it smaller first, or raise PIL.Image.MAX_IMAGE_PIXELS in Python"
+    return str(error) or type(error).__name__
+
+
+def _opened(stored: Any) -> Image.Image:
+    if isinstance(stored, Image.Image):
+        return stored
+    if stored is None or (isinstance(stored, dict) and not (stored.get("bytes") or stored.get("path"))):
+        raise ValueError("there is no picture in it")
+    if not isinstance(stored, dict):
+        return Image.fromarray(np.asarray(stored))
+    image = Image.open(io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"], formats=formats())
+    image.load()
+    if image.format == "TIFF" and image.n_frames > 1:
+        raise ValueError(f"it holds {image.n_frames} pages: save each as a file of its own")
+    return image
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The same with 8 bits per channel; the range of deeper pixels must be known, not guessed."""
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    # Files of 16 bits that Pillow holds in 32, and 32-bit integers, have one mode.
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if (image.mode in ("I", "F") and not deep) or 2 in np.ravel(tags.get(_TIFF_SAMPLE_FORMAT, 1)):
+        raise ValueError(
+            "its pixels are floating, signed or 32-bit numbers, and nothing says which are black and white: save it "
+            "with 8 bits"
+        )
+    if not deep:
+        return image
+    bits = np.ravel(tags.get(_TIFF_BITS, 16))[0]
+    pixels = np.asarray(image).astype(np.uint32)
+    if 0 < pixels.max(initial=0) < 2 ** (bits - 4):
+        raise ValueError(
+            f"its brightest pixel is {pixels.max()} of {2**bits - 1}, so that it would be nearly black: save it with "
+            f"8 bits, or with numbers that fill its {bits}"
+        )
+    if tags.get(_TIFF_PHOTOMETRIC) == 0:  # 0 is white
+        pixels = 2**bits - 1 - pixels
+    return Image.fromarray((pixels >> (bits - 8)).astype(np.uint8))
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    """By which turn it stands upright; None where it does, or where that cannot be read of whole pixels."""
+    try:
+        return _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION))
+    except _DAMAGE:
+        return None
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """The same without transparency, in grey or RGB."""
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         grey = image.mode == "LA"
         image = image.convert("RGBA")
@@ -64,13 +162,7 @@ def fit(image: Image.Image, size: int | None, crop: Crop, rng: np.random.Generat
     return image.crop((left, top, left + size, top + size))
 
 
-def to_array(image: Image.Image, channels: int, where: str) -> np.ndarray:
-    """An upright image as uint8 array (channels, height, width).
-
-    Raises:
-        InputError: a colour image where one channel is wanted (its colours would be lost silently).
-    """
-    if channels == 1 and image.mode != "L":
-        raise InputError(f"{where} has colours, but the data set began greyscale: pass --image_channels 3")
-    array = np.asarray(image.convert("RGB") if channels == 3 else image)
+def to_array(image: Image.Image, channels: int) -> np.ndarray:
+    """An upright image as uint8 array (channels, height, width); 1 channel is grey, 3 are RGB."""
+    array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return array[None] if channels == 1 else array.transpose(2, 0, 1)

@@ -2,25 +2,32 @@
 
 import hashlib
 import os
-import re
+import sys
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import datasets
-import huggingface_hub.errors
 import numpy as np
 import torch
+from PIL import Image
 from tqdm.auto import tqdm
 
+from ..convert.text import printable
 from ..errors import InputError
-from .decoding import Crop, decode, fit, to_array
+from .decoding import Crop, UnreadableImage, decode, fit, to_array
+from .folders import LABEL, natural_order, some
 from .presets import PRESETS
+from .rows import open_rows
 
 EMBEDDED = ("digits",)
 _PROBED_IMAGES = 256
-_LABEL = "label"  # the column that is taken for labels where no column of classes says so
+_FIRST_IMAGES = 64  # that decide whether a data set is grey
+_NEARLY_BLACK = 16  # of 255
+
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -32,15 +39,17 @@ class DataConfig:
             ``celeba-hq``, ``lsun-bedroom``, ``lsun-church`` or ``imagenet``, presets that name a data set on the Hub
             with its split, columns, size and crop, each of which an option overrides; a local folder of images or of
             parquet files; or any data set id on the Hub such as ``uoft-cs/cifar10``.
-        split: part of the data set; None takes the preset's, or ``train``.
+        data_config: configuration (subset) of a data set on the Hub that has several.
+        split: part of the data set; None takes the preset's, or ``train``. A folder of images has splits where it
+            holds nothing but train/, test/ and the like; otherwise its folders are classes.
         image_size: height and width in pixels that images are brought to; None takes the preset's, or keeps the
             images' own, which must be equal.
         crop: how an image that is not square fits: ``center`` or ``random`` square of the shorter side, or ``none``,
             which squeezes it; None takes the preset's, or ``center``.
         image_column: column with the images; None takes the preset's, or the only image column.
-        label_column: column with the integer labels; None takes the preset's, or the only class-label column, if
-            there is one.
-        image_channels: 1 (greyscale) or 3 (RGB); None takes what the first images have.
+        label_column: column with the labels, which are whole numbers, words, or true and false; None takes the
+            preset's, or the only class-label column, or the one called ``label``, if there is one.
+        image_channels: 1 (colours become grey) or 3 (RGB); None takes what the first images have.
         in_memory_limit: data sets of at most this many GiB as uint8 are held in memory, on the accelerator where there
             is one; larger ones are decoded by worker processes as they are needed.
 
@@ -49,6 +58,7 @@ class DataConfig:
     """
 
     data: str = "digits"
+    data_config: str | None = None
     split: str | None = None
     image_size: int | None = None
     crop: Crop | None = None
@@ -142,47 +152,114 @@ class TensorImages:
 
 
 class StoredImages:
-    """Images decoded one by one from a ``datasets.Dataset`` each time they are fetched."""
+    """Images decoded one by one from a ``datasets.Dataset`` each time they are fetched.
+
+    Args:
+        rows: the data set.
+        column: of the images; no other is decoded.
+        config: how they are brought to one size.
+        within: folders that a row which is a mere path must not lead out of; () where any may be named.
+
+    Raises:
+        InputError: one of the first images cannot be read, or the labels cannot.
+    """
 
     in_memory = False
 
-    def __init__(self, rows: datasets.Dataset, column: str, config: DataConfig, channels: int):
-        self.rows, self.column, self.config, self.channels = rows, column, config, channels
+    def __init__(self, rows: datasets.Dataset, column: str, config: DataConfig, within: tuple[str, ...] = ()):
         self.labels, self.class_names = _labels(rows, config)
-        self.shape = self.load(0, seed=0).shape
-        self.fingerprint = self._probe()
+        self.rows = rows.select_columns(column).cast_column(column, datasets.Image(decode=False))
+        self.column, self.config = column, config
+        self.within = tuple(os.path.realpath(folder) for folder in within)
+        self.channels = config.image_channels or self._guess_channels()
+        self.shape = to_array(self._fitted(self._decoded(0), 0, 0), self.channels).shape
+        self.fingerprint = ""
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _probe(self) -> str:
-        """Loads images spread over the data set, so that an unfit one is found now, and hashes what they became."""
-        config, count = self.config, len(self)
-        digest = hashlib.sha256(f"{count} {config.image_size} {config.crop} {self.channels}".encode())
-        for index in sorted({*range(0, count, max(1, count // _PROBED_IMAGES)), count - 1}):
-            digest.update(self.load(index, seed=0).tobytes())
-        return digest.hexdigest()[:16]
+    def _guess_channels(self) -> int:
+        """3 unless the first images are all greyscale; a colour image that comes later is an error, never greyed."""
+        first = readable(self._decoded, range(min(_FIRST_IMAGES, len(self))))
+        return 1 if all(image.mode == "L" for image in first) else 3
 
-    def load(self, index: int, seed: int) -> np.ndarray:
+    def probe(self) -> "StoredImages":
+        """Loads images spread over the data set, so that an unfit one is found now, and hashes what they became."""
+        config, count, brightest = self.config, len(self), 0
+        digest = hashlib.sha256(f"{count} {config.image_size} {config.crop} {self.channels}".encode())
+        for image in readable(self.load, sorted({*range(0, count, max(1, count // _PROBED_IMAGES)), count - 1})):
+            digest.update(image.tobytes())
+            brightest = max(brightest, int(image.max()))
+        _warn_of_black(brightest, config)
+        self.fingerprint = digest.hexdigest()[:16]
+        return self
+
+    def _where(self, index: int) -> str:
+        stored = self.rows[index][self.column]
+        path = stored["path"] if isinstance(stored, dict) else None
+        return printable(f"image {path or index} of {self.config.data}")
+
+    def _decoded(self, index: int) -> Image.Image:
+        stored, where = self.rows[index][self.column], self._where(index)
+        if self.within and stored and stored["path"] and not stored["bytes"]:
+            path = Path(os.path.realpath(os.path.join(self.within[0], stored["path"])))
+            if not any(path.is_relative_to(folder) for folder in self.within):
+                raise InputError(f"{where} lies outside of the data set: store the images in it")
+            stored = {"path": path}
+        return decode(stored, where)
+
+    def _fitted(self, image: Image.Image, index: int, seed: int) -> Image.Image:
+        rng = np.random.default_rng((seed, index)) if self.config.crop == "random" else None
+        return fit(image, self.config.image_size, self.config.crop, rng)
+
+    def load(self, index: int, seed: int = 0) -> np.ndarray:
         """One image, uint8 (channels, height, width).
 
         Raises:
-            InputError: it cannot be read, or its size is not that of the first image and no size was asked for.
+            InputError: it cannot be read; or it has colours where the first ones are grey, or another size than the
+                first one, and no option says what to do.
         """
-        stored = self.rows[index][self.column]
-        where = _where(stored, index, self.config)
-        rng = np.random.default_rng((seed, index)) if self.config.crop == "random" else None
-        image = fit(decode(stored, where), self.config.image_size, self.config.crop, rng)
-        array = to_array(image, self.channels, where)
-        if array.shape != getattr(self, "shape", array.shape):
+        image = self._decoded(index)
+        if self.channels == 1 and image.mode != "L" and self.config.image_channels is None:
             raise InputError(
-                f"{where} has {image.width}x{image.height} pixels, the first one "
+                f"{self._where(index)} has colours, but the data set began greyscale: pass --image_channels 3, or 1 "
+                "to make all grey"
+            )
+        array = to_array(self._fitted(image, index, seed), self.channels)
+        if array.shape != self.shape:
+            raise InputError(
+                f"{self._where(index)} has {image.width}x{image.height} pixels, the first one "
                 f"{self.shape[2]}x{self.shape[1]}: pass --image_size to bring all to one size"
             )
         return array
 
     def fetch(self, indices: torch.Tensor, seed: int) -> torch.Tensor:
         return torch.from_numpy(np.stack([self.load(index, seed) for index in indices.tolist()]))
+
+
+def readable(load: Callable[[int], Loaded], indices: Collection[int]) -> Iterator[Loaded]:
+    """What can be loaded; at the end, one error counts and names what cannot."""
+    damaged = []
+    for index in indices:
+        try:
+            yield load(index)
+        except UnreadableImage as error:
+            damaged.append(error)
+    if damaged:
+        others = [error.where for error in damaged[1:]]
+        count = f"; {len(damaged)} of {len(indices)} images are like this, also {some(others)}" if others else ""
+        raise InputError(f"{damaged[0]}{count}")
+
+
+def _warn_of_black(brightest: int, config: DataConfig) -> None:
+    if brightest < _NEARLY_BLACK:
+        _note(f"the images of {config.data} are nearly black: no pixel is brighter than {brightest} of 255")
+
+
+def _note(text: str) -> None:
+    """Says in one line what a user may not have meant, once per launch."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"note: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
@@ -223,22 +300,28 @@ def _preset_help(name: str) -> str:
 
 
 def _open(config: DataConfig, progress: bool) -> ImageSet:
-    return _prepare(_digits() if config.data in EMBEDDED else _load_rows(config), config, progress)
+    if config.data in EMBEDDED:
+        return _prepare(_digits(), config, progress)
+    try:
+        rows, within = open_rows(config.data, config.data_config, config.split, _note)
+        return _prepare(rows, config, progress, within)
+    except InputError as error:
+        raise InputError(printable(str(error))) from error
 
 
-def _prepare(rows: datasets.Dataset, config: DataConfig, progress: bool) -> ImageSet:
+def _prepare(rows: datasets.Dataset, config: DataConfig, progress: bool, within: tuple[str, ...] = ()) -> ImageSet:
     if len(rows) == 0:
         raise InputError(f"{config.data} has no images in split {config.split!r}")
-    column = _image_column(rows, config)
-    rows = rows.cast_column(column, datasets.Image(decode=False))
-    stored = StoredImages(rows, column, config, config.image_channels or _guess_channels(rows, column, config))
+    stored = StoredImages(rows, _image_column(rows, config), config, within)
     redrawn = config.crop == "random" and config.image_size is not None
     if redrawn or len(stored) * np.prod(stored.shape) > config.in_memory_limit * 2**30:
-        return stored
+        return stored.probe()
+    images = np.empty((len(stored), *stored.shape), dtype=np.uint8)
     hide = True if not progress or len(stored) < 5000 else None  # None: in a log file, not on a terminal
-    images = np.stack(
-        [stored.load(i, seed=0) for i in tqdm(range(len(stored)), f"decoding {config.data}", disable=hide)]
-    )
+    indices = tqdm(range(len(stored)), f"decoding {config.data}", disable=hide)
+    for place, image in enumerate(readable(stored.load, indices)):
+        images[place] = image
+    _warn_of_black(images.max(), config)
     return TensorImages(torch.from_numpy(images), stored.labels, class_names=stored.class_names)
 
 
@@ -255,52 +338,31 @@ def _digits() -> datasets.Dataset:
     return datasets.Dataset.from_dict({"image": list(pixels), "label": labels}, features=features)
 
 
-def _load_rows(config: DataConfig) -> datasets.Dataset:
-    name = config.data
-    path = Path(name).expanduser()
-    is_local = path.exists() or name.startswith((".", "/", "~", "\\")) or name.count("/") > 1
-    if is_local and not path.is_dir():
-        raise InputError(f"no folder {name}; name another, a Hub data set such as uoft-cs/cifar10, or digits")
-    try:
-        return datasets.load_dataset(str(path) if is_local else name, split=config.split)
-    except datasets.exceptions.DatasetNotFoundError as error:
-        if "is a gated dataset" in str(error):  # the client's own error is not kept as the cause
-            raise InputError(
-                f"{name} is gated and this token has no access, or there is none: accept its terms on its page on the "
-                "Hub, then log in with `hf auth login` or set HF_TOKEN"
-            ) from error
-        raise InputError(f"no data set {name} on the Hub, or it is private: {_first_line(error)}") from error
-    except (ConnectionError, huggingface_hub.errors.OfflineModeIsEnabled) as error:
-        raise InputError(
-            f"the Hub cannot be reached for {name}, and it is not in the cache; offline, pass --data digits or a "
-            f"local folder of images or parquet files ({_first_line(error)})"
-        ) from error
-    except FileNotFoundError as error:
-        raise InputError(f"no images or parquet files in {name}: {_first_line(error)}") from error
-    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
-        cause = error.__cause__ or error
-        raise InputError(f"cannot open {name}, split {config.split!r}: {_first_line(cause)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
-
-
 def _image_column(rows: datasets.Dataset, config: DataConfig) -> str:
-    candidates = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    """The column that was asked for, or the only one with images; bytes without more count where nothing else does."""
+    features = rows.features
+    candidates = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    candidates = candidates or [name for name, feature in features.items() if _holds_files(feature)]
     if config.image_column is not None:
         if config.image_column not in candidates:
             raise InputError(
                 f"{config.data} has no image column {config.image_column!r}; its columns are "
-                f"{', '.join(rows.features)}, with images in: {', '.join(candidates) or 'none'}"
+                f"{', '.join(features)}, with images in: {', '.join(candidates) or 'none'}"
             )
         return config.image_column
     if len(candidates) != 1:
         raise InputError(
-            f"{config.data} has {len(candidates) or 'no'} image columns among {', '.join(rows.features)}"
+            f"{config.data} has {len(candidates) or 'no'} image columns among {', '.join(features)}"
             + (": choose one with --image_column" if candidates else "")
         )
     return candidates[0]
+
+
+def _holds_files(feature: Any) -> bool:
+    """Whether a column can hold the content of image files, as pandas writes it: {bytes, path}, or bytes alone."""
+    if isinstance(feature, dict):
+        return set(feature) == {"bytes", "path"}
+    return isinstance(feature, datasets.Value) and feature.dtype in ("binary", "large_binary")
 
 
 def _labels(rows: datasets.Dataset, config: DataConfig) -> tuple[torch.Tensor | None, tuple[str, ...] | None]:
@@ -312,7 +374,7 @@ def _labels(rows: datasets.Dataset, config: DataConfig) -> tuple[torch.Tensor | 
     column, asked = config.label_column, config.label_column is not None
     if column is None:
         candidates = [name for name, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)]
-        column = candidates[0] if len(candidates) == 1 else _LABEL if _LABEL in rows.features else None
+        column = candidates[0] if len(candidates) == 1 else LABEL if LABEL in rows.features else None
     elif column not in rows.features:
         raise InputError(f"{config.data} has no column {column!r}; its columns are {', '.join(rows.features)}")
     if column is None:
@@ -346,20 +408,6 @@ def _labels(rows: datasets.Dataset, config: DataConfig) -> tuple[torch.Tensor | 
     return (labels, names) if asked or names or labels.min() >= 0 else (None, None)
 
 
-def _where(stored: Any, index: int, config: DataConfig) -> str:
-    path = stored.get("path") if isinstance(stored, dict) else None
-    return f"image {path or index} of {config.data}"
-
-
-def _guess_channels(rows: datasets.Dataset, column: str, config: DataConfig) -> int:
-    """3 unless the first images are all greyscale; a colour image that comes later is an error, never greyed."""
-    for index in range(min(64, len(rows))):
-        stored = rows[index][column]
-        if decode(stored, _where(stored, index, config)).mode != "L":
-            return 3
-    return 1
-
-
 def number_of_classes(images: ImageSet) -> int | None:
     """As many as have names, else the largest label plus one; None without labels.
 
@@ -372,11 +420,6 @@ def number_of_classes(images: ImageSet) -> int | None:
         raise InputError("the data has images with a negative label, i.e. without one: choose another --split")
     names = getattr(images, "class_names", None)
     return int(images.labels.max()) + 1 if names is None else len(names)
-
-
-def natural_order(name: str) -> list[Any]:
-    """Sorts as people count: class 2 before class 10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] + [name]
 
 
 def usable_cores() -> int:

@@ -1,0 +1,158 @@
+"""The rows of a data set by name: a local folder of pictures or of files that `datasets` reads, or one on the Hub."""
+
+import glob
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import datasets.data_files
+import huggingface_hub.constants
+import huggingface_hub.errors
+
+from ..errors import InputError
+from .folders import Found, look_into, picture_rows, some, spans
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# How `datasets` calls what reads these files.
+_READERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset", ".zip": "imagefolder"}
+# Where `datasets` keeps the files that rows of data sets on the Hub name.
+_CACHES = tuple(
+    str(folder)
+    for folder in (
+        datasets.config.HF_DATASETS_CACHE,
+        datasets.config.DOWNLOADED_DATASETS_PATH,
+        huggingface_hub.constants.HF_HUB_CACHE,
+    )
+)
+
+# Rows, and the folders that a row which is a mere path must not lead out of; () where every path is our own.
+Rows = tuple[datasets.Dataset, tuple[str, ...]]
+
+
+def open_rows(name: str, config: str | None, split: str, note: Callable[[str], None]) -> Rows:
+    """Opens a split of a data set.
+
+    Args:
+        name: a local folder, or an id on the Hub.
+        config: which of its configurations; None where there is one.
+        split: which part.
+        note: takes a line on what was not used, or may not have been meant.
+
+    Raises:
+        InputError: there is no such data set, split or configuration, or files of it would be left out.
+    """
+    path = _local(name)
+    if path is None:
+        return _load(name, name, config, split), _CACHES
+    if any(os.path.isfile(os.path.join(path, file)) for file in ("dataset_dict.json", "state.json")):
+        return _saved_rows(path, split), (path,)
+    found = look_into(path)
+    if config is not None and not _has_configurations(path):
+        raise InputError(f"{name} has no configurations, which --data_config chooses among")
+    if found.pictures or found.foreign:
+        return picture_rows(found, split, note), ()
+    return _container_rows(found, config, split), (path, *_CACHES)
+
+
+def _local(name: str) -> str | None:
+    """The absolute path of the folder that a name means; None where it means a data set on the Hub.
+
+    Raises:
+        InputError: it can only mean a folder, and there is none.
+    """
+    path = name if os.path.lexists(name) else os.path.expanduser(name)
+    if os.path.isdir(path):
+        return os.path.abspath(path)
+    if os.path.lexists(path):
+        raise InputError(f"{name} is no folder: name the one that holds the images")
+    if not _HUB_NAME.fullmatch(name) or name.startswith("."):
+        raise InputError(f"no folder {name}; name another, a Hub data set such as uoft-cs/cifar10, or digits")
+    return None
+
+
+def _saved_rows(path: str, split: str) -> datasets.Dataset:
+    """What ``save_to_disk`` left."""
+    try:
+        saved = datasets.load_from_disk(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot open {path}, which save_to_disk has made: {_first_line(error)}") from error
+    parts = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
+    chosen = spans(split, {name: len(rows) for name, rows in parts.items()}, path)
+    return datasets.concatenate_datasets([parts[name].select(range(first, last)) for name, first, last in chosen])
+
+
+def _has_configurations(path: str) -> bool:
+    """Whether the folder's card says which files make up which configuration."""
+    card = Path(path) / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    return bool(re.match(r"---\n(.*\n)?configs:", text.partition("\n---")[0], re.DOTALL))
+
+
+def _container_rows(found: Found, config: str | None, split: str) -> datasets.Dataset:
+    """The rows of parquet files, archives and the like."""
+    path = found.folder
+    kinds = {os.path.splitext(file)[1].lower() for file in found.containers}
+    if not kinds:
+        raise InputError(f"no images or parquet files in {path}: it holds {found.left_out() or 'nothing'}")
+    if len(kinds) > 1 or not kinds & set(_READERS):
+        raise InputError(
+            f"{path} holds {', '.join(sorted(kinds))} files, of which one kind can be the data: move others out"
+        )
+    if "::" in path or (_has_configurations(path) and glob.has_magic(path)):
+        raise InputError(f"the name of {path} has a meaning of its own for `datasets`: rename the folder")
+    if _has_configurations(path):
+        return _load(path, path, config, split)
+    files = {name: list(map(glob.escape, paths)) for name, paths in _files_by_split(found).items()}
+    return _load(path, _READERS[kinds.pop()], None, split, data_files=files)
+
+
+def _files_by_split(found: Found) -> dict[str, list[str]]:
+    """How `datasets` splits the files by their names.
+
+    Raises:
+        InputError: it would leave some out.
+    """
+    every, base = [os.path.join(found.folder, file) for file in found.containers], glob.escape(found.folder)
+    patterns = datasets.data_files.get_data_patterns(base)
+    if list(patterns.values()) == [["**"]]:  # no name says anything
+        return {"train": every}
+    resolved = datasets.data_files.DataFilesDict.from_patterns(patterns, base_path=base)
+    files = {str(name): [path for path in every if path in set(paths)] for name, paths in resolved.items()}
+    if missing := [path for path in every if not any(path in paths for paths in files.values())]:
+        raise InputError(
+            f"by their names, {len(missing)} of the {len(every)} files of {found.folder} are in none of the splits "
+            f"{', '.join(files)}: rename or move out {some([os.path.relpath(path, found.folder) for path in missing])}"
+        )
+    return {name: paths for name, paths in files.items() if paths}
+
+
+def _load(name: str, source: str, config: str | None, split: str, **options: Any) -> datasets.Dataset:
+    try:
+        return datasets.load_dataset(source, config, split=split, **options)
+    except datasets.exceptions.DatasetNotFoundError as error:
+        if "is a gated dataset" in str(error):  # the client's own error is not kept as the cause
+            raise InputError(
+                f"{name} is gated and this token has no access, or there is none: accept its terms on its page on the "
+                "Hub, then log in with `hf auth login` or set HF_TOKEN"
+            ) from error
+        raise InputError(f"no data set {name} on the Hub, or it is private: {_first_line(error)}") from error
+    except (ConnectionError, huggingface_hub.errors.OfflineModeIsEnabled) as error:
+        raise InputError(
+            f"the Hub cannot be reached for {name}, and it is not in the cache; offline, pass --data digits or a "
+            f"local folder of images or parquet files ({_first_line(error)})"
+        ) from error
+    except FileNotFoundError as error:
+        raise InputError(f"no images or parquet files in {name}: {_first_line(error)}") from error
+    except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+        if "Config name is missing" in str(error):
+            known = ", ".join(datasets.get_dataset_config_names(source))
+            raise InputError(f"{name} has several configurations: choose one of {known} with --data_config") from error
+        cause = error.__cause__ or error
+        raise InputError(f"cannot open {name}, split {split!r}: {_first_line(cause)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
