@@ -116,12 +116,18 @@ def _files_by_split(found: Found) -> dict[str, list[str]]:
         InputError: it would leave some out.
     """
     every, base = [os.path.join(found.folder, file) for file in found.containers], glob.escape(found.folder)
-    patterns = datasets.data_files.get_data_patterns(base)
+    try:
+        patterns = datasets.data_files.get_data_patterns(base)
+    except FileNotFoundError:  # they lie behind links
+        return {"train": every}
+    except ValueError as error:
+        raise InputError(f"cannot split the files of {found.folder} by their names: {_first_line(error)}") from error
     if list(patterns.values()) == [["**"]]:  # no name says anything
         return {"train": every}
     resolved = datasets.data_files.DataFilesDict.from_patterns(patterns, base_path=base)
-    files = {str(name): [path for path in every if path in set(paths)] for name, paths in resolved.items()}
-    if missing := [path for path in every if not any(path in paths for paths in files.values())]:
+    known = set(every)
+    files = {str(name): [path for path in paths if path in known] for name, paths in resolved.items()}
+    if missing := sorted(known.difference(*files.values())):
         raise InputError(
             f"by their names, {len(missing)} of the {len(every)} files of {found.folder} are in none of the splits "
             f"{', '.join(files)}: rename or move out {some([os.path.relpath(path, found.folder) for path in missing])}"
