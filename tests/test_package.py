@@ -54,7 +54,7 @@ def test_top_level_is_what_it_should_be():
     names = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     folders, files = (
         {"licfg_hf", "recipes", "model_cards", "tests"},
-        {"pyproject.toml", "README.md", "LICENSE", "CITATION.cff"},
+        {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "CITATION.cff"},
     )
     extra = {"output", "build", "dist", "licfg_hf.egg-info"}  # made by use, ignored by git
     assert folders | files <= names <= folders | files | extra

@@ -8,6 +8,11 @@ def printable(text: str) -> str:
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text)
 
 
+def plain(text: str) -> str:
+    """One line of text from outside, in which Markdown and HTML mean nothing."""
+    return "".join(f"\\{letter}" if letter in "\\`*<[|&" else letter for letter in printable(" ".join(text.split())))
+
+
 def code_span(text: str) -> str:
     """Text as Markdown code, whatever backticks are in it."""
     text = printable(text)

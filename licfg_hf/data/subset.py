@@ -1,4 +1,4 @@
-"""Some images of a data set, chosen at random but always the same: stored sets are often sorted by class."""
+"""Images of a data set in an order that is random but always the same: stored sets are often sorted by class."""
 
 import numpy as np
 import torch

@@ -1,109 +1,20 @@
 """Results of several runs side by side: seeds as intervals, and an order only among what can be compared."""
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import mean, variance
 from typing import Any
 
-from ..convert.text import printable
+from ..convert.text import plain, printable
 from ..diagnostics.intervals import mean_interval, student_quantile
 from ..errors import InputError
-from .protocol import FORMAT, METRICS, Protocol, differences, in_words, label, makes_samples
+from .protocol import METRICS, differences, in_words, label, makes_samples
+from .result import Result, read_result
 
-RESULT_FILE = "eval.json"
-_BEYOND = 1e100  # no metric is so large; its square still is a number
 _LEGEND = "± is a 95 % interval: Student's t over the runs of a group, Welch's for a difference of two groups.\n"
-_NUMBERS = ("value", "std", "low", "high")
-
-
-@dataclass(frozen=True)
-class Result:
-    """The content of an ``eval.json``.
-
-    Attributes:
-        source: where it came from, for messages.
-        name: what was evaluated, as the user named it.
-        protocol: how.
-        metrics: by key of ``METRICS``: ``value`` and, where known, ``std``, ``low`` and ``high``.
-        precision_recall: a curve, a dictionary of ``k``, ``precision`` and ``recall`` for each point; may be empty.
-    """
-
-    source: str
-    name: str
-    protocol: Protocol
-    metrics: dict[str, dict[str, float]]
-    precision_recall: list[dict[str, float]]
-
-
-def parse_result(content: Any, source: str) -> Result:
-    """Checks the content of an ``eval.json``.
-
-    Raises:
-        InputError: it is not what the evaluation writes; the message is one line and starts with ``source``.
-    """
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise InputError(f"{source} is no result of format {FORMAT} of `licfg-hf evaluate`")
-    name, metrics = content.get("name"), content.get("metrics")
-    if not isinstance(name, str) or not isinstance(metrics, Mapping):
-        raise InputError(f"{source} is damaged: it needs a name and metrics")
-    unknown = [key for key in metrics if key not in METRICS]
-    if unknown:
-        raise InputError(f"{source} is damaged: there is no metric {unknown[0]!r}")
-    try:
-        protocol = Protocol.from_dict(content.get("protocol"))
-    except InputError as error:
-        raise InputError(f"{source} is damaged: {error}") from error
-    numbers = {key: _numbers(value, key, source) for key, value in metrics.items()}
-    return Result(source, name, protocol, numbers, _curve(content.get("curves", {}), source))
-
-
-def _numbers(content: Any, metric: str, source: str) -> dict[str, float]:
-    numbers = {key: content[key] for key in _NUMBERS if key in content} if isinstance(content, Mapping) else {}
-    if "value" not in numbers or not all(_is_number(number) for number in numbers.values()):
-        raise InputError(f"{source} is damaged: {metric} needs a finite value, not {content!r}")
-    return numbers
-
-
-def _curve(curves: Any, source: str) -> list[dict[str, float]]:
-    points = curves.get("precision_recall", []) if isinstance(curves, Mapping) else None
-    try:
-        curve = [{key: point[key] for key in ("k", "precision", "recall")} for point in points]
-    except (TypeError, KeyError) as error:
-        raise InputError(f"{source} is damaged: its curve of precision and recall cannot be read") from error
-    if not all(_is_number(number) for point in curve for number in point.values()):
-        raise InputError(f"{source} is damaged: its curve of precision and recall has no finite numbers")
-    return curve
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _BEYOND
-
-
-def read_result(path: Path) -> Result:
-    """Reads a result.
-
-    Args:
-        path: an ``eval.json``, or a folder that holds one.
-
-    Raises:
-        InputError: there is none, or it is damaged; the message is one line.
-    """
-    if not path.exists():
-        raise InputError(f"{path} does not exist: name a folder that holds {RESULT_FILE}, or such a file")
-    file = path / RESULT_FILE if path.is_dir() else path
-    if not file.exists():
-        raise InputError(f"{path} has no {RESULT_FILE}: run `licfg-hf evaluate` on it first")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is damaged: it is no JSON") from error
-    return parse_result(content, str(path))
 
 
 def main(runs: Sequence[str]) -> None:
@@ -129,6 +40,10 @@ def compare(paths: Sequence[Path]) -> str:
     _require_distinct(runs, paths)
     sections = [_list_of(runs), _LEGEND]
     sections += [_section(metric, runs) for metric in METRICS if any(metric in run.result.metrics for run in runs)]
+    unknown = [(run.number, name, value) for run in runs for name, value in run.result.unknown]
+    if unknown:
+        sections += ["## Not known to this version of licfg_hf", ""]
+        sections += [plain(f"- run {number}: {name}: {value}") for number, name, value in unknown] + [""]
     return "\n".join(["# Comparison", "", *sections])
 
 
@@ -183,7 +98,7 @@ def _section(metric: str, runs: Sequence[_Run]) -> str:
         measured, lambda one, other: not differences(one.result.protocol, other.result.protocol, metric)
     )
     better = "higher" if METRICS[metric].higher_is_better else "lower"
-    lines = [f"## {metric}: {_plain(_head(metric, measured))}", "", f"{better.capitalize()} is better.", ""]
+    lines = [f"## {metric}: {plain(_head(metric, measured))}", "", f"{better.capitalize()} is better.", ""]
     if len(classes) > 1:
         lines += [
             f"Measured by {len(classes)} protocols: their numbers cannot be compared and have no common order.",
@@ -196,7 +111,7 @@ def _section(metric: str, runs: Sequence[_Run]) -> str:
         for earlier in range(index):
             reasons = differences(classes[earlier][0].result.protocol, members[0].result.protocol, metric)
             lines += [f"Not comparable with protocol {earlier + 1}, whose value is the first of each:", ""]
-            lines += [f"- {_plain(reason)}" for reason in reasons] + [""]
+            lines += [f"- {plain(reason)}" for reason in reasons] + [""]
     return "\n".join(lines)
 
 
@@ -225,8 +140,8 @@ def _ordered(metric: str, members: _Group) -> list[str]:
     for place, group in enumerate(groups, start=1):
         names = list(dict.fromkeys(_code(run.result.name) for run in group))
         rows.append((str(place), _numbers_of(group), ", ".join(names), _average(_values(metric, group))))
-    lines = [_table(("place", "runs", "model", _plain(label(metric, protocol.extractor))), rows)]
-    lines += [_plain(f"{in_words(protocol, metric)}."), ""]
+    lines = [_table(("place", "runs", "model", plain(label(metric, protocol.extractor))), rows)]
+    lines += [plain(f"{in_words(protocol, metric)}."), ""]
     notes = [_difference(metric, one, other) for one, other in combinations(groups, 2)]
     return lines + [f"- {note}" for note in notes] + ([""] if notes else [])
 
@@ -301,11 +216,6 @@ def _with_uncertainty(value: float, half: float) -> str:
 def _code(text: str) -> str:
     """Text from outside as code, in which Markdown and HTML mean nothing; fit for a cell of a table."""
     return "`" + printable(" ".join(text.replace("`", "'").replace("|", "\\|").split())) + "`"
-
-
-def _plain(text: str) -> str:
-    """A sentence with text from outside, in which Markdown and HTML mean nothing."""
-    return "".join(f"\\{letter}" if letter in "\\`*<[|&" else letter for letter in printable(" ".join(text.split())))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

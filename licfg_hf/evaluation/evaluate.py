@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,14 +28,14 @@ from ..data.subset import ImageSubset, subset
 from ..errors import InputError
 from ..files import write_json
 from .cache import FEATURES_FILE, reference_statistics
-from .compare import RESULT_FILE
 from .divergence import LARGEST_SIDE, SMALLEST_SET, neural_divergence
 from .features import Extractor, open_extractor
 from .metrics import gaussian_distance, inception_score, kernel_distance, manifold
 from .options import METRICS, EvaluationConfig
 from .protocol import FORMAT, PRESETS, Protocol, label
 from .report import remove_report
-from .samples import CHUNK, SampleSource, chunks, open_samples, through_jpeg
+from .result import RESULT_FILE, parse_result
+from .samples import CHUNK, ImageSamples, SampleSource, chunks, is_grey, open_samples, through_jpeg
 from .statistics import ClassStatistics, FeatureFile, FeatureSet, GaussianStatistics
 
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "numpy")
@@ -74,14 +74,17 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     began, state = time.monotonic(), processes()
     source = open_samples(config, state.device)
     reference = _open_reference(config, config.reference_split)
+    coloured = {(1, 3): reference, (3, 1): getattr(source, "images", None)}.get((source.shape[0], reference.shape[0]))
+    if config.image_channels is None and coloured is not None and is_grey(coloured):  # grey pictures stored as RGB
+        config = replace(config, image_channels=1)
+        if coloured is reference:
+            reference = _open_reference(config, config.reference_split)
+        else:
+            source = open_samples(config, state.device)
     if config.reference_limit is not None and config.reference_limit > len(reference):
         raise InputError(f"{config.data} has {len(reference)} images, fewer than {config.reference_limit}")
     reference = subset(reference, config.reference_limit)
-    if tuple(source.shape) != tuple(reference.shape):
-        raise InputError(
-            f"samples are {source.shape} and reference images {reference.shape} (channels, height, width): "
-            "pass --image_size, or another --data"
-        )
+    _require_alike(source, reference)
     extractor = open_extractor(config.features, source.shape, state.device)
     _require_possible(config, source, reference, extractor)
     held_out = _held_out(config, source)
@@ -143,6 +146,7 @@ def _known_metrics(output: Path, result: dict[str, Any]) -> dict[str, dict[str, 
     """What an earlier evaluation by the same protocol measured of the same model."""
     try:
         known = json.loads(output.read_text(encoding="utf-8"))
+        parse_result(known, str(output))
         same = known["protocol"] == result["protocol"] and known["name"] == result["name"]
         return dict(known["metrics"]) if same else {}
     except (OSError, ValueError, KeyError, TypeError):
@@ -166,8 +170,27 @@ def pipeline_folder(config: EvaluationConfig) -> Path | None:
 
 
 def _open_reference(config: EvaluationConfig, split: str) -> ImageSet:
-    given = {"image_size": config.image_size, "split": None if config.data in EMBEDDED else split}
+    given = {"image_size": config.image_size, "image_channels": config.image_channels}
+    given |= {"split": None if config.data in EMBEDDED else split}
     return open_images(DataConfig(config.data, **given), progress=processes().is_main_process)
+
+
+def _require_alike(source: SampleSource, reference: ImageSet) -> None:
+    if tuple(source.shape) == tuple(reference.shape):
+        return
+    (channels, *size), (of_reference, *_) = source.shape, reference.shape
+    model = not isinstance(source, ImageSamples)
+    if channels != of_reference:
+        wanted = channels if model else "1 (grey) or 3 (RGB)"
+        cure = f"pass --image_channels {wanted}" + (", which the reference is brought to" if model else "")
+    elif model and size[0] == size[1]:
+        cure = f"pass --image_size {size[0]}, which the reference is brought to, or another --data"
+    else:
+        cure = "pass --image_size, which both are brought to, or another --data"
+    raise InputError(
+        f"samples are {tuple(source.shape)} and reference images {tuple(reference.shape)} (channels, height, width): "
+        f"{cure}"
+    )
 
 
 def _require_possible(

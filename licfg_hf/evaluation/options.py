@@ -22,6 +22,7 @@ _HELP = {
     "reference_split": "part of the reference data (default: train)",
     "held_out_split": "part of the reference data for nd, which no generator was trained on (default: test)",
     "image_size": "height and width that images of both sides are brought to (default: as they are)",
+    "image_channels": "1 (grey) or 3 (RGB), which images of both sides are brought to (default: as they are)",
     "limit": "number of samples; of a data set, a fixed random choice (default: 10000, or all of a data set)",
     "reference_limit": "number of reference images, a fixed random choice (default: all)",
     "metrics": f"comma-separated, of {', '.join(METRICS)} (default: fid,kid,pr,dc)",
@@ -35,7 +36,7 @@ _HELP = {
     "neighbours": "k of precision, recall, density and coverage",
     "kid_subsets": "random subsets that KID is averaged over; 1 takes the whole sets",
     "kid_subset_size": "images in such a subset",
-    "is_splits": "runs of the index order that the Inception Score is averaged over",
+    "is_splits": "parts of the samples that the Inception Score is averaged over",
     "report": "also write a page with pictures beside the result: report.html",
     "revision": "branch, tag or commit of a repository on the Hub (default: its main branch)",
 }
@@ -55,6 +56,7 @@ class EvaluationConfig:
     reference_split: str = "train"
     held_out_split: str = "test"
     image_size: int | None = None
+    image_channels: int | None = None
     limit: int | None = None
     reference_limit: int | None = None
     metrics: tuple[str, ...] = ("fid", "kid", "pr", "dc")

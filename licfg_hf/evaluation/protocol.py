@@ -20,7 +20,8 @@ class Metric:
         published: the name that the literature reserves for Inception features, None where there is none.
         settings: fields of the protocol that no other metric depends on, unless it lists them too.
         ignores: fields that it does not depend on, though the others do.
-        low, high: no value is outside; -1 stands for estimates that stray a little below 0.
+        low, high: no value is outside; -1 stands for estimates that stray a little below 0. How far those of a kernel
+            distance stray depends on the features' scale, so that ``low`` holds for Inception features there.
     """
 
     title: str
@@ -63,6 +64,8 @@ METRICS = {
 # content the fingerprint tells; two runs of one protocol differ in them.
 _IDENTITY = frozenset({"seed", "training_seed", "step", "config_hash", "versions", "reference", "weights", "flow"})
 _MAY_BE_ABSENT = frozenset({"training_seed", "held_out"})  # what is not known, or not used
+_COUNTS = ("reference_count", "samples", "neighbours", "kid_subsets", "kid_subset_size", "is_splits")
+_LONGEST = 200  # characters of a value in words
 _WEIGHTS = ("ema", "raw", "images", "unknown")
 _SELECTIONS = ("best", "final", None)
 
@@ -96,9 +99,10 @@ class Protocol:
         versions: of the software, by package.
         training_seed: of the run that the weights are from, None where it is not known.
         held_out: fingerprint, split and number of the images that the neural divergence takes, None without it.
+        further: fields that a newer version wrote and this one does not know.
 
     Raises:
-        InputError: ``weights`` or ``selection`` is none of the known ones.
+        InputError: ``weights`` or ``selection`` is none of the known ones, a count is below 1, or the step below 0.
     """
 
     extractor: str
@@ -125,29 +129,35 @@ class Protocol:
     versions: dict[str, str] = field(default_factory=dict)
     training_seed: int | None = None
     held_out: str | None = None
+    further: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} of a protocol is at least 1, not {getattr(self, name)}")
+        if self.step is not None and self.step < 0:
+            raise InputError(f"step of a protocol is at least 0, not {self.step}")
         if self.weights not in _WEIGHTS:
             raise InputError(f"weights of a protocol are ema, raw, images or unknown, not {self.weights!r}")
         if self.selection not in _SELECTIONS:
             raise InputError(f"selection of a protocol is best, final or null, not {self.selection!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as JSON content."""
-        return asdict(self)
+        """The fields as JSON content, those that are not known among them."""
+        content = asdict(self)
+        return content | content.pop("further")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Protocol":
         """The protocol that ``as_dict`` turned into ``content``.
 
         Raises:
-            InputError: a field is missing, unknown or of another type; the message is one line.
+            InputError: a field is missing, of another type or impossible; the message is one line.
         """
         if not isinstance(content, Mapping):
             raise InputError("a protocol is a JSON object")
-        hints = get_type_hints(cls)
+        hints = {name: hint for name, hint in get_type_hints(cls).items() if name != "further"}
         wrong = [f"{name} is missing" for name in hints if name not in content and name not in _MAY_BE_ABSENT]
-        wrong += [f"{name!r} is unknown" for name in content if name not in hints]
         wrong += [
             f"{name} cannot be {content[name]!r}"
             for name, hint in hints.items()
@@ -156,7 +166,8 @@ class Protocol:
         if wrong:
             more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise InputError(f"the protocol cannot be read: {', '.join(wrong[:3])}{more}")
-        return cls(**content)
+        known = {name: value for name, value in content.items() if name in hints}
+        return cls(**known, further={name: value for name, value in content.items() if name not in hints})
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -172,6 +183,8 @@ def _fits(value: Any, hint: Any) -> bool:
 def differences(a: Protocol, b: Protocol, metric: str | None = None) -> list[str]:
     """Why two results cannot be compared, a line for each field that differs; empty where they can.
 
+    Fields that this version does not know may matter, so they are compared for every metric.
+
     Seeds, step, settings and versions identify a run, average or raw weights and a flow belong to the model: they are
     not compared, nor is the name of the reference, whose content is known by its fingerprint.
 
@@ -183,24 +196,43 @@ def differences(a: Protocol, b: Protocol, metric: str | None = None) -> list[str
     """
     if metric is not None and metric not in METRICS:
         raise ValueError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
-    ignored = set(_IDENTITY)
+    ignored = {*_IDENTITY, "further"}
     if metric is not None:
         special = {name for known in METRICS.values() for name in known.settings}
         ignored |= special - set(METRICS[metric].settings) | set(METRICS[metric].ignores)
-    return [
-        f"{item.name}: {_value(getattr(a, item.name))} and {_value(getattr(b, item.name))}"
-        for item in fields(Protocol)
-        if item.name not in ignored and getattr(a, item.name) != getattr(b, item.name)
-    ]
+    names = [item.name for item in fields(Protocol) if item.name not in ignored]
+    pairs = {name: (getattr(a, name), getattr(b, name)) for name in names}
+    pairs |= {name: (a.further.get(name), b.further.get(name)) for name in {**a.further, **b.further}}
+    return [f"{name}: {_value(one)} and {_value(other)}" for name, (one, other) in pairs.items() if one != other]
 
 
 def _value(value: Any) -> str:
-    return "none" if value is None else repr(value) if isinstance(value, str) else str(value)
+    text = "none" if value is None else repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def require_possible(metric: str, numbers: Mapping[str, float], extractor: str) -> None:
+    """Refuses numbers that no measurement gives, which would come first in an order.
+
+    Args:
+        metric: its name, which may be none of ``METRICS``.
+        numbers: ``value`` and, where known, ``std``, ``low`` and ``high``, all finite.
+        extractor: name of the features.
+
+    Raises:
+        InputError: there is one; the message is one line.
+    """
+    known, value = METRICS.get(metric), numbers["value"]
+    scaled = known is not None and known.low < 0 and known.published is not None and extractor != "inception"
+    if known is not None and not (-math.inf if scaled else known.low) <= value <= known.high:
+        raise InputError(f"no {metric} is {value:g}")
+    if numbers.get("std", 0) < 0 or not numbers.get("low", value) <= value <= numbers.get("high", value):
+        raise InputError(f"its {metric} has an impossible spread")
 
 
 def label(metric: str, extractor: str) -> str:
     """The name of a metric; FID, KID and Inception Score are so called with Inception features only."""
-    known = METRICS[metric]
+    known = METRICS.get(metric, Metric(metric, True))
     return known.published if known.published and extractor == "inception" else f"{known.title} ({extractor})"
 
 
@@ -212,7 +244,8 @@ def in_words(protocol: Protocol, metric: str | None = None) -> str:
     """
     parts = [f"{protocol.samples:,} samples, {_origin(protocol)}", _against(protocol), _features(protocol)]
     special = "" if metric is None else settings_in_words(protocol, metric)
-    return "; ".join(part for part in (*parts, special) if part)
+    further = [f"{name}: {_value(value)}" for name, value in protocol.further.items() if value is not None]
+    return "; ".join(part for part in (*parts, special, *further) if part)
 
 
 def makes_samples(protocol: Protocol) -> str:
@@ -242,8 +275,8 @@ def _features(protocol: Protocol) -> str:
 
 
 def settings_in_words(protocol: Protocol, metric: str) -> str:
-    """What one metric alone depends on; "" for nothing."""
-    settings = METRICS[metric].settings
+    """What one metric alone depends on; "" for nothing, or for a metric that is not known."""
+    settings = METRICS[metric].settings if metric in METRICS else ()
     if "neighbours" in settings:
         return f"k = {protocol.neighbours} neighbours"
     if "is_splits" in settings:

@@ -17,8 +17,8 @@ from PIL import Image
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..pipelines.base import image_grid, save_image
-from .compare import Result, parse_result
 from .protocol import METRICS, in_words, label, makes_samples
+from .result import Result, parse_result
 
 _PAGE, _FOLDER = "report.html", "report"
 _OURS = b"<code>licfg-hf compare</code> says which are"  # by which a page of ours is known
@@ -203,7 +203,11 @@ def _render(result: Result, facts: Mapping[str, Any], sections: Sequence[_Sectio
         summary=_summary(result),
         metrics=_metric_rows(result),
         sections=sections,
-        fields=[*_fields(result), *((name.replace("_", " "), _number(value)) for name, value in facts.items())],
+        fields=[
+            *_fields(result),
+            *_unknown(result),
+            *((name.replace("_", " "), _number(value)) for name, value in facts.items()),
+        ],
     )
 
 
@@ -238,6 +242,13 @@ def _fields(result: Result) -> list[tuple[str, str]]:
     content = result.protocol.as_dict()
     content["versions"] = ", ".join(f"{name} {version}" for name, version in sorted(content["versions"].items()))
     return [(name.replace("_", " "), _number(value)) for name, value in content.items()]
+
+
+def _unknown(result: Result) -> list[tuple[str, str]]:
+    """What this version does not know, but for fields of the protocol, which stand among the others."""
+    return [
+        (f"{name} (not known to this version)", value) for name, value in result.unknown if name[:9] != "protocol."
+    ]
 
 
 def _number(value: Any) -> str:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..data import DataConfig, ImageSet, open_images
-from ..data.subset import subset
+from ..data.subset import ImageSubset
 from ..errors import InputError, SamplesNotFinite
 from ..pipelines import GANPipeline, load_flow, open_pipeline
 from ..pipelines.base import HubPipeline
@@ -58,7 +58,11 @@ def _span(source: SampleSource, number: int) -> tuple[int, int]:
 
 @dataclass
 class ImageSamples:
-    """The first images of a data set."""
+    """Images of a data set in a fixed random order, so that no number depends on the order in which they are stored.
+
+    Attributes:
+        count: how many; at most all.
+    """
 
     name: str
     images: ImageSet
@@ -66,6 +70,7 @@ class ImageSamples:
     classes: int | None = None
 
     def __post_init__(self) -> None:
+        self.images = ImageSubset(self.images, self.count)
         self.shape = self.images.shape
         none = dict.fromkeys(("selection", "truncation", "step", "config_hash", "training_seed"))
         self.facts = {"weights": "images", "flow": False, "dtype": "uint8", **none}
@@ -164,11 +169,17 @@ def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource
         return ModelSamples(config.model, pipeline, folder, config)
     if config.truncation is not None or config.flow or config.revision is not None:
         raise InputError(f"{config.model} is a set of images: it has neither truncation, flow nor revision")
-    images = open_images(DataConfig(config.model, split=config.split, image_size=config.image_size), progress=True)
+    given = {"split": config.split, "image_size": config.image_size, "image_channels": config.image_channels}
+    images = open_images(DataConfig(config.model, **given), progress=True)
     if config.limit is not None and config.limit > len(images):
         raise InputError(f"{config.model} has {len(images)} images, fewer than the limit {config.limit}")
-    images = subset(images, config.limit)
-    return ImageSamples(config.model, images, len(images))
+    return ImageSamples(config.model, images, config.limit or len(images))
+
+
+def is_grey(images: ImageSet) -> bool:
+    """Whether the channels of every image are equal."""
+    parts = (images.fetch(part, seed=0) for part in torch.arange(len(images)).split(CHUNK))
+    return all(bool((part == part[:, :1]).all()) for part in parts)
 
 
 def require_finite_samples(images: torch.Tensor, name: str) -> None:

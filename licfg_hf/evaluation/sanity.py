@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from accelerate import PartialState
 
 from ..data import DataConfig, ImageSet, open_images
+from ..data.subset import ImageSubset
 from ..errors import InputError
 from .evaluate import measure, reference_of
 from .features import open_extractor
@@ -56,18 +57,12 @@ class ChangedSamples(ImageSamples):
         return self.change(images), labels
 
 
-class _WithoutClass:
-    """A data set without the images of class 0."""
+class _WithoutClass(ImageSubset):
+    """A subset without the images of class 0."""
 
-    def __init__(self, images: ImageSet):
-        self.images, self.kept = images, (images.labels != 0).nonzero().flatten().cpu()
-        self.shape = images.shape
-
-    def __len__(self) -> int:
-        return len(self.kept)
-
-    def fetch(self, indices: torch.Tensor, seed: int) -> torch.Tensor:
-        return self.images.fetch(self.kept[indices], seed)
+    def __init__(self, images: ImageSet, count: int):
+        super().__init__(images, count)
+        self.indices, self.labels = self.indices[(self.labels != 0).cpu()], None
 
 
 CHANGES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -97,10 +92,10 @@ def study(data: str, features: str, limit: int | None = None) -> str:
     config = EvaluationConfig(
         "images", metrics=_METRICS, features=features, limit=count, kid_subset_size=min(1000, count // 2)
     )
-    real, real_features = reference_of(_First(test, count), data, extractor, 100)
+    real, real_features = reference_of(ImageSubset(test, count), data, extractor, 100)
     sources = {"training images": ImageSamples(data, train, count)}
     sources |= {f"test images: {name}": ChangedSamples(data, test, count, change=how) for name, how in CHANGES.items()}
-    without = _WithoutClass(_First(test, count))
+    without = _WithoutClass(test, count)
     sources["test images: class 0 removed"] = ImageSamples(data, without, len(without))
     heads = [METRICS[name].title for name in _SHOWN]
     lines = [f"| images | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
@@ -111,20 +106,6 @@ def study(data: str, features: str, limit: int | None = None) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     return "\n".join(lines)
-
-
-class _First:
-    """The first images of a data set."""
-
-    def __init__(self, images: ImageSet, count: int):
-        self.images, self.count, self.shape = images, count, images.shape
-        self.labels, self.fingerprint = images.labels[:count], images.fingerprint
-
-    def __len__(self) -> int:
-        return self.count
-
-    def fetch(self, indices: torch.Tensor, seed: int) -> torch.Tensor:
-        return self.images.fetch(indices, seed)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -85,6 +85,8 @@ class GaussianStatistics:
 class ClassStatistics:
     """Sums over class probabilities p(y|x) for the Inception Score, for each of ``splits`` runs of the index order.
 
+    The order must therefore not be by class.
+
     Attributes:
         counts: images of each split, (splits,).
         probabilities: sum of p, (splits, classes), float64.
@@ -134,7 +136,7 @@ class ClassStatistics:
             raise ValueError(f"there are fewer images than the {len(self.counts)} splits")
         marginal = self.probabilities / self.counts[:, None]
         entropy = torch.xlogy(marginal, marginal).sum(dim=1)
-        return (self.negentropies / self.counts - entropy).exp()
+        return (self.negentropies / self.counts - entropy).clamp(min=0).exp()  # below 0 by rounding only
 
 
 class FeatureFile:

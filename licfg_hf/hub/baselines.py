@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
-from ..evaluation.protocol import METRICS
+from ..evaluation.protocol import METRICS, require_possible
 from .board import LARGEST, Group, Row, in_order, one_line
 
 _CHECKED = ("code", "paper", "page", "review")
@@ -148,8 +148,10 @@ def _figure(content: Any, protocols: Mapping[str, StatedProtocol], source: str) 
         possible = isinstance(numbers, dict) and "value" in numbers and set(numbers) <= {"value", "std"}
         if metric not in METRICS or not possible or not all(_is_number(number) for number in numbers.values()):
             raise InputError(f"{source}: {metric} is a metric's value and perhaps std, not {one_line(numbers, 60)}")
-        if numbers.get("std", 0) < 0:
-            raise InputError(f"{source}: a std is not negative")
+        try:
+            require_possible(metric, numbers, "inception")
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
     return figure
 
 

@@ -10,8 +10,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InputError
-from ..evaluation.compare import Result, parse_result
 from ..evaluation.protocol import METRICS, in_words, label, makes_samples
+from ..evaluation.result import Result, parse_result
 
 BENCHMARK_FILE = ".eval_results/licfg_hf.yaml"
 
@@ -69,8 +69,9 @@ def benchmark_file(benchmarks: Sequence[Benchmark], result: Mapping[str, Any] | 
 
 def _entry(benchmark: Benchmark, result: Result, date: str | None) -> EvalResultEntry:
     metric, protocol = benchmark.metric, result.protocol
-    if metric not in result.metrics:
-        raise InputError(f"--benchmark: eval.json has no {metric!r}, only {', '.join(result.metrics)}")
+    if metric not in result.metrics or metric not in METRICS:  # of others nobody here knows which way they are better
+        known = [name for name in result.metrics if name in METRICS]
+        raise InputError(f"--benchmark: eval.json has no {metric!r}, only {', '.join(known)}")
     # The format knows neither metrics nor which way they are better.
     better = "higher" if METRICS[metric].higher_is_better else "lower"
     name = f"{label(metric, protocol.extractor)}, {better} is better"

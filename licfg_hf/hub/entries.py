@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import PurePath, PureWindowsPath
 
+from ..data.presets import PRESETS
+from ..data.sources import EMBEDDED
 from ..errors import InputError
-from ..evaluation.compare import Result
 from ..evaluation.protocol import Protocol, differences, in_words, label, makes_samples
+from ..evaluation.result import Result
 from .board import LARGEST, LONGEST, Group, Row, in_order, one_line
 
 _SEEDS = ("seed", "training_seed")
@@ -16,16 +19,30 @@ class Wanted:
     """What a leaderboard is about.
 
     Attributes:
-        names: all names of the data set.
+        names: all names of the data set; of a path, the last part counts.
         shown: the one that people see.
         metric: key of ``METRICS``.
         public: others will see it: nothing that only the user may see, and no folders of this machine.
+        fingerprints: of images that belong to it, whatever they are called.
     """
 
     names: tuple[str, ...]
     shown: str
     metric: str
     public: bool = False
+    fingerprints: frozenset[str] = frozenset()
+
+    def is_of(self, protocol: Protocol) -> bool:
+        """Whether a result was measured against this data set. One name may stand for several: see ``Group``."""
+        reference = protocol.reference
+        if last_part(reference) in map(last_part, self.names):
+            return True
+        return protocol.reference_fingerprint in self.fingerprints and reference not in (*PRESETS, *EMBEDDED)
+
+
+def last_part(path: str) -> str:
+    """Of a path, also one of Windows."""
+    return (PureWindowsPath(path) if "\\" in path else PurePath(path)).name or path
 
 
 @dataclass(frozen=True)
@@ -54,14 +71,14 @@ def entry_of(source: str, name: str, result: Result, wanted: Wanted) -> Entry:
         source=source,
         name=one_line(name),
         setting=step + makes_samples(protocol),
-        details=tuple(_details(protocol)),
+        details=(*_details(protocol), *((one_line(name), one_line(value)) for name, value in result.unknown)),
         **{key: float(value) for key, value in result.metrics[wanted.metric].items()},
     )
     return Entry(row, protocol)
 
 
 def _details(protocol: Protocol) -> Iterator[tuple[str, str]]:
-    for name, value in protocol.as_dict().items():
+    for name, value in replace(protocol, further={}).as_dict().items():
         if name == "versions":
             value = ", ".join(f"{package} {number}" for package, number in sorted(value.items()))
         shown = "none" if value in (None, "") else ("yes" if value else "no") if isinstance(value, bool) else value
@@ -76,10 +93,12 @@ def _require_presentable(protocol: Protocol, source: str) -> None:
         InputError: there is one.
     """
     versions = protocol.versions
-    values = [getattr(protocol, item.name) for item in fields(Protocol) if item.name != "versions"]
-    texts = [value for value in (*values, *versions, *versions.values()) if isinstance(value, str)]
+    further = {name: str(value)[:LONGEST] for name, value in protocol.further.items()}
+    values = [getattr(protocol, item.name) for item in fields(Protocol) if item.name not in ("versions", "further")]
+    texts = (*values, *versions, *versions.values(), *further, *further.values())
+    texts = [value for value in texts if isinstance(value, str)]
     numbers = [value for value in values if isinstance(value, (int, float))]
-    if len(versions) > 50 or not all(len(text) <= LONGEST and text.isprintable() for text in texts):
+    if max(len(versions), len(further)) > 50 or not all(len(text) <= LONGEST and text.isprintable() for text in texts):
         raise InputError(f"{source}: its protocol has overlong texts or characters that cannot be seen")
     if not all(abs(number) < LARGEST for number in numbers):
         raise InputError(f"{source}: its protocol has numbers beyond all measure")

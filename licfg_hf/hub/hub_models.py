@@ -13,8 +13,8 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from ..errors import InputError
-from ..evaluation.compare import Result, parse_result
-from ..evaluation.protocol import METRICS, Protocol, differences
+from ..evaluation.protocol import Protocol, differences
+from ..evaluation.result import parse_result
 from .board import Notes, one_line
 from .entries import Entry, Wanted, entry_of
 from .results import read_protocol
@@ -23,7 +23,6 @@ TAG = "licfg"  # of every model that this package publishes
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 _MOST_MODELS = 5_000
 _MOST_ROWS = 3  # of one model
-_COUNTS = ("reference_count", "samples", "neighbours", "kid_subsets", "kid_subset_size", "is_splits")
 
 
 def hub_entries(wanted: Wanted, notes: Notes) -> list[Entry]:
@@ -175,24 +174,7 @@ def _entry(repository: str, content: Mapping[str, Any], wanted: Wanted) -> Entry
         },
         repository,
     )
-    if result.protocol.reference not in wanted.names:
+    if not wanted.is_of(result.protocol):
         return None
-    _require_possible(result, wanted.metric)
     entry = entry_of("hub", repository, result, wanted)
     return replace(entry, row=replace(entry.row, link=f"{constants.ENDPOINT}/{repository}"))
-
-
-def _require_possible(result: Result, metric: str) -> None:
-    """Refuses numbers that no measurement gives, which would win.
-
-    Raises:
-        InputError: there is one.
-    """
-    known, numbers, protocol = METRICS[metric], result.metrics[metric], result.protocol
-    value = numbers["value"]
-    if not known.low <= value <= known.high:
-        raise InputError(f"no {metric} is {value:g}")
-    if numbers.get("std", 0) < 0 or not numbers.get("low", value) <= value <= numbers.get("high", value):
-        raise InputError(f"its {metric} has an impossible spread")
-    if min(getattr(protocol, name) for name in _COUNTS) < 1 or (protocol.step or 0) < 0:
-        raise InputError("its protocol has counts below 1, or a step below 0")

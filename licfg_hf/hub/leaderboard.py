@@ -3,14 +3,16 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..data.presets import PRESETS
 from ..errors import InputError
 from ..evaluation.protocol import METRICS
+from ..evaluation.result import read_result
 from ..files import write_text
 from .baselines import load_baselines, published_groups
-from .board import Board, Notes
+from .board import Board, Notes, one_line
 from .entries import Wanted, measured_groups
 from .hub_models import TAG, hub_entries
 from .leaderboard_page import WRITERS
@@ -23,8 +25,11 @@ _PAGE = "leaderboard.html"
 def build(dataset: str, metric: str, runs: Sequence[Path], hub: bool, baselines: bool, public: bool = False) -> Board:
     """Collects a leaderboard.
 
+    Results are of the data set if their reference is called so (of a path, the last part counts), or if its content is
+    that of a run here which is. Contents that differ have no common order, and a note names them.
+
     Args:
-        dataset: name of a preset, its Hub id, or a reference as the evaluation was given it.
+        dataset: name of a preset, its Hub id, a reference as the evaluation was given it, or a content's fingerprint.
         metric: key of ``METRICS``.
         runs: ``eval.json`` files, or folders that hold one.
         hub: ask the Hub for models with the tag ``licfg``. Where it cannot be reached, a note says so.
@@ -37,8 +42,18 @@ def build(dataset: str, metric: str, runs: Sequence[Path], hub: bool, baselines:
     if metric not in METRICS:
         raise InputError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
     names, notes = _names_of(dataset), Notes()
+    results = [(run, read_result(run)) for run in runs]
     wanted = Wanted(names, data_name(names[0], public), metric, public)
-    entries = local_entries(runs, wanted, notes) + (hub_entries(wanted, notes) if hub else [])
+    known = {one.protocol.reference_fingerprint for _, one in results if wanted.is_of(one.protocol)}
+    wanted = replace(wanted, fingerprints=frozenset({dataset, *known}))
+    entries = local_entries(results, wanted, notes) + (hub_entries(wanted, notes) if hub else [])
+    contents = list(dict.fromkeys(entry.protocol.reference_fingerprint for entry in entries))
+    if len(contents) > 1:
+        shown = ", ".join(one_line(content, 40) for content in contents[:4]) + (", …" if len(contents) > 4 else "")
+        notes.own.append(
+            f"{len(contents)} sets of images with different content are called {wanted.shown} and have no common "
+            f"order; --dataset takes the fingerprint of one: {shown}"
+        )
     groups = measured_groups(entries, metric)
     groups += published_groups(load_baselines(), names[0], metric) if baselines else []
     return Board(wanted.shown, metric, tuple(groups), notes.lines())
@@ -56,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a command's parser."""
     parser.add_argument("runs", nargs="*", metavar="RUN", help="eval.json file, or a folder that holds one")
     parser.add_argument(
-        "--dataset", default="cifar10", help="reference data: a preset, a Hub id, or as named (default: %(default)s)"
+        "--dataset",
+        default="cifar10",
+        help="reference data: a preset, a Hub id, a folder's name, or a fingerprint (default: %(default)s)",
     )
     parser.add_argument("--metric", choices=METRICS, default="fid", help="what to rank by (default: %(default)s)")
     parser.add_argument(
@@ -75,7 +92,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Does what ``licfg-hf leaderboard`` is asked for.
 
     Raises:
-        InputError: a run cannot be read, the file cannot be written, or the Space cannot be updated.
+        InputError: there is nothing to show, a run cannot be read, the file cannot be written, or the Space cannot be
+            updated.
     """
     output, space = arguments.output or (_PAGE if arguments.format == "html" else None), arguments.push_space
     if output is not None and Path(output).is_dir():
@@ -85,6 +103,11 @@ def run(arguments: argparse.Namespace) -> None:
     runs = [Path(name).expanduser() for name in arguments.runs]
     public = output is not None or space is not None
     board = build(arguments.dataset, arguments.metric, runs, arguments.hub, arguments.baselines, public)
+    if not board.groups:
+        _say(board.notes)
+        raise InputError(
+            f"there is nothing to show: no run, Hub model or publication has {board.metric} on {board.dataset}"
+        )
     text = WRITERS[arguments.format](board)
     if output is None:
         print(text, end="")
@@ -92,10 +115,14 @@ def run(arguments: argparse.Namespace) -> None:
         _write(Path(output).expanduser(), text)
         print(f"leaderboard in {output}")
     if arguments.format == "csv" or output is not None:
-        for note in board.notes:
-            print(f"note: {note}", file=sys.stderr)
+        _say(board.notes)
     if space is not None:
         print(f"Space {push_space(board, space)}", file=sys.stderr)
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _write(path: Path, text: str) -> None:

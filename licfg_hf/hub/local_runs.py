@@ -3,35 +3,34 @@
 import io
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import Path
 
 from PIL import Image
 
-from ..evaluation.compare import read_result
+from ..evaluation.result import Result
 from .board import Notes, one_line
-from .entries import Entry, Wanted, entry_of
+from .entries import Entry, Wanted, entry_of, last_part
 from .hub_models import REPOSITORY
 
 _PICTURES = ("samples.png", "report/samples.png")
 
 
-def local_entries(runs: Sequence[Path], wanted: Wanted, notes: Notes) -> list[Entry]:
+def local_entries(runs: Sequence[tuple[Path, Result]], wanted: Wanted, notes: Notes) -> list[Entry]:
     """Rows of runs; what does not belong on the board becomes a note.
 
     Args:
-        runs: ``eval.json`` files, or folders that hold one.
+        runs: ``eval.json`` files, or folders that hold one, and what they say.
 
     Raises:
-        InputError: a run has no result, or a damaged one.
+        InputError: a protocol cannot be shown as it is.
     """
     entries, seen = [], set()
-    for run in runs:
-        result = read_result(run)
+    for run, result in runs:
         folder = run if run.is_dir() else run.parent
         name = one_line(folder.resolve().name if wanted.public else run)
         if run.resolve() in seen:
             notes.own.append(f"{name} was named twice")
-        elif result.protocol.reference not in wanted.names:
+        elif not wanted.is_of(result.protocol):
             reference = data_name(result.protocol.reference, wanted.public)
             notes.own.append(f"{name} was measured against {reference}: left out")
         elif wanted.metric not in result.metrics:
@@ -47,11 +46,6 @@ def data_name(name: str, public: bool) -> str:
     """A data set as people see it; in public without the folders that it lies in, but with the owner on the Hub."""
     on_the_hub = REPOSITORY.fullmatch(name) and not Path(name).exists()
     return one_line(name if on_the_hub or not public else last_part(name))
-
-
-def last_part(path: str) -> str:
-    """Of a path, also one of Windows."""
-    return (PureWindowsPath(path) if PureWindowsPath(path).drive else PurePath(path)).name or path
 
 
 def thumbnail(folder: Path, size: int = 256) -> bytes | None:

@@ -11,9 +11,10 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
+from ..convert.text import plain
 from ..errors import InputError
-from ..evaluation.compare import RESULT_FILE, parse_result
 from ..evaluation.protocol import FORMAT, Protocol, in_words, label, makes_samples, settings_in_words
+from ..evaluation.result import RESULT_FILE, parse_result
 from ..files import write_text
 
 RESULT_FILES = (RESULT_FILE, f"flow/{RESULT_FILE}")  # of the model as it loads, and of its samples moved by the flow
@@ -116,7 +117,7 @@ def _table(result: Mapping[str, Any]) -> str:
     protocol = known.protocol
     step = "" if protocol.step is None else f" after {protocol.step:,} steps"
     lines = [
-        f"Of the {makes_samples(protocol)}{step}; {in_words(protocol)}; sampling seed {protocol.seed}:",
+        plain(f"Of the {makes_samples(protocol)}{step}; {in_words(protocol)}; sampling seed {protocol.seed}:"),
         "",
         "| metric | value | |",
         "| --- | --- | --- |",
@@ -124,8 +125,11 @@ def _table(result: Mapping[str, Any]) -> str:
     for metric, numbers in known.metrics.items():
         value = f"{numbers['value']:.4g}" + (f" ± {numbers['std']:.2g}" if numbers.get("std") else "")
         value += f" [{numbers['low']:.4g}, {numbers['high']:.4g}]" if "low" in numbers else ""
-        lines.append(f"| {label(metric, protocol.extractor)} | {value} | {settings_in_words(protocol, metric)} |")
-    return "\n".join([*lines, ""])
+        name = plain(label(metric, protocol.extractor))
+        lines.append(f"| {name} | {value} | {settings_in_words(protocol, metric)} |")
+    unknown = [plain(f"{name}: {value}") for name, value in known.unknown]
+    more = [f"\nThis version of licfg_hf does not know, and keeps: {'; '.join(unknown)}."] if unknown else []
+    return "\n".join([*lines, *more, ""])
 
 
 def with_results(card_text: str, results: Sequence[Mapping[str, Any]]) -> str:

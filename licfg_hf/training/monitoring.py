@@ -17,6 +17,7 @@ from ..evaluation.features import open_extractor
 from ..evaluation.options import METRICS, EvaluationConfig
 from ..evaluation.protocol import FORMAT, Protocol, differences
 from ..evaluation.protocol import METRICS as KNOWN
+from ..evaluation.result import parse_result
 from ..evaluation.samples import CHUNK, require_finite_samples
 from ..files import write_json
 from .config import TrainingConfig
@@ -125,6 +126,7 @@ class BestGenerator:
             old.rename(self.place)
         try:
             best = json.loads((self.place / SELECTION_FILE).read_text(encoding="utf-8"))
+            parse_result(best["result"], str(self.place))
             known = best["identity"] == self.identity and best["result"]["protocol"]["step"] <= step
         except (OSError, ValueError, KeyError, TypeError):
             return None

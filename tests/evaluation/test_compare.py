@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from licfg_hf.diagnostics.intervals import student_quantile
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.compare import compare, main, parse_result, read_result, welch
+from licfg_hf.evaluation.compare import compare, main, welch
+from licfg_hf.evaluation.result import parse_result, read_result
 
 PROTOCOL = {
     "extractor": "inception", "extractor_hash": "0123456789abcdef", "preprocessing": "RGB 32 px",
@@ -167,10 +168,11 @@ def test_the_command_prints_it(run, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "no result of format 1"),
+        ({"format": 2}, "has format 2, and this version of licfg_hf reads up to 1"),
+        ({"format": True}, "no result of `licfg-hf evaluate`"),
         ({"name": 3}, "needs a name"),
         ({"metrics": None}, "needs a name and metrics"),
-        ({"metrics": {"lpips": {"value": 1}}}, "no metric 'lpips'"),
+        ({"metrics": {"lpips": {"value": None}}}, "lpips needs a finite value"),
         ({"metrics": {"fid": {}}}, "fid needs a finite value"),
         ({"metrics": {"fid": 3}}, "fid needs a finite value"),
         ({"metrics": {"fid": {"value": math.nan}}}, "fid needs a finite value"),
@@ -204,7 +206,7 @@ def test_missing_and_unreadable_files(tmp_path):
         "half.json": "is no JSON",
         "binary.json": "is no JSON",
         "deep.json": "is no JSON",
-        "list.json": "no result of format 1",
+        "list.json": "no result of `licfg-hf evaluate`",
     }.items():
         with pytest.raises(InputError) as caught:
             read_result(tmp_path / name)

@@ -20,7 +20,7 @@ SPECIAL = {
     "kid_subsets": {"kid"},
     "kid_subset_size": {"kid"},
 } | {"neighbours": {"precision", "recall", "density", "coverage"}}
-NAMES = [field.name for field in dataclasses.fields(Protocol)]
+NAMES = [field.name for field in dataclasses.fields(Protocol) if field.name != "further"]
 
 text = st.text(max_size=8)
 counts = st.integers(min_value=1, max_value=100_000)
@@ -143,7 +143,8 @@ def example(**changes) -> Protocol:
     ("content", "message"),
     [
         ({name: value for name, value in example().as_dict().items() if name != "jpeg"}, "jpeg is missing"),
-        (example().as_dict() | {"color": "red"}, "'color' is unknown"),
+        (example().as_dict() | {"samples": -1}, "samples of a protocol is at least 1, not -1"),
+        (example().as_dict() | {"step": -1}, "step of a protocol is at least 0, not -1"),
         (example().as_dict() | {"samples": "many"}, "samples cannot be 'many'"),
         (example().as_dict() | {"samples": True}, "samples cannot be True"),
         (example().as_dict() | {"truncation": float("nan")}, "truncation cannot be nan"),

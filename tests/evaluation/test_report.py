@@ -172,7 +172,7 @@ def test_text_from_outside_is_only_text(tmp_path):
 
 
 def test_a_damaged_result_or_folder_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match="the result is damaged: there is no metric 'x'"):
+    with pytest.raises(InputError, match="the result is damaged: x needs a finite value, not 1"):
         write_report(tmp_path, RESULT | {"metrics": {"x": 1}}, Pictures(), None)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write the report into"):

@@ -1,0 +1,137 @@
+"""What an ``eval.json`` is: the result of an evaluation, checked wherever one comes from.
+
+``format`` is a whole number, and newer versions stay readable by this rule:
+
+- **Additions are compatible** and leave the number as it is: a further metric, field of the protocol, number of a
+  metric, or part of the file. A version that does not know one keeps it and shows it (``Result.unknown``). A further
+  field of the protocol is null or absent where everything is as it was before: results that differ in it are compared
+  by nobody who does not know it.
+- **A changed meaning raises the number**, and a result of a higher number than this version's is refused.
+
+Every metric is an object with a finite ``value`` and perhaps ``std``, ``low`` and ``high``, of numbers that a
+measurement can give (``require_possible``).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .protocol import FORMAT, METRICS, Protocol, require_possible
+
+RESULT_FILE = "eval.json"
+_PARTS = ("format", "name", "protocol", "metrics", "classes", "curves", "facts", "notes")
+_BEYOND = 1e100  # no metric is so large; its square still is a number
+_NUMBERS = ("value", "std", "low", "high")
+_LONGEST = 200  # characters that are shown of a value that is not known
+
+
+@dataclass(frozen=True)
+class Result:
+    """The content of an ``eval.json``.
+
+    Attributes:
+        source: where it came from, for messages.
+        name: what was evaluated, as the user named it.
+        protocol: how.
+        metrics: by name, which may be none of ``METRICS``: ``value`` and, where known, ``std``, ``low`` and ``high``.
+        precision_recall: a curve, a dictionary of ``k``, ``precision`` and ``recall`` for each point; may be empty.
+        unknown: names and values, cut to a line, of what this version does not know.
+    """
+
+    source: str
+    name: str
+    protocol: Protocol
+    metrics: dict[str, dict[str, float]]
+    precision_recall: list[dict[str, float]]
+    unknown: tuple[tuple[str, str], ...] = ()
+
+
+def parse_result(content: Any, source: str) -> Result:
+    """Checks the content of an ``eval.json``.
+
+    Raises:
+        InputError: it is not what the evaluation writes, or its numbers are impossible; the message is one line and
+            starts with ``source``.
+    """
+    number = content.get("format") if isinstance(content, Mapping) else None
+    if type(number) is not int or number < 1:
+        raise InputError(f"{source} is no result of `licfg-hf evaluate`")
+    if number > FORMAT:
+        raise InputError(f"{source} has format {number}, and this version of licfg_hf reads up to {FORMAT}: update it")
+    name, metrics = content.get("name"), content.get("metrics")
+    if not isinstance(name, str) or not isinstance(metrics, Mapping):
+        raise InputError(f"{source} is damaged: it needs a name and metrics")
+    try:
+        protocol = Protocol.from_dict(content.get("protocol"))
+        numbers = {key: _numbers(value, key, protocol.extractor) for key, value in metrics.items()}
+        curve = _curve(content.get("curves", {}), protocol.extractor)
+    except InputError as error:
+        raise InputError(f"{source} is damaged: {error}") from error
+    return Result(source, name, protocol, numbers, curve, tuple(_unknown(content, protocol)))
+
+
+def _numbers(content: Any, metric: str, extractor: str) -> dict[str, float]:
+    numbers = {key: content[key] for key in _NUMBERS if key in content} if isinstance(content, Mapping) else {}
+    if "value" not in numbers or not all(_is_number(number) for number in numbers.values()):
+        raise InputError(f"{metric} needs a finite value, not {_short(content)}")
+    require_possible(metric, numbers, extractor)
+    return numbers
+
+
+def _curve(curves: Any, extractor: str) -> list[dict[str, float]]:
+    points = curves.get("precision_recall", []) if isinstance(curves, Mapping) else None
+    try:
+        curve = [{key: point[key] for key in ("k", "precision", "recall")} for point in points]
+    except (TypeError, KeyError) as error:
+        raise InputError("its curve of precision and recall cannot be read") from error
+    if not all(_is_number(number) for point in curve for number in point.values()):
+        raise InputError("its curve of precision and recall has no finite numbers")
+    for point in curve:
+        for metric in ("precision", "recall"):
+            require_possible(metric, {"value": point[metric]}, extractor)
+    return curve
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _BEYOND
+
+
+def _unknown(content: Mapping[str, Any], protocol: Protocol) -> list[tuple[str, str]]:
+    found = [(key, _short(value)) for key, value in content.items() if key not in _PARTS]
+    found += [(f"protocol.{key}", _short(value)) for key, value in protocol.further.items()]
+    for metric, numbers in content["metrics"].items():
+        if metric not in METRICS:
+            found.append((metric, _short(numbers["value"])))
+        found += [(f"{metric}.{key}", _short(value)) for key, value in numbers.items() if key not in _NUMBERS]
+    return found
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def read_result(path: Path) -> Result:
+    """Reads a result.
+
+    Args:
+        path: an ``eval.json``, or a folder that holds one.
+
+    Raises:
+        InputError: there is none, or it is damaged; the message is one line.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist: name a folder that holds {RESULT_FILE}, or such a file")
+    file = path / RESULT_FILE if path.is_dir() else path
+    if not file.exists():
+        raise InputError(f"{path} has no {RESULT_FILE}: run `licfg-hf evaluate` on it first")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is damaged: it is no JSON") from error
+    return parse_result(content, str(path))
