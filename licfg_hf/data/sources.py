@@ -194,13 +194,13 @@ class StoredImages:
         self.fingerprint = digest.hexdigest()[:16]
         return self
 
-    def _where(self, index: int) -> str:
-        stored = self.rows[index][self.column]
+    def _where(self, index: int, stored: Any) -> str:
         path = stored["path"] if isinstance(stored, dict) else None
         return printable(f"image {path or index} of {self.config.data}")
 
     def _decoded(self, index: int) -> Image.Image:
-        stored, where = self.rows[index][self.column], self._where(index)
+        stored = self.rows[index][self.column]
+        where = self._where(index, stored)
         if self.within and stored and stored["path"] and not stored["bytes"]:
             path = Path(os.path.realpath(os.path.join(self.within[0], stored["path"])))
             if not any(path.is_relative_to(folder) for folder in self.within):
@@ -222,13 +222,13 @@ class StoredImages:
         image = self._decoded(index)
         if self.channels == 1 and image.mode != "L" and self.config.image_channels is None:
             raise InputError(
-                f"{self._where(index)} has colours, but the data set began greyscale: pass --image_channels 3, or 1 "
+                f"{self._where(index, self.rows[index][self.column])} has colours, but the data set began greyscale: pass --image_channels 3, or 1 "
                 "to make all grey"
             )
         array = to_array(self._fitted(image, index, seed), self.channels)
         if array.shape != self.shape:
             raise InputError(
-                f"{self._where(index)} has {image.width}x{image.height} pixels, the first one "
+                f"{self._where(index, self.rows[index][self.column])} has {image.width}x{image.height} pixels, the first one "
                 f"{self.shape[2]}x{self.shape[1]}: pass --image_size to bring all to one size"
             )
         return array
