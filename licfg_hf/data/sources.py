@@ -171,17 +171,30 @@ class StoredImages:
         self.rows = rows.select_columns(column).cast_column(column, datasets.Image(decode=False))
         self.column, self.config = column, config
         self.within = tuple(os.path.realpath(folder) for folder in within)
-        self.channels = config.image_channels or self._guess_channels()
-        self.shape = to_array(self._fitted(self._decoded(0), 0, 0), self.channels).shape
+        first = self._first()
+        image = next(first)
+        grey = image.mode == "L" and (config.image_channels or all(other.mode == "L" for other in first))
+        self.channels = config.image_channels or (1 if grey else 3)
+        self.shape = to_array(self._fitted(image, 0, 0), self.channels).shape
         self.fingerprint = ""
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _guess_channels(self) -> int:
-        """3 unless the first images are all greyscale; a colour image that comes later is an error, never greyed."""
-        first = readable(self._decoded, range(min(_FIRST_IMAGES, len(self))))
-        return 1 if all(image.mode == "L" for image in first) else 3
+    def _first(self) -> Iterator[Image.Image]:
+        """Those of the first images that can be read; damaged ones are counted when all are loaded.
+
+        Raises:
+            InputError: none can be read.
+        """
+        indices, damaged = range(min(_FIRST_IMAGES, len(self))), 0
+        for index in indices:
+            try:
+                yield self._decoded(index)[0]
+            except UnreadableImage:
+                damaged += 1
+        if damaged == len(indices):
+            list(readable(self._decoded, indices))
 
     def probe(self) -> "StoredImages":
         """Loads images spread over the data set, so that an unfit one is found now, and hashes what they became."""
@@ -194,19 +207,17 @@ class StoredImages:
         self.fingerprint = digest.hexdigest()[:16]
         return self
 
-    def _where(self, index: int, stored: Any) -> str:
-        path = stored["path"] if isinstance(stored, dict) else None
-        return printable(f"image {path or index} of {self.config.data}")
-
-    def _decoded(self, index: int) -> Image.Image:
+    def _decoded(self, index: int) -> tuple[Image.Image, str]:
+        """An image in its own size, and what it is called in messages."""
         stored = self.rows[index][self.column]
-        where = self._where(index, stored)
+        path = stored["path"] if isinstance(stored, dict) else None
+        where = printable(f"image {path or index} of {self.config.data}")
         if self.within and stored and stored["path"] and not stored["bytes"]:
             path = Path(os.path.realpath(os.path.join(self.within[0], stored["path"])))
             if not any(path.is_relative_to(folder) for folder in self.within):
                 raise InputError(f"{where} lies outside of the data set: store the images in it")
             stored = {"path": path}
-        return decode(stored, where)
+        return decode(stored, where), where
 
     def _fitted(self, image: Image.Image, index: int, seed: int) -> Image.Image:
         rng = np.random.default_rng((seed, index)) if self.config.crop == "random" else None
@@ -219,16 +230,16 @@ class StoredImages:
             InputError: it cannot be read; or it has colours where the first ones are grey, or another size than the
                 first one, and no option says what to do.
         """
-        image = self._decoded(index)
+        image, where = self._decoded(index)
         if self.channels == 1 and image.mode != "L" and self.config.image_channels is None:
             raise InputError(
-                f"{self._where(index, self.rows[index][self.column])} has colours, but the data set began greyscale: pass --image_channels 3, or 1 "
+                f"{where} has colours, but the data set began greyscale: pass --image_channels 3, or 1 "
                 "to make all grey"
             )
         array = to_array(self._fitted(image, index, seed), self.channels)
         if array.shape != self.shape:
             raise InputError(
-                f"{self._where(index, self.rows[index][self.column])} has {image.width}x{image.height} pixels, the first one "
+                f"{where} has {image.width}x{image.height} pixels, the first one "
                 f"{self.shape[2]}x{self.shape[1]}: pass --image_size to bring all to one size"
             )
         return array

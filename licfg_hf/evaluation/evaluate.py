@@ -170,7 +170,8 @@ def pipeline_folder(config: EvaluationConfig) -> Path | None:
 
 
 def _open_reference(config: EvaluationConfig, split: str) -> ImageSet:
-    given = {"image_size": config.image_size, "image_channels": config.image_channels}
+    names = ("data_config", "image_column", "image_size", "image_channels")
+    given = {name: getattr(config, name) for name in names}
     given |= {"split": None if config.data in EMBEDDED else split}
     return open_images(DataConfig(config.data, **given), progress=processes().is_main_process)
 

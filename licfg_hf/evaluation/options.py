@@ -18,6 +18,8 @@ METRICS = {
 _OPTION_OF = {"samples": "limit", "data_split": "reference_split"}  # where a protocol calls it otherwise
 _HELP = {
     "data": "reference images: a preset such as cifar10, a Hub id, a local folder, or digits",
+    "data_config": "configuration of the reference data, where it has several",
+    "image_column": "column of the reference data with the images, where it has several",
     "split": "part of MODEL_OR_IMAGES to evaluate, where that is a data set (default: train)",
     "reference_split": "part of the reference data (default: train)",
     "held_out_split": "part of the reference data for nd, which no generator was trained on (default: test)",
@@ -52,6 +54,8 @@ class EvaluationConfig:
 
     model: str
     data: str = "cifar10"
+    data_config: str | None = None
+    image_column: str | None = None
     split: str = "train"
     reference_split: str = "train"
     held_out_split: str = "test"

@@ -165,7 +165,8 @@ REFUSED = {
     "no such split": (["train/1.png", "val/1.png"], lambda folder: None, {"split": "test"}, "train, val"),
     "two folders for a split": (["val/1.png", "valid/1.png"], lambda folder: None, {}, "val, valid"),
     "no configurations": (["a.png"], lambda folder: None, {"data_config": "x"}, "configurations"),
-    "damaged pictures": (["a.png"], lambda folder: [write(f"b{n}.png")(folder) for n in range(7)], {}, "7 of 8"),
+    "damaged pictures": (["z.png"], lambda folder: [write(f"b{n}.png")(folder) for n in range(7)], {}, "7 of 8"),
+    "damaged pictures alone": ([], lambda folder: [write(f"b{n}.png")(folder) for n in range(70)], {}, "64 of 64"),
     "a table that lists too little": (
         ["a.png", "b.png"], write("metadata.csv", "file_name,label\na.png,0\n"), {}, "1 of 2 .* not b.png",
     ),
