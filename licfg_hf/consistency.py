@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
+from .critic import flat_logits
+
 Augmentation = Callable[[torch.Tensor, torch.Generator | None], torch.Tensor]
 
 
@@ -21,9 +23,12 @@ def _uniform(images: torch.Tensor, rng: torch.Generator | None) -> torch.Tensor:
     return torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device, dtype=images.dtype)
 
 
-def _flat_logits(output: Any) -> torch.Tensor:
-    logits = getattr(output, "logits", output).reshape(-1)
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+def _require_images(images: torch.Tensor) -> None:
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            "an augmentation takes images (batch, channels, height, width) of floating-point numbers, not "
+            f"{tuple(images.shape)} {images.dtype}"
+        )
 
 
 def translate(
@@ -37,6 +42,7 @@ def translate(
         rng: random generator.
         padding: what comes in from outside: ``zeros`` or the ``reflect``-ed image.
     """
+    _require_images(images)
     batch, _, height, width = images.shape
     down, right = round(height * reach), round(width * reach)
     padded = F.pad(images, (right, right, down, down), mode="constant" if padding == "zeros" else "reflect")
@@ -76,6 +82,7 @@ class FlipAndShift:
             raise ValueError(f"padding is zeros or reflect, not {self.padding!r}")
 
     def __call__(self, images: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
+        _require_images(images)
         mirrored = torch.where(_uniform(images, rng) < self.flip, images.flip(3), images)
         return translate(mirrored, self.shift, rng, self.padding)
 
@@ -102,6 +109,7 @@ class DifferentiableAugmentation:
             raise ValueError(f"policy is made of color, translation and cutout, not {', '.join(sorted(unknown))}")
 
     def __call__(self, images: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
+        _require_images(images)
         if "color" in self.policy:
             images = images + (_uniform(images, rng) - 0.5)
             grey = images.mean(dim=1, keepdim=True)
@@ -179,7 +187,8 @@ class ConsistencyRegularization:
                 raise ValueError(f"consistency on {name} images needs a non-empty {name} batch")
             plain = discriminator(images.detach(), **conditioning) if logits is None else logits
             augmented = discriminator(self.augmentation(images.detach(), rng), **conditioning)
-            total = total + (_flat_logits(plain) - _flat_logits(augmented)).square().mean()
+            difference = flat_logits(plain, len(images)) - flat_logits(augmented, len(images))
+            total = total + difference.square().mean()
         return self.weight * total
 
 
@@ -225,7 +234,7 @@ class LatentConsistencyRegularization:
 
     def discriminator(self, logits: Any, perturbed_logits: Any) -> torch.Tensor:
         """The discriminator's term, from its outputs on G(z) and G(z + dz)."""
-        difference = _flat_logits(logits) - _flat_logits(perturbed_logits)
+        difference = flat_logits(logits) - flat_logits(perturbed_logits)
         return self.discriminator_weight * difference.square().mean()
 
     def generator(self, images: torch.Tensor, perturbed_images: torch.Tensor) -> torch.Tensor:

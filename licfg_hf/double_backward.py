@@ -11,6 +11,7 @@ Both are exact for every critic; smooth layers keep their second-order terms.
 """
 
 import warnings
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -28,24 +29,71 @@ _LINEAR_IN_GRADIENT = {
     "AvgPool2DBackwardBackward0",
     "MaxPool2DWithIndicesBackwardBackward0",
 }
+# Nodes that fail when they are run; NotImplemented and Error stand for operators and functions of any name.
+NO_DERIVATIVE = {
+    "torch::autograd::NotImplemented",
+    "torch::autograd::Error",
+    "CompiledFunctionBackwardBackward",
+    "PdistBackwardBackward0",
+    "CdistBackwardBackward0",
+    "CudnnRnnBackwardBackward0",
+    "EmbeddingBagBackwardBackward0",
+    "EmbeddingBagDenseBackwardBackward0",
+}
 _registered = []
 
 
-def skip_second_order_zeros(gradient: torch.Tensor) -> None:
-    """Keeps known zeros out of the backward pass of an input gradient that was taken with ``create_graph``.
+class NoSecondDerivative(ValueError):
+    """A layer of the critic cannot be differentiated twice.
 
-    Parameters that only zeros would reach, the biases of a ReLU critic, then get no gradient instead of zeros. Nodes
-    are known by the names that PyTorch gives them; of an unknown name nothing is skipped.
+    Args:
+        reason: why.
     """
-    seen, waiting = set(), [gradient.grad_fn]
+
+    def __init__(self, reason: str):
+        super().__init__(
+            f"the critic cannot be differentiated twice ({reason}), as an exact gradient penalty and a "
+            "gradient-normalized output need it: take a penalty with method='finite_difference', or other layers"
+        )
+
+
+def graph_nodes(*tensors: torch.Tensor) -> Iterator[torch.autograd.graph.Node]:
+    """Every node of the graph that the tensors have, once."""
+    seen, waiting = set(), [tensor.grad_fn for tensor in tensors]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if node.name() in _LINEAR_IN_GRADIENT:
-            node.register_hook(lambda inputs, outputs: (inputs[0], *[None] * (len(inputs) - 1)))
+        yield node
         waiting += [following for following, _ in node.next_functions]
+
+
+def prepare_double_backward(gradient: torch.Tensor) -> None:
+    """Keeps known zeros out of the backward pass of an input gradient that was taken with ``create_graph``.
+
+    Parameters that only zeros would reach, the biases of a ReLU critic, then get no gradient instead of zeros. Nodes
+    are known by the names that PyTorch gives them; of an unknown name nothing is skipped.
+
+    Raises:
+        NoSecondDerivative: that backward pass would fail.
+    """
+    for node in graph_nodes(gradient):
+        name = node.name()
+        if name in _LINEAR_IN_GRADIENT:
+            node.register_hook(lambda inputs, outputs: (inputs[0], *[None] * (len(inputs) - 1)))
+        elif name in NO_DERIVATIVE:
+            raise NoSecondDerivative(_reason(node))
+
+
+def _reason(node: torch.autograd.graph.Node) -> str:
+    if node.name().startswith("CompiledFunction"):
+        return "it is compiled by itself; compile the whole step instead, or pass the module that was compiled"
+    try:
+        node(torch.zeros(()))  # a node of this kind knows why it cannot be run, and says so when it is
+    except (RuntimeError, TypeError) as error:
+        return str(error).splitlines()[0]
+    return node.name()
 
 
 @lru_cache

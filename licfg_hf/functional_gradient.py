@@ -22,7 +22,8 @@ from typing import Any, Literal
 
 import torch
 
-Critic = Callable[..., Any]
+from .critic import Critic, flat_logits, input_gradient, require_points, usable, wide
+
 Scaling = Literal["kl", "logd", "js", "jeffreys"]
 
 # s of a logit D. f-divergences by their names in the CFG papers; ``logd`` is the trick of a GAN's generator.
@@ -39,16 +40,6 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _wide(values: torch.Tensor) -> torch.Tensor:
-    """Half types as float32, others as they are."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def _usable(value: Any) -> Any:
-    """Tensors of inference mode cannot be differentiated; their copies can."""
-    return value.clone() if isinstance(value, torch.Tensor) and value.is_inference() else value
-
-
 def scaled_gradient(
     discriminator: Critic, samples: torch.Tensor, scaling: Scaling = "kl", **conditioning: Any
 ) -> torch.Tensor:
@@ -62,14 +53,12 @@ def scaled_gradient(
         conditioning: further keyword arguments of the discriminator.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        conditioning = {name: _usable(value) for name, value in conditioning.items()}
-        points = _usable(samples).detach().requires_grad_()
-        output = discriminator(points, **conditioning)
-        logits = _wide(getattr(output, "logits", output)).reshape(-1)
-        _require(len(logits) == len(samples), f"{len(logits)} logits do not fit {len(samples)} samples")
-        (gradient,) = torch.autograd.grad(logits.sum(), points)
+        conditioning = usable(conditioning)
+        points = usable(require_points(samples, "sample")).detach().requires_grad_()
+        logits = flat_logits(discriminator(points, **conditioning), len(points))
+        gradient = input_gradient(logits, points)
     scale = SCALINGS[scaling](logits.detach()).view(-1, *[1] * (samples.ndim - 1))
-    return scale * _wide(gradient)
+    return scale * wide(gradient)
 
 
 @dataclass(frozen=True)
@@ -159,7 +148,7 @@ def regression_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         ValueError: the shapes differ.
     """
     _require(output.shape == target.shape, f"{tuple(output.shape)} and {tuple(target.shape)} differ")
-    return 0.5 * (_wide(output) - _wide(target)).square().flatten(1).sum(dim=1).mean()
+    return 0.5 * (wide(output) - wide(target)).square().flatten(1).sum(dim=1).mean()
 
 
 @dataclass(frozen=True)

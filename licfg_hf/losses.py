@@ -15,27 +15,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from .critic import flat_logits
+
 ScalarFunction = Callable[[torch.Tensor], torch.Tensor]
 
 _ALPHA_RANGE = (1e-25, 1e11)
-
-
-def flat_logits(output: torch.Tensor | object) -> torch.Tensor:
-    """The logits (batch,) of a critic's output, half types upcast to float32.
-
-    Args:
-        output: a tensor (batch,) or (batch, 1), or an object whose ``logits`` are such a tensor.
-
-    Raises:
-        ValueError: the logits have another shape or the batch is empty.
-    """
-    logits = getattr(output, "logits", output)
-    if logits.ndim not in (1, 2) or logits.numel() != logits.shape[0]:
-        raise ValueError(f"logits are (batch,) or (batch, 1), not {tuple(logits.shape)}")
-    if logits.numel() == 0:
-        raise ValueError("the batch is empty")
-    logits = logits.reshape(-1)
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 @dataclass(frozen=True)

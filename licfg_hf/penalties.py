@@ -21,21 +21,40 @@ The double backward of ``exact`` takes the passes that it needs and no others: s
 To add a penalty on the gradient, subclass ``GradientPenalty`` and override ``vector_center``.
 """
 
+import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_map_only
 
-from .double_backward import skip_second_order_zeros, speed_up_convolutions
+from .critic import (
+    Critic,
+    ReentrantCheckpoint,
+    called_modules,
+    flat_logits,
+    frozen,
+    full_precision,
+    input_gradient,
+    logits_of,
+    modules_of,
+    noise_state,
+    plain,
+    require_points,
+    same_noise,
+    still,
+    twice_differentiable,
+    usable,
+    wide,
+)
+from .double_backward import NoSecondDerivative, speed_up_convolutions
+from .forward_mode import directional_derivative
 
-Critic = Callable[..., Any]
 Points = Literal["interpolate", "real", "fake", "real_and_fake", "perturbed"]
 Method = Literal["exact", "tangent", "finite_difference"]
 
@@ -47,6 +66,7 @@ _BATCHES = {
     "real_and_fake": ("real", "fake"),
     "perturbed": ("real",),
 }
+_SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
 _SHAREABLE = ("real", "fake", "real_and_fake")
 
 
@@ -65,13 +85,16 @@ def interpolate(
         rng: random generator for a.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or a is not one number per sample.
     """
     if real.shape != fake.shape:
         raise ValueError(f"interpolation pairs real with fake: {tuple(real.shape)} and {tuple(fake.shape)} differ")
+    shape = (real.shape[0], *[1] * (real.ndim - 1))
     if interpolation is None:
-        shape = (real.shape[0], *[1] * (real.ndim - 1))
         interpolation = torch.rand(shape, generator=rng, device=real.device, dtype=real.dtype)
+    if interpolation.numel() != len(real):  # another shape would be broadcast against pixels
+        raise ValueError(f"interpolation is one number per sample, {shape}, not {tuple(interpolation.shape)}")
+    interpolation = interpolation.reshape(shape)
     return interpolation * real + (1 - interpolation) * fake
 
 
@@ -86,80 +109,22 @@ def perturb(
     return interpolate(real + 0.5 * real.std(correction=0) * noise, real, interpolation, rng)
 
 
-def _wide(values: torch.Tensor) -> torch.Tensor:
-    """Half types as float32, so that norms do not overflow or vanish; others as they are."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def _logits(output: Any) -> torch.Tensor:
-    return getattr(output, "logits", output)
-
-
-def _plain(discriminator: Critic) -> Critic:
-    """The module inside DDP: its gradients still flow through the loss's own synchronized backward."""
-    return discriminator.module if isinstance(discriminator, DistributedDataParallel) else discriminator
-
-
-@contextmanager
-def _frozen(discriminator: Critic) -> Iterator[None]:
-    parameters = list(discriminator.parameters()) if isinstance(discriminator, nn.Module) else []
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
-def still(discriminator: Critic) -> Iterator[None]:
-    """Holds the power iterations of normalized weights for a while: several passes see one and the same critic."""
-    modules = discriminator.modules() if isinstance(discriminator, nn.Module) else ()
-    moving = [
-        module
-        for owner in modules
-        if isinstance(owner, nn.utils.parametrize.ParametrizationList)
-        for module in owner
-        if module.training
-    ]
-    for module in moving:
-        module.eval()
-    try:
-        yield
-    finally:
-        for module in moving:
-            module.train()
-
-
-@contextmanager
-def _full_precision(discriminator: Critic, device_type: str) -> Iterator[None]:
-    """Autocast off, also the one that ``Accelerator.prepare`` puts around a module's forward pass."""
-    module = _plain(discriminator)
-    wrapped = vars(module).get("forward") if hasattr(module, "_original_forward") else None
-    if wrapped is not None:
-        module.forward = module._original_forward
-    try:
-        with torch.autocast(device_type, enabled=False):
-            yield
-    finally:
-        if wrapped is not None:
-            module.forward = wrapped
-
-
-def _require_differentiable(discriminator: Critic, method: str) -> None:
+def _require_differentiable(modules: Iterable[nn.Module], method: str) -> None:
     """Refuses what would give wrong gradients or none, and warns of what couples the samples."""
-    if torch.compiler.is_compiling() or not isinstance(discriminator, nn.Module):
+    if torch.compiler.is_compiling():
         return
-    for module in discriminator.modules():
+    for module in modules:
         kinds = {kind.__name__ for kind in type(module).__mro__}
-        if method == "exact" and kinds & {"FullyShardedDataParallel", "FSDPModule"}:
+        if method == "exact" and kinds & _SHARDED:
             raise ValueError(
                 "an exact gradient penalty cannot differentiate twice through sharded parameters (FSDP): keep the "
                 "discriminator unsharded, or use method='finite_difference' on a smooth critic"
             )
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            if method == "tangent":
+                raise ValueError(
+                    "BatchNorm in train mode has no forward-mode derivative per sample: use another method"
+                )
             warnings.warn(
                 "BatchNorm in the critic couples the samples of a batch, so input gradients are not per-sample",
                 stacklevel=4,
@@ -167,13 +132,31 @@ def _require_differentiable(discriminator: Critic, method: str) -> None:
             return
 
 
-def _repeat_batch(conditioning: dict[str, Any], times: int) -> dict[str, Any]:
-    def repeat(value: Any) -> Any:
-        return (
-            value.repeat(times, *[1] * (value.ndim - 1)) if isinstance(value, torch.Tensor) and value.ndim else value
-        )
+def _wants_the_number_alone() -> bool:
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
-    return {name: repeat(value) for name, value in conditioning.items()}
+
+def _number(penalty: Callable[..., torch.Tensor], discriminator: Critic, *points: Any, **options: Any) -> torch.Tensor:
+    """A penalty's value where gradients are off, as in a validation."""
+    with torch.inference_mode(False), torch.enable_grad():
+        return penalty(discriminator, *usable(points), **usable(options)).detach()
+
+
+def _repeated(value: Any, batch: int, times: int) -> Any:
+    """Conditioning for a batch that is repeated: tensors with its size first, in lists and maps, too, and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.repeat(times, *[1] * (value.ndim - 1)) if value.ndim and len(value) == batch else value
+    if isinstance(value, dict):
+        repeated = copy.copy(value)
+        for name, part in value.items():
+            repeated[name] = _repeated(part, batch, times)
+        return repeated
+    if not isinstance(value, (list, tuple)):
+        return value
+    parts = [_repeated(part, batch, times) for part in value]
+    if len(value) == batch and all(part is old for part, old in zip(parts, value, strict=True)):
+        return value * times  # something of every sample, such as its caption
+    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
 @dataclass(frozen=True)
@@ -270,13 +253,17 @@ class GradientPenalty:
             conditioning: further keyword arguments of the critic, with the batch of ``real``.
 
         Raises:
-            ValueError: points are missing, empty or of different shapes, or shared logits have no graph to them.
+            ValueError: points are missing, empty, no floating-point numbers or of different shapes; the logits are
+                not one per sample or have no graph to the points; or the critic does not go with the method.
         """
+        if _wants_the_number_alone():
+            return _number(self, discriminator, real, fake, interpolation=interpolation, rng=rng, **conditioning)
         given = {"real": (real, real_logits), "fake": (fake, fake_logits)}
         for name in _BATCHES[self.points]:
             if given[name][0] is None or len(given[name][0]) == 0:
                 raise ValueError(f"a penalty on {self.points!r} points needs a non-empty {name} batch")
-        _require_differentiable(discriminator, self.method)
+            require_points(given[name][0], name)
+        _require_differentiable(modules_of(discriminator), self.method)
         if not torch.compiler.is_compiling():
             speed_up_convolutions()
         shared = [given[name] for name in self.shareable]
@@ -286,7 +273,7 @@ class GradientPenalty:
             raise ValueError("shared logits need points that require grad: call requires_grad_() on them first")
         points = self._points(real, fake, interpolation, rng)
         if self.points == "real_and_fake":
-            conditioning = _repeat_batch(conditioning, 2)
+            conditioning = _repeated(conditioning, len(real), 2)
         distance = self._distance(discriminator, points, shared, conditioning)
         return self.weight * (distance.mean() if self.reduction == "mean" else distance.max())
 
@@ -302,49 +289,63 @@ class GradientPenalty:
     def _distance(self, discriminator: Critic, points: torch.Tensor, shared: list, conditioning: dict) -> torch.Tensor:
         if self.method == "exact":
             return self.squared_distance(self._gradient(discriminator, points, shared, conditioning, graph=True))
-        with still(discriminator):
+        with still(modules_of(discriminator)):
             slope = self._slope(discriminator, points, shared, conditioning)
         return self._squared_distance(slope)
 
     def _slope(self, discriminator: Critic, points: torch.Tensor, shared: list, conditioning: dict) -> torch.Tensor:
         """The derivative along the fixed direction w, less w.c: ||g - c|| (batch,) in value and in gradient."""
-        critic = _plain(discriminator) if self.method == "tangent" else discriminator
-        if self.method == "tangent" or torch.compiler.is_compiling():
-            gradient = self._gradient(critic, points, shared, conditioning, graph=False)
+        critic = plain(discriminator) if self.method == "tangent" else discriminator
+        if torch.compiler.is_compiling():
+            called, gradient = [], self._gradient(critic, points, [], conditioning, graph=False)
         else:
-            gradient = _first_order_gradient(critic, points, conditioning)
+            if not isinstance(critic, nn.Module):
+                shared = []  # only a pass of its own tells what a function calls
+            with called_modules() as called, same_noise(points.device):
+                if self.method == "tangent":
+                    gradient = self._gradient(critic, points, shared, conditioning, graph=False)
+                else:
+                    gradient = _first_order_gradient(plain(critic), points, conditioning)
         center = self.vector_center(gradient)
-        direction = _unit(self._residual(gradient))
-        derive = _tangent if self.method == "tangent" else _central_difference
-        slope = _wide(derive(critic, points, direction.view_as(points).to(points.dtype), conditioning, self.step))
-        return slope if center is None else slope - (direction * center).sum(dim=1)
+        direction = _unit(self._residual(gradient)).view_as(points).to(points.dtype)
+        noise = noise_state(points.device) if shared else None
+        with still(called):
+            if self.method == "tangent":
+                slope = wide(
+                    directional_derivative(
+                        lambda x: logits_of(critic(x, **conditioning), len(points)).reshape(-1),
+                        points.detach(),
+                        direction,
+                    )
+                )
+            else:
+                slope = _central_difference(critic, points, direction, conditioning, self.step)
+        if shared and not torch.equal(noise, noise_state(points.device)):
+            # The critic draws random numbers, others than in the shared pass: an own pass draws the same.
+            return self._slope(discriminator, points, [], conditioning)
+        return slope if center is None else slope - (direction.flatten(1) * center).sum(dim=1)
 
     def _gradient(
         self, critic: Critic, points: torch.Tensor, shared: list, conditioning: dict, graph: bool
     ) -> torch.Tensor:
         """Input gradients (batch, d); with ``graph`` they can be differentiated."""
+        if torch.compiler.is_compiling():
+            with twice_differentiable():
+                gradient = torch.func.grad(lambda x: logits_of(critic(x, **conditioning), len(x)).sum())(points)
+            return wide((gradient if graph else gradient.detach()).flatten(1))
         if shared:
-            pairs = [(_logits(logits).sum(), batch) for batch, logits in shared]
-            parts = [
-                torch.autograd.grad(total, batch, create_graph=graph, retain_graph=True, allow_unused=True)[0]
-                for total, batch in pairs
-            ]
-            if any(part is None for part in parts):
-                raise ValueError(
-                    "shared logits have no graph to their points: call requires_grad_() before the critic"
-                )
-            for part in parts:
-                skip_second_order_zeros(part)
-            gradient = torch.cat(parts)
-        elif torch.compiler.is_compiling():
-            gradient = torch.func.grad(lambda x: _logits(critic(x, **conditioning)).sum())(points)
-            gradient = gradient if graph else gradient.detach()
-        else:
-            points = points.requires_grad_()
-            total = _logits(critic(points, **conditioning)).sum()
-            (gradient,) = torch.autograd.grad(total, points, create_graph=graph)
-            skip_second_order_zeros(gradient)
-        return _wide(gradient.flatten(1))
+            try:
+                parts = [
+                    input_gradient(logits_of(logits, len(batch)), batch, graph=graph, retain=True)
+                    for batch, logits in shared
+                ]
+                return wide(torch.cat(parts).flatten(1))
+            except NoSecondDerivative:
+                pass  # the caller's pass took fused attention; one of its own does not
+        points = points.requires_grad_()
+        with twice_differentiable():
+            logits = logits_of(critic(points, **conditioning), len(points))
+            return wide(input_gradient(logits, points, graph=graph).flatten(1))
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -354,44 +355,42 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _first_order_gradient(critic: Critic, points: torch.Tensor, conditioning: dict) -> torch.Tensor:
-    """Input gradients (batch, d) by a plain backward pass, which reentrant checkpointing and sharding allow."""
+    """Input gradients (batch, d) that leave no gradient anywhere else."""
     points = points.detach().requires_grad_()
-    with _frozen(critic), torch.enable_grad(), _full_precision(critic, points.device.type):
-        _logits(critic(points, **conditioning)).sum().backward()
-    return _wide(points.grad.flatten(1))
-
-
-def _tangent(
-    critic: Critic, points: torch.Tensor, direction: torch.Tensor, conditioning: dict, step: float
-) -> torch.Tensor:
-    """Forward-mode derivative (batch,) of the critic along ``direction``."""
-
-    def value(x: torch.Tensor) -> torch.Tensor:
-        return _logits(critic(x, **conditioning)).reshape(len(points))
-
-    try:
-        return torch.func.jvp(value, (points.detach(),), (direction,))[1]
-    except (RuntimeError, NotImplementedError) as error:
-        if torch.compiler.is_compiling():
-            raise
-        raise ValueError(
-            f"this critic has no forward-mode derivative, use another method: {str(error).splitlines()[0]}"
-        ) from error
+    with torch.enable_grad(), full_precision(points.device.type):
+        sharded = any(kind.__name__ in _SHARDED for module in modules_of(critic) for kind in type(module).__mro__)
+        try:
+            if not sharded:
+                return wide(
+                    input_gradient(flat_logits(critic(points, **conditioning), len(points)), points).flatten(1)
+                )
+        except ReentrantCheckpoint as error:
+            if not isinstance(critic, nn.Module):
+                raise ValueError(
+                    "a function around a checkpointed critic has no finite differences: pass the module"
+                ) from error
+        # Sharding and reentrant checkpointing know a plain backward pass alone.
+        conditioning = tree_map_only(torch.Tensor, torch.Tensor.detach, conditioning)
+        with frozen(critic):
+            flat_logits(critic(points, **conditioning), len(points)).sum().backward()
+    return wide(points.grad.flatten(1))
 
 
 def _central_difference(
     critic: Critic, points: torch.Tensor, direction: torch.Tensor, conditioning: dict, step: float
 ) -> torch.Tensor:
     """(D(x + h w) - D(x - h w)) / 2h, (batch,), with autocast off: half types would lose the difference."""
-    with _full_precision(critic, points.device.type):
 
-        def value(offset: float) -> torch.Tensor:
-            moved = points.detach() + offset * direction
-            if not torch.compiler.is_compiling():
-                moved.requires_grad_()  # reentrant checkpointing only keeps a graph for inputs that require grad
-            return _wide(_logits(critic(moved, **conditioning)).reshape(len(points)))
+    def value(offset: float) -> torch.Tensor:
+        moved = points.detach() + offset * direction
+        if not torch.compiler.is_compiling():
+            moved.requires_grad_()  # reentrant checkpointing only keeps a graph for inputs that require grad
+        return flat_logits(critic(moved, **conditioning), len(points))
 
-        return (value(step) - value(-step)) / (2 * step)
+    with full_precision(points.device.type):
+        with same_noise(points.device):
+            ahead = value(step)
+        return (ahead - value(-step)) / (2 * step)
 
 
 @lru_cache(maxsize=8)
@@ -500,30 +499,33 @@ class AdversarialLipschitzPenalty:
         """The weighted penalty at real and fake points together; arguments as in ``GradientPenalty``.
 
         Raises:
-            ValueError: a batch is empty.
+            ValueError: a batch is empty or no floating-point numbers, or the logits are not one per sample.
         """
-        if len(real) == 0 or len(fake) == 0:
-            raise ValueError("an adversarial Lipschitz penalty needs a non-empty real and fake batch")
-        points = torch.cat([real.detach(), fake.detach()])
-        conditioning = _repeat_batch(conditioning, 2)
+        if _wants_the_number_alone():
+            return _number(self, discriminator, real, fake, rng=rng, **conditioning)
+        points = torch.cat([require_points(real, "real").detach(), require_points(fake, "fake").detach()])
+        conditioning = _repeated(conditioning, len(real), 2)
 
         def critic(x: torch.Tensor) -> torch.Tensor:
-            return _wide(_logits(discriminator(x, **conditioning)).reshape(len(points)))
+            return flat_logits(discriminator(x, **conditioning), len(points))
 
         def normalized(vectors: torch.Tensor) -> torch.Tensor:
-            return _unit(_wide(vectors.flatten(1))).view_as(points).to(points.dtype)
+            return _unit(wide(vectors.flatten(1))).view_as(points).to(points.dtype)
 
         shape = (len(points), *[1] * (points.ndim - 1))
         direction = normalized(torch.rand(points.shape, generator=rng, device=points.device, dtype=points.dtype) - 0.5)
         length = 0.1 + 9.9 * torch.rand(shape, generator=rng, device=points.device, dtype=points.dtype)
         direction.requires_grad_()
-        with still(discriminator), _full_precision(discriminator, points.device.type):
-            with torch.enable_grad():
-                change = (critic(points).detach() - critic(points + self.probe * direction)).abs().mean()
-                (steepest,) = torch.autograd.grad(change, direction)
-            moved = (points + length * normalized(steepest)).clamp(-1, 1)
-            distance = torch.linalg.vector_norm(_wide((moved - points).flatten(1)), dim=1).clamp(min=1e-10)
-            slope = (critic(points) - critic(moved)).abs() / distance
+        with still(modules_of(discriminator)), full_precision(points.device.type):
+            with called_modules() as called, same_noise(points.device):
+                here = critic(points)
+            with still(called):
+                with torch.enable_grad(), same_noise(points.device):
+                    change = (here.detach() - critic(points + self.probe * direction)).abs().mean()
+                    steepest = input_gradient(change, direction)
+                moved = (points + length * normalized(steepest)).clamp(-1, 1)
+                distance = torch.linalg.vector_norm(wide((moved - points).flatten(1)), dim=1).clamp(min=1e-10)
+                slope = (here - critic(moved)).abs() / distance
         return self.weight * (slope - self.lipschitz_constant).clamp(min=0).square().mean()
 
 

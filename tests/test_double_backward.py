@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from licfg_hf import EpsCenteredGradientPenalty
-from licfg_hf.double_backward import skip_second_order_zeros, speed_up_convolutions
+from licfg_hf.double_backward import prepare_double_backward, speed_up_convolutions
 
 CONVOLUTIONS = {
     "1d strided, grouped": (F.conv1d, (2, 4, 7), (6, 2, 3), {"stride": 2, "padding": 1, "groups": 2}),
@@ -59,7 +59,7 @@ def test_what_is_skipped_was_zero(activation, pool):
     def parameter_gradients(skip: bool) -> list[torch.Tensor]:
         (gradient,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
         if skip:
-            skip_second_order_zeros(gradient)
+            prepare_double_backward(gradient)
         distance = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
         found = torch.autograd.grad(distance, list(critic.parameters()), allow_unused=True)
         return [torch.zeros(()) if part is None else part for part in found]

@@ -10,7 +10,7 @@ import licfg_hf
 ROOT = Path(__file__).resolve().parents[1]
 # Each part may import the parts below it, never above.
 ORDER = (
-    ("errors", "files", "seeds", "double_backward"),
+    ("errors", "files", "seeds", "double_backward", "critic", "forward_mode"),
     ("losses", "penalties", "normalizers", "consistency", "functional_gradient"),
     ("heads",),
     ("models", "schedulers"),

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import models
+from ..critic import frozen
 from ..errors import InputError
 from ..losses import AdversarialLoss
 from ..recipes.objective import ObjectiveConfig
@@ -19,7 +20,7 @@ from ..schedulers import DDGANScheduler
 from ..training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig
 from ..training.compilation import CompiledTerms
 from ..training.optimizers import make_optimizer
-from ..training.steps import Terms, discriminator_terms, frozen, generator_terms, iterated_once, optimize
+from ..training.steps import Terms, discriminator_terms, generator_terms, iterated_once, optimize
 from ..training.trainer import to_unit_range
 from .catalogue import MODELS, Model, Technique
 

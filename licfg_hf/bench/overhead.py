@@ -21,12 +21,13 @@ import psutil
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..critic import frozen
 from ..data import DataConfig, open_images
 from ..data.loader import StepImages, StepLoader
 from ..errors import TrainingInterrupted
 from ..training import Trainer, TrainingConfig
 from ..training.optimizers import make_optimizer
-from ..training.steps import Terms, discriminator_terms, frozen, generator_terms, iterated_once
+from ..training.steps import Terms, discriminator_terms, generator_terms, iterated_once
 from ..training.trainer import to_unit_range
 from .cases import Setting, build_discriminator, build_generator, objective_of, optimizer_config, setting_from
 from .catalogue import MODELS, parse

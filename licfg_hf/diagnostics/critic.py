@@ -1,15 +1,13 @@
 """Measurements of a critic: its range, the slopes of the loss there, its gradients and its Lipschitz constant."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ..losses import AdversarialLoss, flat_logits
+from ..critic import Critic, flat_logits, input_gradient, require_points, wide
+from ..losses import AdversarialLoss
 from ..penalties import interpolate
-
-Critic = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,10 @@ def loss_domain(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) -> Lo
 
 def gradient_norms(discriminator: Critic, points: torch.Tensor, **conditioning: Any) -> torch.Tensor:
     """||grad_x D(x)|| of each point, (batch,), float32 or wider, without a graph."""
-    points = points.detach().requires_grad_()
+    points = require_points(points, "critic").detach().requires_grad_()
     with torch.enable_grad():
-        output = discriminator(points, **conditioning)
-        (gradient,) = torch.autograd.grad(getattr(output, "logits", output).sum(), points)
-    gradient = gradient.flatten(1)
-    gradient = gradient.float() if gradient.dtype in (torch.float16, torch.bfloat16) else gradient
-    return torch.linalg.vector_norm(gradient, dim=1)
+        gradient = input_gradient(flat_logits(discriminator(points, **conditioning), len(points)), points)
+    return torch.linalg.vector_norm(wide(gradient.flatten(1)), dim=1)
 
 
 def critic_statistics(
@@ -109,8 +104,7 @@ def lipschitz_lower_bound(
     """
 
     def value(at: torch.Tensor) -> torch.Tensor:
-        output = discriminator(at, **conditioning)
-        return flat_logits(output)
+        return flat_logits(discriminator(at, **conditioning), len(at))
 
     noise = torch.randn(points.shape, generator=rng, device=points.device, dtype=points.dtype)
     near = points.detach().clone().requires_grad_()

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ..losses import AdversarialLoss, flat_logits
+from ..critic import flat_logits
+from ..losses import AdversarialLoss
 from .critic import loss_domain
 
 

@@ -13,13 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ..double_backward import skip_second_order_zeros, speed_up_convolutions
+from ..critic import input_gradient, logits_of, require_points, twice_differentiable, usable, wide
+from ..double_backward import speed_up_convolutions
 
 Formula = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def _wide(values: torch.Tensor) -> torch.Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def gradient_normalization(value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -47,8 +44,9 @@ FORMULAS: dict[tuple[str, str | None], Formula] = {
 }
 
 
-def _logits(output: Any) -> torch.Tensor:
-    return getattr(output, "logits", output[0] if isinstance(output, tuple) else output)
+def _logits(output: Any, count: int) -> torch.Tensor:
+    is_tuple = isinstance(output, tuple) and not hasattr(output, "logits")  # a model's, called with return_dict=False
+    return logits_of(output[0] if is_tuple else output, count)
 
 
 def _with_logits(output: Any, logits: torch.Tensor) -> Any:
@@ -56,11 +54,6 @@ def _with_logits(output: Any, logits: torch.Tensor) -> Any:
     if isinstance(output, tuple):
         return (logits, *output[1:])
     return dataclasses.replace(output, logits=logits) if hasattr(output, "logits") else logits
-
-
-def _usable(value: Any) -> Any:
-    """Tensors of inference mode cannot be differentiated; their copies can."""
-    return value.clone() if isinstance(value, torch.Tensor) and value.is_inference() else value
 
 
 @dataclass(frozen=True)
@@ -89,11 +82,11 @@ class OutputNormalization:
         speed_up_convolutions()
         keeps_graph = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():  # the formula needs a gradient in any case
-            sample, *args = map(_usable, (sample, *args))
-            kwargs = {name: _usable(value) for name, value in kwargs.items()}
+            sample, args, kwargs = usable((require_points(sample, "critic"), args, kwargs))
             sample = sample if sample.requires_grad else sample.detach().requires_grad_()
-            output = critic(sample, *args, **kwargs)
-            logits = _logits(output)
+            with twice_differentiable():
+                output = critic(sample, *args, **kwargs)
+            logits = _logits(output, len(sample))
             normalized = self._normalize(network, logits, sample).view_as(logits)
         return _with_logits(output, normalized if keeps_graph else normalized.detach())
 
@@ -102,20 +95,19 @@ class OutputNormalization:
 
         def total(x: torch.Tensor) -> tuple[torch.Tensor, Any]:
             output = critic(x, *args, **kwargs)
-            return _logits(output).sum(), output
+            return _logits(output, len(x)).sum(), output
 
-        gradient, output = torch.func.grad(total, has_aux=True)(sample)
-        logits = _logits(output)
-        normalized = self.formula(_wide(logits.reshape(-1)), _wide(gradient.flatten(1)))
+        with twice_differentiable():
+            gradient, output = torch.func.grad(total, has_aux=True)(sample)
+        logits = _logits(output, len(sample))
+        normalized = self.formula(wide(logits.reshape(-1)), wide(gradient.flatten(1)))
         return _with_logits(output, normalized.view_as(logits))
 
     def _normalize(self, network: nn.Module, logits: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
-        value = _wide(logits.reshape(-1))
+        value = wide(logits.reshape(-1))
         frozen = not any(parameter.requires_grad for parameter in network.parameters())
         first_order = self.first_order_generator and frozen
-        (gradient,) = torch.autograd.grad(logits.sum(), sample, create_graph=not first_order, retain_graph=True)
-        skip_second_order_zeros(gradient)
-        gradient = _wide(gradient.flatten(1))
+        gradient = wide(input_gradient(logits, sample, graph=not first_order, retain=True).flatten(1))
         if not first_order:
             return self.formula(value, gradient)
         point = value.detach().requires_grad_()

@@ -6,6 +6,7 @@ vectors of the power iteration in buffers: they are saved, broadcast by DDP, and
 """
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -15,7 +16,14 @@ from torch.nn.utils import parametrize
 
 _NORMALIZED = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
 _WARM_UP_ITERATIONS = 15
+_SMALLEST = 1e-12  # singular values below it count as zero
 WEIGHT_NORMALIZERS = ("spectral", "stable_rank")  # as recorded in a model's config
+
+
+def _direction(vector: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """The unit vector; of zeros, which a weight of zeros gives, the one before."""
+    norm = torch.linalg.vector_norm(vector)
+    return torch.where(norm > _SMALLEST, vector / norm.clamp(min=_SMALLEST), before)
 
 
 class _PowerIteration(nn.Module):
@@ -35,7 +43,7 @@ class _PowerIteration(nn.Module):
         with torch.no_grad():
             matrix = self._matrix(weight)
             u = F.normalize(torch.randn(matrix.shape[0], dtype=weight.dtype, device=weight.device), dim=0)
-            v = F.normalize(torch.mv(matrix.T, u), dim=0)
+            v = F.normalize(torch.ones_like(matrix[0]), dim=0)
         self.register_buffer("u", u)
         self.register_buffer("v", v)
         if not matrix.is_meta:  # of a model that is built to be loaded into
@@ -48,8 +56,8 @@ class _PowerIteration(nn.Module):
     @torch.no_grad()
     def _iterate(self, matrix: torch.Tensor) -> None:
         # v = W^T u / ||.||, u = W v / ||.||  (Miyato et al., 2018, algorithm 1)
-        self.v.copy_(F.normalize(torch.mv(matrix.T, self.u), dim=0))
-        self.u.copy_(F.normalize(torch.mv(matrix, self.v), dim=0))
+        self.v.copy_(_direction(torch.mv(matrix.T, self.u), self.v))
+        self.u.copy_(_direction(torch.mv(matrix, self.v), self.u))
 
     def _leading(self, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(u, v, sigma); u and v are constants for the gradient, and copies, so that a later iteration spoils none."""
@@ -59,7 +67,7 @@ class _PowerIteration(nn.Module):
                 self._iterate(matrix)
             u, v = self.u.clone(), self.v.clone()
             sigma = torch.dot(u, torch.mv(matrix, v))
-        return u, v, sigma.clamp(min=torch.finfo(sigma.dtype).tiny)  # a weight of zeros stays one
+        return u, v, torch.where(sigma > _SMALLEST, sigma, 1)  # a weight of zeros stays one, and learns
 
     def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
         """Assigning to the weight stores it as the unnormalized one."""
@@ -87,28 +95,59 @@ class _StableRankNorm(_PowerIteration):
         # ||W / sigma||_F^2 = 1 + ||rest||_F^2 is the stable rank: shrink the rest until it is at most the target.
         norm = torch.linalg.vector_norm(rest)
         shrink = (math.sqrt(self.target - 1) / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1)
-        flat = self.k * (leading + shrink * rest)
+        # A weight of zeros has no leading direction, and the stable rank of a vector is 1 as it is.
+        bounded = leading + shrink * rest if self.target < min(matrix.shape) else matrix / sigma
+        flat = self.k * torch.where(torch.any(matrix != 0), bounded, matrix)
         shape = weight.transpose(0, 1).shape if self.transposed else weight.shape
         return flat.view(shape).transpose(0, 1) if self.transposed else flat.view(shape)
 
 
 def _is_trained(layer: nn.Module) -> bool:
-    if parametrize.is_parametrized(layer, "weight"):
-        return layer.parametrizations.weight.original.requires_grad
-    return layer.weight.requires_grad
+    return any(parameter.requires_grad for name, parameter in layer.named_parameters() if "bias" not in name)
 
 
-def _normalize(module: nn.Module, make, record: dict[str, Any]) -> nn.Module:
-    # Frozen layers, such as those of a pretrained feature network, stay as they are.
+def _is_normalized(layer: nn.Module) -> bool:
+    """By a parametrization, or by a hook such as those of torch's own ``spectral_norm`` and ``weight_norm``."""
+    return "weight" not in layer._parameters
+
+
+def _layers(module: nn.Module) -> list[nn.Module]:
+    """The layers to normalize.
+
+    Frozen layers, such as those of a pretrained feature network, stay as they are. All refusals come here, so that
+    they leave the network as it was.
+    """
     layers = [layer for layer in module.modules() if isinstance(layer, _NORMALIZED) and _is_trained(layer)]
     if not layers:
         raise ValueError(f"{type(module).__name__} has no convolution, linear or embedding layer that is not frozen")
-    for layer in layers:  # all of them first, so that a refusal leaves the network as it was
-        if parametrize.is_parametrized(layer, "weight"):
-            raise ValueError(f"the weight of {layer} is normalized already; remove_weight_normalization first")
     for layer in layers:
-        transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
-        parametrize.register_parametrization(layer, "weight", make(layer.weight, transposed))
+        if _is_normalized(layer):
+            raise ValueError(
+                f"the weight of {layer} is normalized already: remove that first, by remove_weight_normalization or "
+                "torch.nn.utils.remove_spectral_norm or remove_weight_norm"
+            )
+        if isinstance(layer.weight, nn.parameter.UninitializedParameter):
+            raise ValueError(f"the weight of {layer} has no shape yet: call the network once before it is normalized")
+    normalized = {layer.weight for layer in layers}
+    others = [
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad and parameter.ndim > 1 and parameter not in normalized
+    ]
+    if others:
+        warnings.warn(
+            f"these weights belong to no convolution, linear or embedding layer and are not normalized, so that no "
+            f"Lipschitz bound counts them: {', '.join(others)}",
+            stacklevel=4,
+        )
+    return layers
+
+
+def _normalize(module: nn.Module, make, record: dict[str, Any]) -> nn.Module:
+    layers = _layers(module)
+    normalizers = [make(layer.weight, isinstance(layer, nn.modules.conv._ConvTransposeNd)) for layer in layers]
+    for layer, normalizer in zip(layers, normalizers, strict=True):
+        parametrize.register_parametrization(layer, "weight", normalizer)
     for model in module.modules():  # the module itself, or a model of this library that it wraps
         if hasattr(model, "record_normalizer"):
             model.record_normalizer(record)

@@ -7,9 +7,10 @@ from functools import partial
 import torch
 from torch import nn
 
+from ..critic import frozen
 from ..losses import AdversarialLoss
 from .config import TrainingConfig
-from .steps import Draw, LazyPenalty, Task, discriminator_terms, frozen, generator_terms
+from .steps import Draw, LazyPenalty, Task, discriminator_terms, generator_terms
 
 # An update is timed on so many images; on more, up to the whole micro-batch, while it takes less than the seconds:
 # then the images do not fill the device, or what a call costs by itself weighs too much.

@@ -15,13 +15,14 @@ from accelerate import Accelerator
 from torch import nn
 from torch.func import functional_call
 
+from ..critic import flat_logits, frozen
 from ..errors import InputError, TrainingDiverged
 from ..functional_gradient import FunctionalGradientFlow, Scaling, StageConfig, StageCost, group_size, regression_loss
-from ..losses import AdversarialLoss, flat_logits
+from ..losses import AdversarialLoss
 from ..pipelines.base import evaluating
 from ..pipelines.flow import save_flow
 from .config import TrainingConfig
-from .steps import LazyPenalty, Task, Terms, frozen, iterated_once, optimize, penalty_terms_of_generator
+from .steps import LazyPenalty, Task, Terms, iterated_once, optimize, penalty_terms_of_generator
 from .tasks import Draw
 
 Batch = tuple[torch.Tensor, torch.Tensor | None]

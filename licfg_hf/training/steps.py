@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
-from ..losses import AdversarialLoss, flat_logits
-from ..penalties import still
+from ..critic import classic_spectral_norms, flat_logits, still
+from ..losses import AdversarialLoss
 from .tasks import Draw
 
 Terms = dict[str, torch.Tensor]
@@ -156,19 +156,6 @@ def penalty_terms_of_generator(
 
 
 @contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Keeps gradients out of a network's parameters, but lets them through to its input."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
 def iterated_once(discriminator: nn.Module) -> Iterator[None]:
     """One power iteration of each weight that is normalized by it now, and none in the passes of an update.
 
@@ -180,7 +167,9 @@ def iterated_once(discriminator: nn.Module) -> Iterator[None]:
             if parametrize.is_parametrized(owner):
                 for name in owner.parametrizations:
                     getattr(owner, name)  # in train mode, computing the weight iterates
-    with still(discriminator):
+            for hook in classic_spectral_norms(owner):
+                hook(owner, None)
+    with still(discriminator.modules()):
         yield
 
 

@@ -8,8 +8,8 @@ from goldens import TOLERANCE, load, needs_goldens, penalty_critic, weights
 from torch import nn
 
 from licfg_hf import GradientNormalized, GradientPenalty, OutputNormalized, PenaltyGradientNormalized, get_loss
+from licfg_hf.critic import frozen
 from licfg_hf.models import DiscriminatorOutput
-from licfg_hf.training.steps import frozen
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sngan_parity import NETWORKS

@@ -1,0 +1,227 @@
+"""What the objectives take a critic to be: anything that is called with points and gives one logit for each sample.
+
+Here, and nowhere else, its output is read, its input gradient is taken, and it is held as it is while several passes
+of one term measure it. A critic may be a module, or a function, partial or method around modules.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.utils._pytree import tree_map_only
+
+from .double_backward import NoSecondDerivative, prepare_double_backward
+
+Critic = Callable[..., Any]
+
+
+class ReentrantCheckpoint(ValueError):
+    """The critic recomputes its activations in a way through which no input gradient can be taken."""
+
+
+def wide(values: torch.Tensor) -> torch.Tensor:
+    """Half types as float32, so that norms do not overflow or vanish; others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def usable(values: Any) -> Any:
+    """Tensors of inference mode, also in lists and maps, cannot be differentiated; their copies can."""
+    return tree_map_only(torch.Tensor, lambda tensor: tensor.clone() if tensor.is_inference() else tensor, values)
+
+
+def logits_of(output: Any, count: int | None = None) -> torch.Tensor:
+    """The logits of a critic's output, as they are: one number per sample.
+
+    Args:
+        output: a tensor (batch,), (batch, 1) or (batch, 1, 1, 1), or an object whose ``logits`` are such a tensor.
+        count: size of the batch, where it is known.
+
+    Raises:
+        ValueError: it is something else, such as a map of logits, several maps or classes; or the batch is empty.
+    """
+    logits = getattr(output, "logits", output)
+    is_tensor = isinstance(logits, torch.Tensor)
+    if not is_tensor or logits.ndim not in (1, 2, 4) or logits.numel() != logits.shape[0]:
+        raise ValueError(
+            f"logits are one number per sample, (batch,) or (batch, 1), but the critic gave {_in_words(logits)}: "
+            "return the one logit for real or fake, such as the mean of a map or of several scales"
+        )
+    if count is not None and len(logits) != count:
+        raise ValueError(f"logits are one number per sample, but {len(logits)} logits do not fit {count} samples")
+    if len(logits) == 0:
+        raise ValueError("the batch is empty: there are no logits")
+    if not logits.is_floating_point():
+        raise ValueError(f"logits are floating-point numbers, not {logits.dtype}")
+    return logits
+
+
+def _in_words(output: Any) -> str:
+    if isinstance(output, torch.Tensor):
+        kinds = {2: "several classes", 4: "a map"}
+        return f"a tensor {tuple(output.shape)}" + (f", {kinds[output.ndim]}" if output.ndim in kinds else "")
+    if isinstance(output, dict):
+        return f"a {type(output).__name__} of {', '.join(map(str, output))}"
+    if isinstance(output, (list, tuple)):
+        return f"a {type(output).__name__} of {len(output)}"
+    return f"a {type(output).__name__}"
+
+
+def flat_logits(output: Any, count: int | None = None) -> torch.Tensor:
+    """The logits (batch,) of a critic's output, half types upcast to float32; otherwise as ``logits_of``."""
+    return wide(logits_of(output, count).reshape(-1))
+
+
+def require_points(points: Any, name: str) -> torch.Tensor:
+    """Raises:
+    ValueError: these are no points (batch, ...) of floating-point numbers at which a critic has a gradient.
+    """
+    if not isinstance(points, torch.Tensor):
+        raise ValueError(f"{name} points are a tensor (batch, ...), not a {type(points).__name__}")
+    if not points.is_floating_point():
+        raise ValueError(f"{name} points are floating-point numbers, such as images in [-1, 1], not {points.dtype}")
+    if points.ndim < 2 or points.numel() == 0:
+        raise ValueError(f"{name} points are a non-empty batch (batch, ...), not {tuple(points.shape)}")
+    return points
+
+
+def input_gradient(
+    logits: torch.Tensor, points: torch.Tensor, *, graph: bool = False, retain: bool = False
+) -> torch.Tensor:
+    """The gradient of the summed logits by the points, of their shape.
+
+    Args:
+        graph: whether it is to be differentiated once more.
+        retain: whether the graph of the logits is used again.
+
+    Raises:
+        ValueError: the logits do not depend on the points; ``ReentrantCheckpoint``; ``NoSecondDerivative``.
+    """
+    gradient = None
+    try:
+        if logits.requires_grad:
+            (gradient,) = torch.autograd.grad(
+                logits.sum(), points, create_graph=graph, retain_graph=graph or retain, allow_unused=True
+            )
+    except RuntimeError as error:
+        if "use_reentrant" in str(error):
+            raise ReentrantCheckpoint(
+                "no input gradient can be taken through torch.utils.checkpoint with use_reentrant=True: checkpoint "
+                "with use_reentrant=False, or use method='finite_difference'"
+            ) from error
+        if not graph or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise NoSecondDerivative(str(error).splitlines()[0]) from error
+    if gradient is None:
+        raise ValueError("the logits have no graph to the points: the critic is not differentiable in its input")
+    if graph:
+        prepare_double_backward(gradient)
+    return gradient
+
+
+def twice_differentiable() -> Any:
+    """The passes inside take the attention that can be differentiated twice, and forward; fused kernels cannot."""
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def plain(critic: Critic) -> Critic:
+    """The module inside DDP: its gradients still flow through the loss's own synchronized backward."""
+    return critic.module if isinstance(critic, DistributedDataParallel) else critic
+
+
+def modules_of(critic: Critic) -> list[nn.Module]:
+    """The modules of a critic that is a module; of a function only its passes tell, see ``called_modules``."""
+    return list(critic.modules()) if isinstance(critic, nn.Module) else []
+
+
+@contextmanager
+def called_modules() -> Iterator[list[nn.Module]]:
+    """Collects the modules that are called inside, whatever function or container they are hidden in."""
+    found: dict[nn.Module, None] = {}
+    handle = nn.modules.module.register_module_forward_pre_hook(lambda module, _: found.setdefault(module))
+    called: list[nn.Module] = []
+    try:
+        yield called
+    finally:
+        handle.remove()
+        called += found
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Keeps gradients out of a network's parameters, but lets them through to its input."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def classic_spectral_norms(module: nn.Module) -> list[SpectralNorm]:
+    """The hooks of ``torch.nn.utils.spectral_norm`` on a module, which iterate before each of its passes."""
+    return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, SpectralNorm)]
+
+
+@contextmanager
+def still(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Holds the power iterations of normalized weights for a while: several passes see one and the same critic."""
+    modules = list(modules)
+    owners = [module for module in modules if isinstance(module, nn.utils.parametrize.ParametrizationList)]
+    moving = [module for owner in owners for module in owner if module.training]
+    classic = [(module, hook) for module in modules for hook in classic_spectral_norms(module)]
+    held = [(hook, hook.n_power_iterations) for _, hook in classic]
+    vectors = [(module, f"{hook.name}_{end}") for module, hook in classic for end in ("u", "v")]
+    stored = [module._buffers[name] for module, name in vectors]
+    for module in moving:
+        module.eval()
+    for hook, _ in held:
+        hook.n_power_iterations = 0
+    for (module, name), vector in zip(vectors, stored, strict=True):
+        module._buffers[name] = vector.clone()  # for the graph: a later iteration changes the original in place
+    try:
+        yield
+    finally:
+        for module in moving:
+            module.train()
+        for hook, iterations in held:
+            hook.n_power_iterations = iterations
+        for (module, name), vector in zip(vectors, stored, strict=True):
+            module._buffers[name] = vector
+
+
+@contextmanager
+def full_precision(device_type: str) -> Iterator[None]:
+    """Autocast off, also where ``Accelerator.prepare`` or the critic's own forward pass would switch it on."""
+    autocast = torch.autocast
+    with autocast(device_type, enabled=False):
+        if torch.compiler.is_compiling():
+            yield
+            return
+        enter, leave = autocast.__enter__, autocast.__exit__
+        autocast.__enter__ = lambda self: self
+        autocast.__exit__ = lambda self, *error: None
+        try:
+            yield
+        finally:
+            autocast.__enter__, autocast.__exit__ = enter, leave
+
+
+def same_noise(device: torch.device) -> Any:
+    """Random numbers that are drawn inside (dropout, noise) are drawn once more by the pass that follows."""
+    if torch.compiler.is_compiling():
+        return nullcontext()
+    if device.type == "cpu":
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng(devices=[device], device_type=device.type)
+
+
+def noise_state(device: torch.device) -> torch.Tensor:
+    """The state of the generator that a critic on this device draws from."""
+    return torch.get_rng_state() if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
