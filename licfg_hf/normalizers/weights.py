@@ -16,14 +16,14 @@ from torch.nn.utils import parametrize
 
 _NORMALIZED = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
 _WARM_UP_ITERATIONS = 15
-_SMALLEST = 1e-12  # singular values below it count as zero
+_SMALLEST = 1e-6  # what is smaller, in every direction, is not scaled up: its gradient would be as large
 WEIGHT_NORMALIZERS = ("spectral", "stable_rank")  # as recorded in a model's config
 
 
 def _direction(vector: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
     """The unit vector; of zeros, which a weight of zeros gives, the one before."""
     norm = torch.linalg.vector_norm(vector)
-    return torch.where(norm > _SMALLEST, vector / norm.clamp(min=_SMALLEST), before)
+    return torch.where(norm > 1e-12, vector / norm.clamp(min=1e-12), before)
 
 
 class _PowerIteration(nn.Module):
@@ -59,15 +59,19 @@ class _PowerIteration(nn.Module):
         self.v.copy_(_direction(torch.mv(matrix.T, self.u), self.v))
         self.u.copy_(_direction(torch.mv(matrix, self.v), self.u))
 
-    def _leading(self, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(u, v, sigma); u and v are constants for the gradient, and copies, so that a later iteration spoils none."""
+    def _leading(self, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(u, v, sigma, whether the weight is practically zero); such a one has the sigma 1: it stays so, and learns.
+
+        u and v are constants for the gradient, and copies, so that a later iteration spoils none.
+        """
         device = "cpu" if matrix.is_meta else matrix.device.type  # meta: a model built to be loaded into
         with torch.autocast(device, enabled=False):  # half types would spoil the iteration
             if self.training:
                 self._iterate(matrix)
             u, v = self.u.clone(), self.v.clone()
             sigma = torch.dot(u, torch.mv(matrix, v))
-        return u, v, torch.where(sigma > _SMALLEST, sigma, 1)  # a weight of zeros stays one, and learns
+        is_zero = sigma <= _SMALLEST
+        return u, v, torch.where(is_zero, 1, sigma), is_zero
 
     def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
         """Assigning to the weight stores it as the unnormalized one."""
@@ -76,7 +80,7 @@ class _PowerIteration(nn.Module):
 
 class _SpectralNorm(_PowerIteration):
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        _, _, sigma = self._leading(self._matrix(weight))
+        _, _, sigma, _ = self._leading(self._matrix(weight))
         return weight * (self.k / sigma)
 
 
@@ -89,15 +93,16 @@ class _StableRankNorm(_PowerIteration):
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         matrix = self._matrix(weight)
-        u, v, sigma = self._leading(matrix)
+        u, v, sigma, is_zero = self._leading(matrix)
         leading = torch.outer(u, v)
         rest = matrix / sigma - leading
         # ||W / sigma||_F^2 = 1 + ||rest||_F^2 is the stable rank: shrink the rest until it is at most the target.
         norm = torch.linalg.vector_norm(rest)
         shrink = (math.sqrt(self.target - 1) / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1)
-        # A weight of zeros has no leading direction, and the stable rank of a vector is 1 as it is.
-        bounded = leading + shrink * rest if self.target < min(matrix.shape) else matrix / sigma
-        flat = self.k * torch.where(torch.any(matrix != 0), bounded, matrix)
+        if self.target < min(matrix.shape):  # else nothing is to be shrunk, as in a vector
+            flat = self.k * torch.where(is_zero, matrix, leading + shrink * rest)
+        else:
+            flat = self.k * matrix / sigma
         shape = weight.transpose(0, 1).shape if self.transposed else weight.shape
         return flat.view(shape).transpose(0, 1) if self.transposed else flat.view(shape)
 
@@ -147,7 +152,13 @@ def _normalize(module: nn.Module, make, record: dict[str, Any]) -> nn.Module:
     layers = _layers(module)
     normalizers = [make(layer.weight, isinstance(layer, nn.modules.conv._ConvTransposeNd)) for layer in layers]
     for layer, normalizer in zip(layers, normalizers, strict=True):
+        zeros = not (layer.weight.is_meta or layer.weight.any())
+        if zeros:  # no direction to normalize, and after one update it would have the norm k in any case
+            warnings.warn(f"{layer} starts at zero, which cannot be normalized: it gets random weights", stacklevel=3)
+            nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
         parametrize.register_parametrization(layer, "weight", normalizer)
+        if zeros:
+            refresh_power_iterations(layer, _WARM_UP_ITERATIONS)
     for model in module.modules():  # the module itself, or a model of this library that it wraps
         if hasattr(model, "record_normalizer"):
             model.record_normalizer(record)
