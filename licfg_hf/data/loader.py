@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
+from ..seeds import seed_globally
 from .sources import ImageSet, TensorImages, usable_cores
 
 
@@ -124,6 +125,7 @@ class StepLoader:
         wanted = shares if generator_share is None else [*shares, generator_share]
         unique, inverse = torch.cat(wanted).unique(return_inverse=True)
         seed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
+        seed_globally(seed)  # image sets of users may draw without looking at the seed
         pixels = self.images.fetch(unique, seed)
         labels = None if self.images.labels is None else self.images.labels.to(pixels.device)[unique.to(pixels.device)]
         parts = inverse.to(pixels.device).split([len(share) for share in wanted])

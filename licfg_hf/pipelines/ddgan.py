@@ -32,7 +32,7 @@ def sample_ddgan(
     not depend on ``chunk_size``.
 
     Args:
-        denoise: (x_{t+1}, t, z or None) -> prediction of x_0.
+        denoise: (x_{t+1}, t as int64 (batch,), z or None) -> prediction of x_0, called as in training.
         scheduler: the diffusion.
         noise: x_T, (batch, channels, height, width).
         latent_dim: length of z; ``None`` for networks without a latent.
@@ -52,13 +52,13 @@ def sample_ddgan(
             shape = (len(sample), latent_dim)
             drawn = randn_tensor(shape, generator=generator, device=sample.device, dtype=sample.dtype)
             latents = drawn.split(chunk_size)
-        chunks = zip(sample.split(chunk_size), latents, strict=True)
-        originals = torch.cat([denoise(chunk, timestep, latent) for chunk, latent in chunks])
+        steps = torch.as_tensor(timestep, dtype=torch.int64, device=sample.device).repeat(len(sample))
+        chunks = zip(sample.split(chunk_size), steps.split(chunk_size), latents, strict=True)
+        originals = torch.cat([denoise(*chunk) for chunk in chunks])
         previous = scheduler.step(originals, timestep, sample, generator=generator).prev_sample
         if flow is not None:
-            steps = timestep.expand(len(sample)) if torch.is_tensor(timestep) else torch.full((len(sample),), timestep)
             rng = generator[0] if isinstance(generator, list) else generator
-            moved = flow(previous.float(), rng=rng, timestep=steps.to(sample.device), next_sample=sample.float())
+            moved = flow(previous.float(), rng=rng, timestep=steps, next_sample=sample.float())
             previous = moved.to(sample.dtype)
         sample = previous
     return sample

@@ -16,6 +16,7 @@ from ..errors import InputError, TrainingDiverged
 from ..files import to_disk, write_json
 
 STATE_FILE, DESCRIPTION_FILE = "state.pt", "training.json"
+WEIGHTS_FILE, EXTRA_STATE_FILE = "model.safetensors", "extra_state.pt"  # of networks that diffusers cannot save
 _PARTIAL = ".writing-"
 
 
@@ -130,7 +131,13 @@ def why_not_saveable(network: nn.Module) -> str | None:
         getattr(network, "require_saveable", lambda: None)()
     except ValueError as error:
         return str(error)
-    return None
+    extra = _extra_state(network)
+    return f"its state holds more than tensors ({', '.join(extra)})" if extra else None
+
+
+def _extra_state(network: nn.Module) -> dict[str, Any]:
+    """What a state holds besides tensors: that of modules with ``get_extra_state``."""
+    return {name: value for name, value in network.state_dict().items() if not isinstance(value, torch.Tensor)}
 
 
 def is_saveable(network: nn.Module) -> bool:
@@ -139,10 +146,16 @@ def is_saveable(network: nn.Module) -> bool:
 
 
 def save_network(network: nn.Module, folder: Path) -> None:
-    """Writes a network to a folder: the diffusers way where it has one, else its weights as ``model.safetensors``."""
+    """Writes a network to a folder: the diffusers way where it has one, else its weights as ``model.safetensors``.
+
+    Where its state holds more than tensors, that goes into ``extra_state.pt``, for ``torch.load(weights_only=True)``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if is_saveable(network):
         network.save_pretrained(folder)
-    else:
-        state = {name: value.detach().clone().contiguous() for name, value in network.state_dict().items()}
-        save_file(state, folder / "model.safetensors")
+        return
+    extra = _extra_state(network)
+    state = {name: value for name, value in network.state_dict().items() if name not in extra}
+    save_file({name: value.detach().clone().contiguous() for name, value in state.items()}, folder / WEIGHTS_FILE)
+    if extra:
+        torch.save(extra, folder / EXTRA_STATE_FILE)

@@ -10,6 +10,8 @@ from ..hub.access import require_repo_name
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 TRACKERS = ("jsonl", "tensorboard", "trackio")
 
+_NEVER = 2**53  # no run comes so far, and beyond it numbers do not fit where they are counted
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -175,7 +177,7 @@ class TrainingConfig:
         )  # fmt: skip
         for name in counts:
             value = getattr(self, name)
-            _require(value is None or value >= 1, f"{name} is at least 1, not {value}")
+            _require(value is None or 1 <= value < _NEVER, f"{name} is at least 1 and below 2^53, not {value}")
         _require(0 <= self.seed < 2**63, f"seed is in [0, 2^63), not {self.seed}")
         _require(
             self.evaluate_samples is None or self.evaluate_samples > 3,

@@ -33,13 +33,11 @@ def seconds_per_step(
     """Estimated seconds per training step, from one timed update of each network on some images.
 
     Args:
-        generator: a copy that may be altered.
+        generator: on ``device``; its gradients and buffers change.
         discriminator: likewise.
         shape: (channels, height, width) of an image.
         load: images per step that pass the discriminator outside its updates, and images of generator updates.
     """
-    generator.to(device)
-    discriminator.to(device)
     rng = torch.Generator(device).manual_seed(0)
     synchronize = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     largest = config.micro_batch_size(config.batch_size, processes)

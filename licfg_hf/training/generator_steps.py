@@ -5,7 +5,6 @@ against ``opponent`` samples, ``close``.
 """
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ from ..pipelines.flow import save_flow
 from .config import TrainingConfig
 from .steps import LazyPenalty, Task, Terms, iterated_once, optimize, penalty_terms_of_generator
 from .tasks import Draw
+from .untouched import copied
 
 Batch = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -251,7 +251,7 @@ class StagedFunctionalGradient:
             )
         self._seed, self._accelerator = config.seed, accelerator
         self._snapshots = []  # of this run alone
-        self._template = deepcopy(discriminator).eval().requires_grad_(False).to(accelerator.device)
+        self._template = copied(discriminator).eval().requires_grad_(False).to(accelerator.device)
         self._group = group_size(discriminator)
 
     def _critic(self, state: dict[str, torch.Tensor]) -> Callable[..., Any]:

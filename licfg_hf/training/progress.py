@@ -2,11 +2,14 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from tqdm.auto import tqdm
 
-_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_TO_FIRST_LINE, _SECONDS_BETWEEN_LINES = 3.0, 10.0
+_MARKS, _SECONDS_BETWEEN_MARKS = 30, 1.0  # the speed is that since the oldest mark: of half a minute, or of 30 steps
 
 
 def duration(seconds: float) -> str:
@@ -18,7 +21,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Shows steps done, speed, time left and the newest losses.
+    """Shows steps done, recent speed, time left and the newest losses.
 
     Args:
         first: step the run begins at.
@@ -27,26 +30,48 @@ class Progress:
     """
 
     def __init__(self, first: int, last: int, visible: bool):
-        self.first, self.last, self.visible = first, last, visible
-        self.began = self.shown = time.monotonic()
+        self.last, self.visible = last, visible
+        self._marks = deque([(time.monotonic(), first)], maxlen=_MARKS)
+        self._next_line, self._text = time.monotonic() + _SECONDS_TO_FIRST_LINE, ""
         terminal = visible and sys.stderr.isatty()
         self.bar = tqdm(total=last, initial=first, unit="step", dynamic_ncols=True) if terminal else None
 
     def update(self, step: int, numbers: Mapping[str, float]) -> None:
         """Reports that ``step`` steps are done; ``numbers`` are the newest means."""
-        text = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        self._text = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         if self.bar is not None:
-            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.set_postfix_str(self._text, refresh=False)
+        self.advance(step, now=step == self.last)
+
+    def advance(self, step: int, now: bool = False) -> None:
+        """Reports that ``step`` steps are done; a log file gets a line when it is time for one, or ``now``."""
+        if self.bar is not None:
             self.bar.update(step - self.bar.n)
             return
-        now = time.monotonic()
-        if not self.visible or (now - self.shown < _SECONDS_BETWEEN_LINES and step < self.last):
-            return
-        self.shown = now
-        rate = (step - self.first) / max(now - self.began, 1e-9)
-        left = duration((self.last - step) / rate) if rate else "?"
+        clock = time.monotonic()
+        if self.visible and (now or clock >= self._next_line):
+            self._next_line = clock + _SECONDS_BETWEEN_LINES
+            print(self._line(step, clock), file=sys.stderr, flush=True)
+        if clock - self._marks[-1][0] >= _SECONDS_BETWEEN_MARKS:
+            self._marks.append((clock, step))
+
+    def _line(self, step: int, clock: float) -> str:
+        began, first = self._marks[0]
+        rate = (step - first) / max(clock - began, 1e-9)
         speed = f"{rate:.1f} steps/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s/step"
-        print(f"step {step}/{self.last}  {speed}  {left} left  {text}", file=sys.stderr, flush=True)
+        left = f"{duration((self.last - step) / rate) if rate else '?'} left" if step < self.last else "trained"
+        return f"step {step}/{self.last}  {speed}  {left}  {self._text}".rstrip()
+
+    @contextmanager
+    def pause(self, line: str) -> Iterator[None]:
+        """Says what is done now, besides training; the time that it takes does not count for the speed."""
+        self.say(line)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            away = time.monotonic() - began
+            self._marks = deque([(moment + away, step) for moment, step in self._marks], maxlen=_MARKS)
 
     def say(self, line: str) -> None:
         """Prints a line without tearing the bar."""

@@ -4,7 +4,7 @@ The steps and the trainer know only the three methods of a task, so a plain GAN 
 trained by the same code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,12 @@ def _image(output: Any) -> torch.Tensor:
     return getattr(output, "sample", output)
 
 
+def _config_of(network: nn.Module) -> Mapping[str, Any]:
+    """The diffusers config, which a pipeline reads; empty for other networks."""
+    config = getattr(network, "config", None)
+    return config if isinstance(config, Mapping) else {}
+
+
 @dataclass(frozen=True)
 class GANTask:
     """A plain GAN: ``generator(latents)`` makes images, ``discriminator(images)`` judges them.
@@ -71,10 +77,24 @@ class GANTask:
     Args:
         latent_dim: length of the latent vector, drawn from N(0, I).
         num_classes: number of classes; None for an unconditional GAN, which does not see labels.
+
+    Raises:
+        InputError: one of the two is below 1.
     """
 
     latent_dim: int
     num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.latent_dim < 1 or (self.num_classes is not None and self.num_classes < 1):
+            raise InputError(
+                f"latent_dim and num_classes are at least 1, not {self.latent_dim} and {self.num_classes}"
+            )
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """What a network may look up in a table, and how many entries there are."""
+        return {} if self.num_classes is None else {"class_labels": self.num_classes}
 
     def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Draw:
         """A micro-batch from images (batch, channels, height, width) in [-1, 1] and their labels (batch,).
@@ -87,7 +107,7 @@ class GANTask:
             return Draw(real=images, noise={"latents": latents})
         if labels is None:
             raise InputError("a class-conditional GAN needs labels and the data has none: pass --label_column")
-        return Draw(images, {"class_labels": labels}, {"latents": latents})
+        return Draw(images, {"class_labels": labels.long()}, {"latents": latents})  # as in sampling
 
     def generate(self, generator: nn.Module, draw: Draw) -> torch.Tensor:
         """The fake counterpart of ``draw.real``."""
@@ -133,8 +153,9 @@ class GANTask:
         self._call(generator, latents, labels)
 
     def export(self, generator: nn.Module, folder: Path) -> str | None:
-        """Writes a pipeline folder and returns the pipeline's class; None if diffusers cannot save the generator."""
-        if is_saveable(generator) and hasattr(generator, "latent_dim"):
+        """Writes a pipeline folder and returns the pipeline's class; None if no pipeline could draw from it."""
+        known = hasattr(generator, "latent_dim") and _config_of(generator).get("num_classes") == self.num_classes
+        if is_saveable(generator) and known:
             GANPipeline(model=generator).save_pretrained(folder)
             return GANPipeline.__name__
         save_network(generator, folder / "model")
@@ -154,6 +175,11 @@ class DDGANTask:
 
     scheduler: DDGANScheduler
     latent_dim: int | None
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """What a network may look up in a table, and how many entries there are."""
+        return {"timestep": self.scheduler.config.num_train_timesteps}
 
     def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Draw:
         """A micro-batch from images x_0 (batch, channels, height, width) in [-1, 1]."""
@@ -176,7 +202,13 @@ class DDGANTask:
         self, generator: nn.Module, sample: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor | None
     ) -> torch.Tensor:
         inputs = (sample, timestep) if latents is None else (sample, timestep, latents)
-        return _image(generator(*inputs))
+        original = _image(generator(*inputs))
+        if getattr(original, "shape", None) != sample.shape:  # it could be broadcast over the images in silence
+            made = tuple(getattr(original, "shape", [type(original).__name__]))
+            raise InputError(
+                f"the generator makes {made} of images {tuple(sample.shape)}: it predicts images as large"
+            )
+        return original
 
     def sample(
         self,
@@ -205,8 +237,10 @@ class DDGANTask:
         self.sample(generator, count, shape, rng)
 
     def export(self, generator: nn.Module, folder: Path) -> str | None:
-        """Writes a pipeline folder and returns the pipeline's class; None if diffusers cannot save the generator."""
-        if is_saveable(generator):
+        """Writes a pipeline folder and returns the pipeline's class; None if no pipeline could draw from it."""
+        config = _config_of(generator)
+        known = {"sample_size", "in_channels"} <= config.keys() and config.get("latent_dim") == self.latent_dim
+        if is_saveable(generator) and known and config["sample_size"] is not None:
             DDGANPipeline(unet=generator, scheduler=self.scheduler).save_pretrained(folder)
             return DDGANPipeline.__name__
         save_network(generator, folder / "unet")

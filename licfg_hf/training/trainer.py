@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from copy import deepcopy
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -37,7 +36,7 @@ from ..hub.publish import publish, push_command
 from ..hub.results import RESULT_FILES, stored_result
 from ..losses import AdversarialLoss
 from ..pipelines.base import image_grid, save_image
-from ..seeds import Purpose, seed_for
+from ..seeds import Purpose, seed_for, seed_globally
 from .checkpoint import (
     DESCRIPTION_FILE,
     checkpoints,
@@ -49,10 +48,12 @@ from .checkpoint import (
 )
 from .compilation import CompiledTerms, prepare_for_compilation
 from .config import TrainingConfig
+from .dry_check import dry_check, require_trainable
 from .estimate import seconds_per_step
 from .generator_steps import AdversarialStep, Batch, Game, GeneratorStep
 from .identity import identity_of
 from .interrupts import StopSignals
+from .memory import is_lack_of_memory, require_sizes
 from .monitoring import BestGenerator, Evaluator, GeneratorSamples
 from .optimizers import make_optimizer
 from .progress import Progress, duration
@@ -61,6 +62,7 @@ from .settling import settled
 from .steps import LazyPenalty, Task, Terms, discriminator_terms, generator_terms, iterated_once, optimize
 from .term_log import TermLog
 from .tracking import drop_lines_after, make_trackers, names_at
+from .untouched import copied, untouched
 from .warm_start import warm_start
 
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "accelerate", "datasets", "numpy")
@@ -155,6 +157,8 @@ class Trainer:
         card: dict[str, Any] | None = None,
         generator_step: GeneratorStep | None = None,
     ):
+        for network, who in ((generator, "generator"), (discriminator, "discriminator")):
+            require_trainable(network, who)
         self.config, self.task, self.loss = config, task, loss
         self.generator, self.discriminator = generator.train(), discriminator.train()
         self.images = as_image_set(images)
@@ -176,6 +180,7 @@ class Trainer:
         for network in (generator, discriminator):
             self._warn_unless_saveable(network)
         self._require_enough_images()
+        require_sizes(config, self.images.shape)
         self.loader = StepLoader(
             self.images,
             config.batch_size,
@@ -186,6 +191,16 @@ class Trainer:
             processes,
             self.device,
             self.generator_step.interval,
+        )
+        self._notes = dry_check(
+            generator,
+            discriminator,
+            task,
+            loss,
+            self.penalties,
+            self.loader.images,
+            min(self.micro_batch_size, self.generator_micro_batch_size),
+            self.accelerator,
         )
         self.optimizers = {
             "generator": make_optimizer(config.generator_optimizer, generator, self.device),
@@ -206,7 +221,8 @@ class Trainer:
         self.average = None
         if config.ema_decay is not None:
             average = get_ema_multi_avg_fn(config.ema_decay)
-            self.average = AveragedModel(generator, multi_avg_fn=average).to(self.device).requires_grad_(False)
+            self.average = AveragedModel(nn.Identity(), multi_avg_fn=average).to(self.device)
+            self.average.module = copied(generator).requires_grad_(False)
 
     def _accelerator(self) -> Accelerator:
         config = self.config
@@ -364,6 +380,7 @@ class Trainer:
                     self._train_step(images)
                     self.step += 1
                     self._after_step()
+                    self.progress.advance(self.step)
         except (TrainingDiverged, OverflowError) as error:
             raise TrainingDiverged(f"{error}; {self._last_checkpoint()}. Try a lower learning rate") from error
         finally:
@@ -410,7 +427,7 @@ class Trainer:
         config = self.config
         rng = random_generator(self.device, config.seed, "training", self.step, self.accelerator.process_index)
         # For what draws without a generator, such as dropout, and the points of penalties.
-        torch.manual_seed(seed_for(config.seed, "without a generator", self.step, self.accelerator.process_index))
+        seed_globally(seed_for(config.seed, "without a generator", self.step, self.accelerator.process_index))
         schedules = {"generator": config.generator_optimizer, "discriminator": config.discriminator_optimizer}
         for name, schedule in schedules.items():
             for group in self.optimizers[name].param_groups:
@@ -471,11 +488,15 @@ class Trainer:
             raise TrainingInterrupted(self._stopped(saved), 128 + stop)
 
     def _or_warn(self, write: Callable[[], None]) -> None:
-        """Writes what the run can do without; a full disk is only reported."""
+        """Writes what the run can do without; a full disk or a lack of memory is only reported."""
         try:
             write()
         except (OSError, SafetensorError) as error:
             self.progress.say(f"WARNING: could not write at step {self.step}: {error}")
+        except (MemoryError, RuntimeError) as error:
+            if not is_lack_of_memory(error):
+                raise
+            self.progress.say(f"WARNING: not enough memory at step {self.step} for what is drawn or evaluated there")
 
     @property
     def _is_watched(self) -> bool:
@@ -529,7 +550,8 @@ class Trainer:
             "step": self.step,
         }
         count, classes = self.evaluator.count, self.evaluator.classes
-        result = self.evaluator.evaluate(GeneratorSamples(draw, count, self.images.shape, classes, facts))
+        with self.progress.pause(f"step {self.step}: evaluating {count:,} samples"):
+            result = self.evaluator.evaluate(GeneratorSamples(draw, count, self.images.shape, classes, facts))
         here = {"device": device_name(self.device), "date": datetime.now(UTC).isoformat(timespec="seconds")}
         return {**result, "facts": here}
 
@@ -688,6 +710,7 @@ class Trainer:
         config = self.config
         if not (config.push_to_hub and self.accelerator.is_main_process):
             return
+        self.progress.say(f"publishing {self.folder} as {config.repo_id}")
         try:
             published = publish(self.folder, config.repo_id, private=config.hub_private)
         except InputError as error:
@@ -715,6 +738,8 @@ class Trainer:
             f"micro-batch(es) x {accelerator.num_processes} process(es)\n"
             f"  {self.loss}, {penalties}, generator: {self.generator_step}"
         )
+        for note in self._notes:
+            accelerator.print(f"  {note}")
         cost = self.generator_step.describe(config)
         if cost is not None:
             accelerator.print(f"  {cost}")
@@ -726,18 +751,19 @@ class Trainer:
             )
 
     def _announce_long_run(self) -> None:
-        per_step = seconds_per_step(
-            deepcopy(self.generator),
-            deepcopy(self.discriminator),
-            self.task,
-            self.loss,
-            self.penalties,
-            self.images.shape,
-            self.config,
-            self.generator_step.load(self.config),
-            self.accelerator.num_processes,
-            self.device,
-        )
+        with untouched(self.generator, self.discriminator):
+            per_step = seconds_per_step(
+                self.generator,
+                self.discriminator,
+                self.task,
+                self.loss,
+                self.penalties,
+                self.images.shape,
+                self.config,
+                self.generator_step.load(self.config),
+                self.accelerator.num_processes,
+                self.device,
+            )
         total = per_step * self.config.max_steps
         if total > _LONG_RUN_SECONDS:
             self.accelerator.print(

@@ -1,14 +1,19 @@
 """Starts a run from a published generator and discriminator: a pipeline folder or a repository on the Hub."""
 
 import json
+import pickle
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import InputError
+from ..pipelines.base import first_line
 from ..pipelines.locate import locate
+from .checkpoint import EXTRA_STATE_FILE
 
 # Folder -> where a pipeline keeps the generator (by pipeline) and the discriminator.
 _GENERATOR_FOLDERS = ("unet", "model")
@@ -26,16 +31,26 @@ def _load_fitting(network: nn.Module, folder: Path) -> list[str]:
             stored |= load_file(path)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} is not a whole safetensors file: {error}") from error
+    extra = folder / EXTRA_STATE_FILE
+    if extra.is_file():
+        try:
+            stored |= torch.load(extra, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise InputError(f"{extra} cannot be read: {first_line(error)}") from error
     own = network.state_dict()
-    fitting = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
-    if not any(value.ndim for value in fitting.values()):  # counters fit everywhere
+    fitting = {name: value for name, value in stored.items() if name in own and _shape(own[name]) == _shape(value)}
+    if not any(_shape(value) for value in fitting.values()):  # counters fit everywhere
         raise InputError(f"none of the {len(stored)} tensors in {folder} fits {type(network).__name__}")
     network.load_state_dict(fitting, strict=False)
-    misfits = [f"{name} (there {tuple(stored[name].shape)}, here {tuple(own[name].shape)})"
+    misfits = [f"{name} (there {_shape(stored[name])}, here {_shape(own[name])})"
                for name in stored if name in own and name not in fitting]  # fmt: skip
     misfits += [f"{name} (not in this network)" for name in stored if name not in own]
     misfits += [f"{name} (not in the file)" for name in own if name not in stored]
     return _other_settings(network, folder) + misfits
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, "shape", ()))  # an extra state, which is no tensor, has none
 
 
 def _other_settings(network: nn.Module, folder: Path) -> list[str]:
