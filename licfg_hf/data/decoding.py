@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
+from datasets.utils.file_utils import xopen
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError
@@ -89,7 +90,10 @@ def _opened(stored: Any) -> Image.Image:
         raise ValueError("there is no picture in it")
     if not isinstance(stored, dict):
         return Image.fromarray(np.asarray(stored))
-    image = Image.open(io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"], formats=formats())
+    source = stored["path"] if not stored.get("bytes") else io.BytesIO(stored["bytes"])
+    if isinstance(source, str) and source.startswith("zip://") and "::" in source:  # `datasets` leaves archives packed
+        source = xopen(source, "rb")
+    image = Image.open(source, formats=formats())
     image.load()
     if image.format == "TIFF" and image.n_frames > 1:
         raise ValueError(f"it holds {image.n_frames} pages: save each as a file of its own")

@@ -23,8 +23,8 @@ LABEL = "label"  # the column of the labels
 # Splits by the names that their folders may have.
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 _SPLITS |= dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
-# Files that hold images, but are no images: `datasets` reads them.
-CONTAINERS = (".parquet", ".arrow", ".tar", ".tgz", ".gz", ".zip")
+# Files that hold images, but are no images: `datasets` reads some of them.
+CONTAINERS = (".parquet", ".arrow", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar", ".zip")
 _TABLES: dict[str, Callable[[str], pyarrow.Table]] = {
     "metadata.csv": pyarrow.csv.read_csv,
     "metadata.jsonl": pyarrow.json.read_json,
@@ -53,7 +53,7 @@ class Found:
 
     def left_out(self) -> str:
         """What files are no pictures and what folders are empty, counted; "" where there are none."""
-        parts = [_counted(self.others)] if self.others else []
+        parts = [f"{_counted(self.others)} ({some(self.others)})"] if self.others else []
         parts += [f"{len(self.empty)} empty folders ({some(self.empty)})"] if self.empty else []
         return ", ".join(parts)
 

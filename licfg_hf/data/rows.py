@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from .folders import Found, look_into, picture_rows, some, spans
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # How `datasets` calls what reads these files.
-_READERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset", ".zip": "imagefolder"}
+_READERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 # Where `datasets` keeps the files that rows of data sets on the Hub name.
 _CACHES = tuple(
     str(folder)
@@ -97,7 +98,9 @@ def _container_rows(found: Found, config: str | None, split: str) -> datasets.Da
     kinds = {os.path.splitext(file)[1].lower() for file in found.containers}
     if not kinds:
         raise InputError(f"no images or parquet files in {path}: it holds {found.left_out() or 'nothing'}")
-    if len(kinds) > 1 or not kinds & set(_READERS):
+    if not kinds & set(_READERS):
+        raise InputError(f"{path} holds archives ({some(found.containers)}): unpack them, and name the folder")
+    if len(kinds) > 1:
         raise InputError(
             f"{path} holds {', '.join(sorted(kinds))} files, of which one kind can be the data: move others out"
         )
@@ -152,7 +155,7 @@ def _load(name: str, source: str, config: str | None, split: str, **options: Any
         ) from error
     except FileNotFoundError as error:
         raise InputError(f"no images or parquet files in {name}: {_first_line(error)}") from error
-    except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+    except (ValueError, OSError, tarfile.TarError, datasets.exceptions.DatasetsError) as error:
         if "Config name is missing" in str(error):
             known = ", ".join(datasets.get_dataset_config_names(source))
             raise InputError(f"{name} has several configurations: choose one of {known} with --data_config") from error

@@ -213,10 +213,11 @@ class StoredImages:
         path = stored["path"] if isinstance(stored, dict) else None
         where = printable(f"image {path or index} of {self.config.data}")
         if self.within and stored and stored["path"] and not stored["bytes"]:
-            path = Path(os.path.realpath(os.path.join(self.within[0], stored["path"])))
-            if not any(path.is_relative_to(folder) for folder in self.within):
+            inner, hop, outer = stored["path"].rpartition("::")  # of a file in an archive
+            outer = os.path.realpath(os.path.join(self.within[0], outer))
+            if not any(Path(outer).is_relative_to(folder) for folder in self.within):
                 raise InputError(f"{where} lies outside of the data set: store the images in it")
-            stored = {"path": path}
+            stored = {"path": inner + hop + outer}
         return decode(stored, where), where
 
     def _fitted(self, image: Image.Image, index: int, seed: int) -> Image.Image:
@@ -233,8 +234,7 @@ class StoredImages:
         image, where = self._decoded(index)
         if self.channels == 1 and image.mode != "L" and self.config.image_channels is None:
             raise InputError(
-                f"{where} has colours, but the data set began greyscale: pass --image_channels 3, or 1 "
-                "to make all grey"
+                f"{where} has colours, but the data set began greyscale: pass --image_channels 3, or 1 to make it grey"
             )
         array = to_array(self._fitted(image, index, seed), self.channels)
         if array.shape != self.shape:

@@ -39,7 +39,10 @@ def gan_build(generator_class: type, discriminator_class: type, conditional: boo
         size, channels = square_size(images), images.shape[0]
         classes = number_of_classes(images) if conditional else None
         if conditional and classes is None:
-            raise ValueError("this recipe is class-conditional and the data has no labels: pass --label_column")
+            raise ValueError(
+                "this recipe is class-conditional and the data has no labels: pass --label_column, "
+                "or have a folder per class"
+            )
         generator = generator_class(
             sample_size=size, out_channels=channels, num_classes=classes, **arguments["generator"]
         )

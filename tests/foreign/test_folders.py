@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import zipfile
 
 import datasets
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.data.decoding import decode
+from licfg_hf.data.sources import as_image_set
 from licfg_hf.errors import InputError
 
 datasets.disable_progress_bars()
@@ -245,6 +247,23 @@ def test_a_configuration_is_chosen_by_name(tmp_path):
     assert len(opened(tmp_path, data_config="hands")) == 5
     with pytest.raises(InputError, match="other"):
         opened(tmp_path, data_config="other")
+
+
+def test_a_users_data_set_of_packed_pictures(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("cat/1.png", "dog/1.png"):
+            archive.writestr(name, png())
+    files = str(tmp_path / "a.zip")
+    rows = datasets.load_dataset("imagefolder", data_files=files, drop_labels=True, split="train")
+    images = as_image_set(rows)
+    assert len(images) == 2 and images.images[0, :, 0, 0].tolist() == [200, 100, 50]
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a.tar", "a.arrow", "state.json", "a.parquet"])
+def test_archives_and_damaged_files_end_in_one_line(tmp_path, name):
+    write(name, "nothing of that kind")(tmp_path)
+    with pytest.raises(InputError, match=r"unpack|cannot open"):
+        opened(tmp_path)
 
 
 def test_what_save_to_disk_left_is_opened(tmp_path):
