@@ -13,12 +13,13 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from ..critic import flat_logits, frozen
 from ..data.sources import ImageSet
 from ..errors import InputError
 from ..functional_gradient import group_size
-from ..losses import AdversarialLoss, flat_logits
+from ..losses import AdversarialLoss
 from ..pipelines.base import evaluating, first_line
-from .steps import Draw, LazyPenalty, Terms, discriminator_terms, frozen, generator_terms
+from .steps import Draw, LazyPenalty, Terms, discriminator_terms, generator_terms
 from .untouched import untouched
 
 _FEWEST_IMAGES = 4  # as many show what a network does, in less than the time of a step
@@ -215,9 +216,10 @@ def _require_images(made: Any, shape: Sequence[int]) -> None:
 
 
 def _require_logits(output: Any, count: int) -> None:
-    logits = flat_logits(output)
-    if len(logits) != count:
-        raise InputError(f"the discriminator gives {len(logits)} logit(s) for {count} images: one for each is wanted")
+    try:
+        logits = flat_logits(output, count)
+    except ValueError as error:
+        raise InputError(f"the discriminator: {error}") from error
     if not logits.isfinite().all():
         raise InputError("the discriminator gives NaN or infinity before it is trained: mend its weights")
 

@@ -321,7 +321,7 @@ MISFITS = {
         "does not fit",
     ),
     "two logits": (lambda: (Generator(), outputs(lambda y: y.repeat(1, 2))), {}, "logit"),
-    "one logit for all": (lambda: (Generator(), outputs(lambda y: y.mean(0))), {}, "1 logit.* for 4 images"),
+    "one logit for all": (lambda: (Generator(), outputs(lambda y: y.mean(0))), {}, "1 logits do not fit 4 samples"),
     "no tensor": (lambda: (Generator(), outputs(lambda y: [y])), {}, "."),
     "a NaN": (lambda: (Generator(), outputs(lambda y: y * float("nan"))), {}, "NaN or infinity"),
     "no graph": (lambda: (Generator(), outputs(lambda y: y.detach())), {}, "no gradient"),
