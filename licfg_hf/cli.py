@@ -68,7 +68,7 @@ def _draw(pipeline: "HubPipeline", folder: Path, arguments: argparse.Namespace) 
     import torch
 
     from .pipelines import GANPipeline, load_flow
-    from .pipelines.base import image_grid
+    from .pipelines.base import grid_columns, image_grid
 
     generator, count = torch.Generator().manual_seed(arguments.seed), arguments.count
     given = {"class_labels": arguments.class_labels, "truncation": arguments.truncation}
@@ -81,13 +81,16 @@ def _draw(pipeline: "HubPipeline", folder: Path, arguments: argparse.Namespace) 
         return pipeline.interpolate(rows=count or 4, generator=generator, **options)
     if arguments.picture == "classes":
         return pipeline.class_sweep(columns=count or 8, generator=generator, **options)
-    count = count or 16
+    asked = len(options.get("class_labels", ())) or getattr(pipeline, "num_classes", None)
+    count = count or 4 * grid_columns(16, asked)
     if len(options.get("class_labels", ())) > count:
         raise InputError(f"{len(arguments.class_labels)} --class_labels do not fit a --count of {count}")
     if arguments.flow:
         options["flow"] = load_flow(folder, pipeline.device)
+    if asked is not None and grid_columns(count, asked) == asked:
+        options.setdefault("class_labels", range(asked))  # in turn: a column for each
     images = pipeline(batch_size=count, generator=generator, output_type="pt", **options).images * 2 - 1
-    return image_grid(images, columns=max(1, round(count**0.5)))
+    return image_grid(images, columns=grid_columns(count, asked))
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> None:
@@ -152,7 +155,8 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
     sample.add_argument(
         "--count",
         type=int,
-        help="images of a grid (default: 16), paths of an interpolation (4), or images of each class (8)",
+        help="images of a grid (default: 16, or 4 of each class where they are few), paths of an interpolation (4), "
+        "or images of each class (8)",
     )
     sample.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
     sample.add_argument("--output", default="samples.png", help="PNG file for the picture (default: %(default)s)")
@@ -162,7 +166,9 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
         default="grid",
         help="a grid of samples, paths between latents, or the same latents in several classes (default: %(default)s)",
     )
-    sample.add_argument("--class_labels", type=int, nargs="+", help="classes to draw; default: at random")
+    sample.add_argument(
+        "--class_labels", nargs="+", metavar="CLASS", help="names or numbers of classes to draw; default: all, in turn"
+    )
     sample.add_argument("--truncation", type=float, help="in (0, 1]: less variety, more typical images; default: none")
     sample.add_argument(
         "--flow",

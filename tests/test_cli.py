@@ -80,7 +80,7 @@ def model(tmp_path_factory) -> str:
 @pytest.mark.parametrize(
     ("options", "columns", "rows"),
     [
-        ((), 4, 4),
+        ((), 10, 4),  # a column for each class
         (("--count", "4"), 2, 2),
         (("--picture", "interpolation"), 8, 4),
         (("--picture", "interpolation", "--count", "3"), 8, 3),

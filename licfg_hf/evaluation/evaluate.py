@@ -9,7 +9,7 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -52,15 +52,16 @@ class Gathered:
     Attributes:
         moments: of the features.
         classes: for the Inception Score, where it is wanted.
-        hits, asked: samples whose class is the one asked for, and samples that were asked for by class.
-        predicted: samples by predicted class, (classes,).
+        hits, asked: samples by the class asked for, (classes,), those of that class alone, and all; None without
+            class logits.
+        predicted: samples by predicted class, (classes,); likewise.
         kept: the first samples, uint8, for pictures and the neural divergence.
     """
 
     moments: GaussianStatistics
     classes: ClassStatistics | None = None
-    hits: int = 0
-    asked: int = 0
+    hits: torch.Tensor | None = None
+    asked: torch.Tensor | None = None
     predicted: torch.Tensor | None = None
     kept: list[torch.Tensor] = field(default_factory=list)
 
@@ -103,6 +104,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
             "name": config.model,
             "protocol": protocol_of(config, source, reference, extractor, held_out).as_dict(),
             "metrics": metrics,
+            **by_class(config, gathered, source.class_names or getattr(reference, "class_names", None)),
             "facts": {
                 "device": str(state.device) if state.device.type == "cuda" else f"cpu ({platform.machine()})",
                 "processes": state.num_processes,
@@ -112,7 +114,9 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
             },
             "notes": deviations(config, source),
         }
-        result["metrics"] = {**_known_metrics(output, result), **metrics}
+        known = _known(output, result)
+        result["metrics"] = {**known.get("metrics", {}), **metrics}
+        result |= {"classes": known["classes"]} if "classes" in known and "classes" not in result else {}
         write_json(output, result)  # before the pictures, which are the smaller loss
         if output.name == RESULT_FILE:
             remove_report(output.parent)  # of an earlier result
@@ -142,13 +146,13 @@ def _require_writable(output: Path) -> None:
         raise InputError(f"cannot write {output}: {error.strerror or error}") from error
 
 
-def _known_metrics(output: Path, result: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """What an earlier evaluation by the same protocol measured of the same model."""
+def _known(output: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier evaluation by the same protocol wrote of the same model."""
     try:
         known = json.loads(output.read_text(encoding="utf-8"))
         parse_result(known, str(output))
         same = known["protocol"] == result["protocol"] and known["name"] == result["name"]
-        return dict(known["metrics"]) if same else {}
+        return known if same else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -314,7 +318,7 @@ def own_share(
     splits = ClassStatistics.empty(config.is_splits, extractor.classes) if "is" in config.metrics else None
     own = Gathered(GaussianStatistics.empty(extractor.dim), splits)
     if extractor.classes is not None:
-        own.predicted = torch.zeros(extractor.classes, dtype=torch.int64)
+        own.hits, own.asked, own.predicted = torch.zeros(3, extractor.classes, dtype=torch.int64)
     numbers = range(process, chunks(source), processes)
     for number in tqdm(numbers, desc=f"samples of {source.name}", disable=True if quiet or process else None):
         images, labels = source.chunk(number)
@@ -355,9 +359,9 @@ def _add(
         own.classes.update(logits, first, total)
     chosen = logits.argmax(dim=1)
     own.predicted += torch.bincount(chosen, minlength=len(own.predicted))
-    if labels is not None:
-        own.asked += len(labels)
-        own.hits += int((chosen == labels).sum())
+    if labels is not None and labels.max() < len(own.asked):  # a model of other classes has no metric that wants this
+        own.asked += torch.bincount(labels, minlength=len(own.asked))
+        own.hits += torch.bincount(labels[chosen.cpu() == labels], minlength=len(own.hits))
 
 
 def _merged(shares: list[Gathered]) -> Gathered:
@@ -366,9 +370,9 @@ def _merged(shares: list[Gathered]) -> Gathered:
     for other in others:
         whole.moments = whole.moments.merge(other.moments)
         whole.classes = None if whole.classes is None else whole.classes.merge(other.classes)
-        whole.predicted = None if whole.predicted is None else whole.predicted + other.predicted
-        whole.hits += other.hits
-        whole.asked += other.asked
+        for name in ("hits", "asked", "predicted"):
+            counts = getattr(whole, name)
+            setattr(whole, name, None if counts is None else counts + getattr(other, name))
     longest = max(len(share.kept) for share in shares)
     whole.kept = [share.kept[i] for i in range(longest) for share in shares if i < len(share.kept)]
     return whole
@@ -381,8 +385,8 @@ def measure(
     real: GaussianStatistics,
     real_features: FeatureSet,
     quiet: bool = False,
-) -> dict[str, dict[str, float]]:
-    """The numbers that are asked for, by this process alone; features lie in a temporary file meanwhile.
+) -> dict[str, Any]:
+    """``metrics`` and ``classes`` of a result, by this process alone; features lie in a temporary file meanwhile.
 
     Raises:
         InputError: features are not finite.
@@ -390,7 +394,8 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="licfg_hf-") as folder:
         store = FeatureFile(Path(folder) / "samples.npy", (source.count, extractor.dim))
         gathered = own_share(source, extractor, config, store, 0, 1, quiet)
-        return metrics_of(config, gathered, store, real, real_features, extractor)
+        metrics = metrics_of(config, gathered, store, real, real_features, extractor)
+        return {"metrics": metrics, **by_class(config, gathered, source.class_names)}
 
 
 # ---- numbers --------------------------------------------------------------------------------------------------------
@@ -421,10 +426,25 @@ def metrics_of(
         found |= {name: {"value": getattr(overlap, name)} for name in wanted}
     if "acc" in config.metrics:
         fair = gathered.moments.count / extractor.classes
-        if gathered.asked:
-            found["class_accuracy"] = {"value": gathered.hits / gathered.asked}
+        if gathered.asked.any():
+            found["class_accuracy"] = {"value": float(gathered.hits.sum() / gathered.asked.sum())}
         found["classes_covered"] = {"value": float((gathered.predicted >= _COVERED * fair).sum())}
     return found
+
+
+def by_class(config: EvaluationConfig, gathered: Gathered, names: Sequence[str] | None) -> dict[str, Any]:
+    """``classes`` of a result where ``acc`` is asked for, {} otherwise: of each its name, the ``share`` of all samples
+    that the classifier takes for it, and its ``accuracy`` where samples were asked for by class."""
+    if "acc" not in config.metrics:
+        return {}
+    count, asked = len(gathered.predicted), gathered.asked.tolist()
+    names = names if names is not None and len(names) == count else [str(label) for label in range(count)]
+    rows = zip(names, gathered.predicted.tolist(), gathered.hits.tolist(), asked, strict=True)
+    classes = [
+        {"name": name, "share": predicted / gathered.moments.count} | ({"accuracy": hits / wanted} if wanted else {})
+        for name, predicted, hits, wanted in rows
+    ]
+    return {"classes": classes}
 
 
 def _held_out(config: EvaluationConfig, source: SampleSource) -> ImageSet | None:

@@ -10,7 +10,7 @@ import torch
 
 from ..data import ImageSet
 from ..pipelines import GANPipeline
-from ..pipelines.base import image_grid
+from ..pipelines.base import MOST_COLUMNS, grid_columns, image_grid
 from .metrics import manifold
 from .report import Pictures, nearest_neighbours, write_report
 from .samples import ModelSamples, SampleSource
@@ -39,8 +39,9 @@ def write_pictures(
         reference_features: of the reference images, in order.
     """
     curves = _curves(reference_features, features)
+    columns = grid_columns(_GRID, source.classes)
     pictures = Pictures(
-        samples=image_grid(_signed(samples[:_GRID]), columns=8),
+        samples=image_grid(_signed(samples[: _GRID // columns * columns]), columns=columns),
         neighbours=_neighbours(samples, features, reference, reference_features),
         **_of_pipeline(source),
     )
@@ -88,7 +89,10 @@ def _of_pipeline(source: SampleSource) -> dict[str, Any]:
 
     pictures = {"interpolation": source.pipeline.interpolate(generator=seeded(), **options)}
     if source.classes is not None:
-        pictures["classes"] = source.pipeline.class_sweep(generator=seeded(), **options)
+        rows = min(source.classes, MOST_COLUMNS)
+        pictures["classes"] = source.pipeline.class_sweep(range(rows), generator=seeded(), **options)
+        if source.class_names is not None and 1 < rows == source.classes:
+            pictures["class_names"] = source.class_names
     return pictures
 
 

@@ -14,6 +14,7 @@ import torch
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
+from ..convert.text import printable
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..pipelines.base import image_grid, save_image
@@ -35,12 +36,14 @@ class Pictures:
         classes: the same latents in several classes, a row for each class.
         neighbours: from ``nearest_neighbours``.
         interpolation: paths between latents, a row for each.
+        class_names: of the rows of ``classes``, and of the columns of ``samples`` where each is a class.
     """
 
     samples: Image.Image | None = None
     classes: Image.Image | None = None
     neighbours: Image.Image | None = None
     interpolation: Image.Image | None = None
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,13 +131,15 @@ def remove_report(folder: Path) -> None:
         (folder / _FOLDER).rmdir()
 
 
-_ORDER = ("samples", "classes", "neighbours", "precision_recall", "training", "interpolation")
+_ORDER = ("samples", "classes", "by_class", "neighbours", "precision_recall", "training", "interpolation")
 
 
 def _sample_sections(pictures: Pictures) -> list[_Section]:
+    names = ", ".join(map(printable, pictures.class_names))
+    columns, rows = (f" The {lines} are: {names}." if names else "" for lines in ("columns", "rows"))
     known = [
-        _Section("samples", "Samples", "Not selected: the first samples of the seed.", pictures.samples),
-        _Section("classes", "Classes", "A class in each row, the same latents in every row.", pictures.classes),
+        _Section("samples", "Samples", f"Not selected: the first samples of the seed.{columns}", pictures.samples),
+        _Section("classes", "Classes", f"A class in each row, the same latents in every row.{rows}", pictures.classes),
         _Section(
             "neighbours",
             "Nearest reference images",
@@ -151,6 +156,14 @@ def _sample_sections(pictures: Pictures) -> list[_Section]:
 
 def _curve_sections(result: Result, history: Sequence[Mapping[str, Any]]) -> list[_Section]:
     sections = []
+    if result.classes:
+        caption = (
+            "Share: of all samples, those that the classifier takes for the class. Accuracy: of the samples that were "
+            "asked for as the class, those that it takes for it."
+        )
+        columns = ("name", "share", "accuracy")
+        rows = [[printable(_number(one.get(key))) for key in columns] for one in result.classes]
+        sections.append(_Section("by_class", "By class", caption, columns=columns, rows=rows))
     if result.precision_recall:
         curve = sorted(result.precision_recall, key=lambda point: point["k"])
         caption = f"Features: {result.protocol.extractor}. Both grow with k; compare them at one k only."

@@ -37,6 +37,7 @@ class Result:
         name: what was evaluated, as the user named it.
         protocol: how.
         metrics: by name, which may be none of ``METRICS``: ``value`` and, where known, ``std``, ``low`` and ``high``.
+        classes: of each its ``name``, ``share`` and, where it was asked for, ``accuracy``; may be empty.
         precision_recall: a curve, a dictionary of ``k``, ``precision`` and ``recall`` for each point; may be empty.
         unknown: names and values, cut to a line, of what this version does not know.
     """
@@ -45,6 +46,7 @@ class Result:
     name: str
     protocol: Protocol
     metrics: dict[str, dict[str, float]]
+    classes: list[dict[str, Any]]
     precision_recall: list[dict[str, float]]
     unknown: tuple[tuple[str, str], ...] = ()
 
@@ -67,10 +69,11 @@ def parse_result(content: Any, source: str) -> Result:
     try:
         protocol = Protocol.from_dict(content.get("protocol"))
         numbers = {key: _numbers(value, key, protocol.extractor) for key, value in metrics.items()}
+        classes = _classes(content.get("classes", []), protocol.extractor)
         curve = _curve(content.get("curves", {}), protocol.extractor)
     except InputError as error:
         raise InputError(f"{source} is damaged: {error}") from error
-    return Result(source, name, protocol, numbers, curve, tuple(_unknown(content, protocol)))
+    return Result(source, name, protocol, numbers, classes, curve, tuple(_unknown(content, protocol)))
 
 
 def _numbers(content: Any, metric: str, extractor: str) -> dict[str, float]:
@@ -79,6 +82,19 @@ def _numbers(content: Any, metric: str, extractor: str) -> dict[str, float]:
         raise InputError(f"{metric} needs a finite value, not {_short(content)}")
     require_possible(metric, numbers, extractor)
     return numbers
+
+
+def _classes(classes: Any, extractor: str) -> list[dict[str, Any]]:
+    if not isinstance(classes, list):
+        raise InputError("its classes cannot be read")
+    for one in classes:
+        one = one if isinstance(one, Mapping) else {}
+        values = [one.get("share"), *([one["accuracy"]] if "accuracy" in one else [])]
+        if not isinstance(one.get("name"), str) or not all(map(_is_number, values)):
+            raise InputError("its classes cannot be read")
+        for value in values:
+            require_possible("class_accuracy", {"value": value}, extractor)
+    return classes
 
 
 def _curve(curves: Any, extractor: str) -> list[dict[str, float]]:

@@ -34,6 +34,7 @@ class SampleSource(Protocol):
         shape: (channels, height, width).
         facts: what a protocol says of them: weights, selection, truncation, flow, dtype, step, config_hash.
         classes: number of classes, where each image was asked for by class; else None.
+        class_names: what they are called; None where nobody says.
     """
 
     name: str
@@ -41,6 +42,7 @@ class SampleSource(Protocol):
     shape: tuple[int, int, int]
     facts: dict[str, Any]
     classes: int | None
+    class_names: tuple[str, ...] | None
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Images ``CHUNK * number`` ..: uint8 (n, channels, height, width), and the classes asked for, or None."""
@@ -68,6 +70,7 @@ class ImageSamples:
     images: ImageSet
     count: int
     classes: int | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         self.images = ImageSubset(self.images, self.count)
@@ -97,6 +100,7 @@ class ModelSamples:
         if config.truncation is not None and not is_gan:
             raise InputError(f"{type(pipeline).__name__} has no truncation")
         self.classes = pipeline.num_classes if is_gan else None
+        self.class_names = pipeline.class_names if is_gan else None
         self.options: dict[str, Any] = {} if config.truncation is None else {"truncation": config.truncation}
         if config.flow:
             try:

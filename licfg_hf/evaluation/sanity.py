@@ -101,7 +101,7 @@ def study(data: str, features: str, limit: int | None = None) -> str:
     lines = [f"| images | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
     for name, source in sources.items():
         began = time.monotonic()
-        numbers = measure(source, extractor, replace(config, limit=source.count), real, real_features)
+        numbers = measure(source, extractor, replace(config, limit=source.count), real, real_features)["metrics"]
         cells = [f"{numbers[metric]['value']:.4g}" for metric in _SHOWN]
         lines.append(f"| {name} | {' | '.join(cells)} |")
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)

@@ -8,8 +8,11 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
+from ..convert.text import code_span
 from ..files import write_text
 from .results import results_section, with_results
+
+_MOST_NAMES = 100
 
 
 def _flat(value: Any) -> Any:
@@ -17,6 +20,12 @@ def _flat(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _flat(item) for key, item in value.items()}
     return [_flat(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of classes, which come from outside, as Markdown; "" for none."""
+    more = [f"and {len(names) - _MOST_NAMES} more"] if len(names) > _MOST_NAMES else []
+    return ", ".join([*map(code_span, names[:_MOST_NAMES]), *more])
 
 
 def write_card(
@@ -36,9 +45,9 @@ def write_card(
         loss: the adversarial loss.
         penalties: the penalties, each of which prints the coefficient that it applies.
         details: ``title``, ``summary``, ``training`` (how the generator learned), ``method``, ``citation``,
-            ``pipeline`` (class name), ``license`` (of the weights, as the Hub calls it; without it the card states
-            none), ``data_license``, ``command`` (that made the run), ``notes`` (list of sentences), where the caller
-            has them.
+            ``pipeline`` (class name), ``class_names``, ``license`` (of the weights, as the Hub calls it; without it
+            the card states none), ``data_license``, ``command`` (that made the run), ``notes`` (list of sentences),
+            where the caller has them.
     """
     title = details.get("title", "GAN trained with licfg_hf")
     metadata = ModelCardData(
@@ -59,6 +68,7 @@ def write_card(
         facts=facts,
         results=results_section(results),
         pipeline=details.get("pipeline"),
+        classes=listed(details.get("class_names") or ()),
         details=details,
     )
     write_text(folder / "README.md", with_results(str(card), results))

@@ -127,6 +127,10 @@ def _table(result: Mapping[str, Any]) -> str:
         value += f" [{numbers['low']:.4g}, {numbers['high']:.4g}]" if "low" in numbers else ""
         name = plain(label(metric, protocol.extractor))
         lines.append(f"| {name} | {value} | {settings_in_words(protocol, metric)} |")
+    accuracies = [f"{one['name']} {one['accuracy']:.2f}" for one in known.classes[:20] if "accuracy" in one]
+    if accuracies:
+        more = ", …" if len(known.classes) > 20 else ""
+        lines += ["", plain(f"Class accuracy by class: {', '.join(accuracies)}{more}.")]
     unknown = [plain(f"{name}: {value}") for name, value in known.unknown]
     more = [f"\nThis version of licfg_hf does not know, and keeps: {'; '.join(unknown)}."] if unknown else []
     return "\n".join([*lines, *more, ""])

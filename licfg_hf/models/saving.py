@@ -7,6 +7,8 @@ from accelerate import init_empty_weights
 from diffusers import ConfigMixin, ModelMixin
 from torch import nn
 
+from .class_names import ID2LABEL
+
 
 class SavedByConfig(ModelMixin, ConfigMixin):
     """A model whose ``save_pretrained`` refuses weights that ``from_pretrained`` would not load.
@@ -44,13 +46,21 @@ class SavedByConfig(ModelMixin, ConfigMixin):
             raise ValueError(f"the network that lies there is of class {name}, not {cls.__name__}")
         return loaded
 
+    @classmethod
+    def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> tuple[dict, dict, dict]:
+        """As in diffusers; the names of classes are no argument, and stay in the config without a warning."""
+        names = {ID2LABEL: config_dict[ID2LABEL]} if ID2LABEL in config_dict else {}
+        rest = {name: value for name, value in config_dict.items() if name != ID2LABEL}
+        arguments, unused, hidden = super().extract_init_dict(rest, **kwargs)
+        return arguments, unused, hidden | names
+
     def require_saveable(self) -> None:
         """Checks that a network built from the config has the same weights.
 
         Raises:
             ValueError: it has not; a part of the model was normalized by itself, for example.
         """
-        arguments = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        arguments = {name: value for name, value in self.config.items() if name[0] != "_" and name != ID2LABEL}
         with init_empty_weights():
             rebuilt = type(self)(**arguments)
         strange = set(self.state_dict()) ^ set(rebuilt.state_dict())

@@ -1,5 +1,6 @@
 """What the library's pipelines share."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from ..model_index import plain
 from .locate import fetch
 
+MOST_COLUMNS = 20  # of classes in a grid
 RandomGenerators = torch.Generator | list[torch.Generator] | None
 
 OF_THE_DOWNLOAD = ("cache_dir", "local_files_only", "force_download")  # among the options of from_pretrained
@@ -92,6 +94,11 @@ def images_to_pil(images: torch.Tensor) -> list[Image.Image]:
     pixels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     arrays = pixels.permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array) for array in arrays]
+
+
+def grid_columns(count: int, classes: int | None) -> int:
+    """Columns of a grid of ``count`` samples whose classes come in turn: one for each class, where they are few."""
+    return classes if classes is not None and 1 < classes <= min(count, MOST_COLUMNS) else math.ceil(math.sqrt(count))
 
 
 def image_grid(images: torch.Tensor, columns: int, smallest: int = 32) -> Image.Image:

@@ -13,9 +13,10 @@ from ..functional_gradient import FunctionalGradientFlow
 
 # Also lets from_pretrained find these classes: diffusers only looks at imported modules.
 from ..models import BigGANDeepGenerator, BigGANGenerator, DCGANGenerator, SNGANGenerator  # noqa: F401
+from ..models.class_names import class_names, label_of
 from .base import HubPipeline, RandomGenerators, evaluating, finish, image_grid, require_request
 
-Labels = int | Sequence[int] | torch.Tensor
+Labels = int | str | Sequence[int | str] | torch.Tensor
 
 _TRUNCATED_AT = 2.0  # standard deviations at which BigGAN cuts the normal distribution
 
@@ -64,6 +65,11 @@ class GANPipeline(HubPipeline):
         """Number of classes, or None for an unconditional generator."""
         return self.model.config.get("num_classes")
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What the classes are called, in the order of their labels; None where the model does not say."""
+        return class_names(self.model.config)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -81,7 +87,8 @@ class GANPipeline(HubPipeline):
 
         Args:
             class_labels: the classes: one for all, or a list that is repeated until there are ``batch_size``; None
-                draws them at random. Only for conditional generators.
+                draws them at random. Each is a number, or a name of ``class_names``; digits that are no name are a
+                number. Only for conditional generators.
             truncation: in (0, 1]: latents come from a normal distribution that is cut at two standard deviations and
                 multiplied by it: less variety, more typical images. None draws from N(0, 1); generators with a
                 truncation table then use 1.
@@ -163,7 +170,12 @@ class GANPipeline(HubPipeline):
             return None
         if self.num_classes is None:
             raise ValueError(f"{type(self.model).__name__} is unconditional and takes no class_labels")
-        wrong = f"class_labels are whole numbers, one or a list of them, not {class_labels!r}"
+        wrong = f"class_labels are whole numbers or names, one or a list of them, not {class_labels!r}"
+        if isinstance(class_labels, str):
+            class_labels = [class_labels]
+        if isinstance(class_labels, Sequence):
+            names, count = self.class_names, self.num_classes
+            class_labels = [label_of(one, names, count) if isinstance(one, str) else one for one in class_labels]
         try:
             labels = torch.as_tensor(class_labels)
         except (RuntimeError, TypeError, ValueError) as error:  # a set, for example
@@ -192,7 +204,7 @@ class GANPipeline(HubPipeline):
         self,
         rows: int = 4,
         steps: int = 8,
-        class_labels: Sequence[int] | None = None,
+        class_labels: Labels | None = None,
         truncation: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Image.Image:
@@ -229,7 +241,7 @@ class GANPipeline(HubPipeline):
     @torch.no_grad()
     def class_sweep(
         self,
-        class_labels: Sequence[int] | None = None,
+        class_labels: Labels | None = None,
         columns: int = 8,
         truncation: float | None = None,
         generator: torch.Generator | None = None,

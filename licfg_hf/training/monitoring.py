@@ -39,6 +39,7 @@ class GeneratorSamples:
     classes: int | None
     facts: dict[str, Any]
     name: str = "the generator"
+    class_names: tuple[str, ...] | None = None
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         size = min(CHUNK, self.count - number * CHUNK)
@@ -91,9 +92,9 @@ class Evaluator:
         """The content of an eval.json."""
         chosen = subset(self.images, self.count)
         real, real_features = reference_of(chosen, "the training images", self.extractor, CHUNK)
-        metrics = measure(samples, self.extractor, self.options, real, real_features, quiet=True)
+        measured = measure(samples, self.extractor, self.options, real, real_features, quiet=True)
         protocol = protocol_of(self.options, samples, chosen, self.extractor, None).as_dict()
-        return {"format": FORMAT, "name": self.options.model, "protocol": protocol, "metrics": metrics}
+        return {"format": FORMAT, "name": self.options.model, "protocol": protocol, **measured}
 
 
 class BestGenerator:

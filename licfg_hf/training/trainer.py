@@ -1,7 +1,6 @@
 """The training loop on Accelerate: two networks, one loss each, checkpoints, samples, and a finished pipeline."""
 
 import json
-import math
 import os
 import platform
 import time
@@ -35,7 +34,8 @@ from ..hub.card import write_card
 from ..hub.publish import publish, push_command
 from ..hub.results import RESULT_FILES, stored_result
 from ..losses import AdversarialLoss
-from ..pipelines.base import image_grid, save_image
+from ..models.class_names import class_names, name_classes
+from ..pipelines.base import grid_columns, image_grid, save_image
 from ..seeds import Purpose, seed_for, seed_globally
 from .checkpoint import (
     DESCRIPTION_FILE,
@@ -207,6 +207,7 @@ class Trainer:
             "discriminator": make_optimizer(config.discriminator_optimizer, discriminator, self.device),
         }
         self.identity = self._identity()
+        name_classes(generator, self.images.class_names or ())
         self._resume_from = self._claim_folder()
         if config.init_from is not None and self._resume_from is None:
             self._warm_start(config.init_from)
@@ -550,10 +551,15 @@ class Trainer:
             "step": self.step,
         }
         count, classes = self.evaluator.count, self.evaluator.classes
+        samples = GeneratorSamples(draw, count, self.images.shape, classes, facts, class_names=self._class_names)
         with self.progress.pause(f"step {self.step}: evaluating {count:,} samples"):
-            result = self.evaluator.evaluate(GeneratorSamples(draw, count, self.images.shape, classes, facts))
+            result = self.evaluator.evaluate(samples)
         here = {"device": device_name(self.device), "date": datetime.now(UTC).isoformat(timespec="seconds")}
         return {**result, "facts": here}
+
+    @property
+    def _class_names(self) -> tuple[str, ...] | None:
+        return class_names(getattr(self.generator, "config", {}))
 
     def _in_one_line(self, result: dict[str, Any]) -> str:
         numbers = result["metrics"].items()
@@ -614,7 +620,8 @@ class Trainer:
 
     def _sample_grid(self, flow: FunctionalGradientFlow | None = None) -> Image.Image:
         count = self.config.sample_count
-        return image_grid(self.draw_samples(count, flow=flow), columns=math.ceil(math.sqrt(count)))
+        columns = grid_columns(count, getattr(self.task, "num_classes", None))
+        return image_grid(self.draw_samples(count, flow=flow), columns=columns)
 
     def _save_samples(self) -> None:
         if self.accelerator.is_main_process:
@@ -674,7 +681,8 @@ class Trainer:
         results = self._results(flow)
         facts = {"identity": self.identity, **self._facts(), "step": self.step, "device_seconds": self.device_seconds}
         write_json(self.folder / DESCRIPTION_FILE, facts)
-        write_card(self.folder, facts, results, self.loss, self.penalties, {"pipeline": pipeline, **self.card})
+        details = {"pipeline": pipeline, "class_names": self._class_names, **self.card}
+        write_card(self.folder, facts, results, self.loss, self.penalties, details)
         self.accelerator.print(f"done: samples in {self.folder / 'samples.png'}, model and card in {self.folder}")
 
     def _results(self, flow: FunctionalGradientFlow | None) -> list[dict[str, Any]]:

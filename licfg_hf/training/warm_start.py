@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import InputError
+from ..models.class_names import ID2LABEL, class_names, name_classes
 from ..pipelines.base import first_line
 from ..pipelines.locate import locate
 from .checkpoint import EXTRA_STATE_FILE
@@ -60,8 +61,14 @@ def _other_settings(network: nn.Module, folder: Path) -> list[str]:
         return []
     theirs = json.loads(path.read_text(encoding="utf-8"))
     ours = json.loads(json.dumps(dict(own), default=str))
-    names = [name for name in theirs if name[0] != "_" and name in ours and name != "initialization"]
-    return [f"setting {n}: {theirs[n]} there, {ours[n]} here" for n in names if theirs[n] != ours[n]]
+    names = [name for name in theirs if name[0] != "_" and name in ours and name not in ("initialization", ID2LABEL)]
+    lines = [f"setting {n}: {theirs[n]} there, {ours[n]} here" for n in names if theirs[n] != ours[n]]
+    there, here = class_names(theirs), class_names(ours)
+    if there is not None and here is None:
+        name_classes(network, there)  # the data does not name them
+        return lines
+    pairs = enumerate(zip(there or (), here or (), strict=False))
+    return lines + [f"class {label}: {one!r} there, {other!r} here" for label, (one, other) in pairs if one != other]
 
 
 def warm_start(name: str, generator: nn.Module, discriminator: nn.Module) -> list[str]:
