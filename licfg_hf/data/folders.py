@@ -88,10 +88,10 @@ def look_into(folder: str) -> Found:
             ending = os.path.splitext(entry.name)[1].lower()
             if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
                 found.others.append(path)
-            elif entry.is_dir():
+            elif os.path.isdir(entry.path):
                 left.append((path, above | {real}))
-            elif not entry.is_file():
-                loose.append(path)
+            elif not os.path.isfile(entry.path):
+                (loose if entry.is_symlink() else found.others).append(path)
             elif ending in readable:
                 found.pictures.append(path)
             elif (table := _table(here, entry.name)) is not None:
@@ -133,8 +133,11 @@ def _endings() -> tuple[set[str], set[str]]:
 
 def _is_picture(path: str) -> bool:
     """Whether a file without the ending of a picture is one by its first bytes."""
-    with open(path, "rb") as file:
-        return _SIGNATURES.match(file.read(16)) is not None
+    try:
+        with open(path, "rb") as file:
+            return _SIGNATURES.match(file.read(16)) is not None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _kind(path: str) -> str:
@@ -186,6 +189,8 @@ def picture_rows(found: Found, split: str, note: Callable[[str], None]) -> datas
     chosen = [
         picture for name, first, last in spans(split, lengths, found.folder) for picture in parts[name][first:last]
     ]
+    if not chosen:
+        raise InputError(f"{found.folder} has no images in split {split!r}")
     _require_all_listed(found, chosen)
     if left_out := found.left_out():
         note(f"of {found.folder}, {len(found.pictures)} pictures are used and {left_out} are not")

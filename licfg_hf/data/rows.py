@@ -12,6 +12,7 @@ import datasets
 import datasets.data_files
 import huggingface_hub.constants
 import huggingface_hub.errors
+import yaml
 
 from ..errors import InputError
 from .folders import Found, look_into, picture_rows, some, spans
@@ -155,7 +156,7 @@ def _load(name: str, source: str, config: str | None, split: str, **options: Any
         ) from error
     except FileNotFoundError as error:
         raise InputError(f"no images or parquet files in {name}: {_first_line(error)}") from error
-    except (ValueError, OSError, tarfile.TarError, datasets.exceptions.DatasetsError) as error:
+    except (ValueError, OSError, tarfile.TarError, yaml.YAMLError, datasets.exceptions.DatasetsError) as error:
         if "Config name is missing" in str(error):
             known = ", ".join(datasets.get_dataset_config_names(source))
             raise InputError(f"{name} has several configurations: choose one of {known} with --data_config") from error

@@ -162,6 +162,8 @@ REFUSED = {
     "an archive beside pictures": (["a.png"], write("more.zip"), {}, "more.zip"),
     "a table beside pictures": (["a.png"], lambda folder: parquet(folder / "t.parquet"), {}, "t.parquet"),
     "a link that leads nowhere": (["a.png"], lambda folder: (folder / "b").symlink_to("missing"), {}, "links"),
+    "a link to itself": (["a.png"], lambda folder: (folder / "b").symlink_to("b"), {}, "links"),
+    "an empty slice": (["a.png"], lambda folder: None, {"split": "train[5:]"}, "no images in split"),
     "text alone": ([], write("a.txt"), {}, "1 .txt"),
     "nothing": ([], lambda folder: None, {}, "nothing"),
     "no such split": (["train/1.png", "val/1.png"], lambda folder: None, {"split": "test"}, "train, val"),
@@ -247,6 +249,9 @@ def test_a_configuration_is_chosen_by_name(tmp_path):
     assert len(opened(tmp_path, data_config="hands")) == 5
     with pytest.raises(InputError, match="other"):
         opened(tmp_path, data_config="other")
+    write("README.md", "---\nconfigs: [\n---\n")(tmp_path)
+    with pytest.raises(InputError, match="cannot open"):
+        opened(tmp_path)
 
 
 def test_a_users_data_set_of_packed_pictures(tmp_path):
