@@ -1,5 +1,6 @@
 """What every network of this library is: a diffusers model that is saved only if its config brings it back."""
 
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class SavedByConfig(ModelMixin, ConfigMixin):
         return loaded
 
     @classmethod
+    @wraps(ConfigMixin.load_config.__func__)
     def load_config(cls, *args: Any, **options: Any) -> dict[str, Any] | tuple[Any, ...]:
         """As in diffusers, but of this class, or of one that it extends.
 
@@ -70,6 +72,7 @@ class SavedByConfig(ModelMixin, ConfigMixin):
                 "remove_weight_normalization before saving"
             )
 
+    @wraps(ModelMixin.save_pretrained)  # diffusers reads the signature to know which options a method takes
     def save_pretrained(self, save_directory: str | Path, *args: Any, **options: Any) -> None:
         """As in diffusers.
 

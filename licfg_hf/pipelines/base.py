@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,12 @@ from .locate import fetch
 MOST_COLUMNS = 20  # of classes in a grid
 RandomGenerators = torch.Generator | list[torch.Generator] | None
 
-OF_THE_DOWNLOAD = ("cache_dir", "local_files_only", "force_download")  # among the options of from_pretrained
+OF_THE_DOWNLOAD = (
+    "variant",
+    "cache_dir",
+    "local_files_only",
+    "force_download",
+)  # among the options of from_pretrained
 # What goes wrong where files are not those of a pipeline or a network.
 LOAD_FAILURES = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
 
@@ -40,6 +47,7 @@ class HubPipeline(DiffusionPipeline):
         return fetch(pretrained_model_name, **{name: kwargs[name] for name in wanted if kwargs.get(name) is not None})
 
     @classmethod
+    @wraps(DiffusionPipeline.load_config.__func__)
     def load_config(cls, *args: Any, **kwargs: Any) -> dict[str, Any] | tuple[Any, ...]:
         """As in diffusers, but where a repository names code for this library's classes, these are taken themselves.
 
@@ -50,6 +58,13 @@ class HubPipeline(DiffusionPipeline):
         """
         loaded = super().load_config(*args, **kwargs)
         return (plain(loaded[0]), *loaded[1:]) if isinstance(loaded, tuple) else plain(loaded)
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> "HubPipeline":
+        """As in diffusers, but with networks of any class, where diffusers wants the very class of the annotation."""
+        wanted = signature(cls.__init__).parameters
+        parts = {name: part for name, part in pipeline.components.items() if name in wanted}
+        return super().from_pipe(pipeline, **(parts | kwargs))
 
 
 @contextmanager
@@ -68,13 +83,16 @@ def require_request(batch_size: int, chunk_size: int, output_type: str, generato
     """Checks what every pipeline is asked for.
 
     Raises:
-        ValueError: ``batch_size`` or ``chunk_size`` is below 1, ``output_type`` is unknown, or the number of
-            generators is not ``batch_size``.
+        ValueError: ``batch_size`` or ``chunk_size`` is below 1, ``output_type`` is unknown, the number of generators
+            is not ``batch_size``, or they are no generators.
     """
     if batch_size < 1 or chunk_size < 1:
         raise ValueError(f"batch_size and chunk_size are at least 1, not {batch_size} and {chunk_size}")
     if output_type not in ("pil", "np", "pt"):
         raise ValueError(f"output_type is pil, np or pt, not {output_type!r}")
+    generators = generator if isinstance(generator, list) else [] if generator is None else [generator]
+    if not all(isinstance(one, torch.Generator) for one in generators):
+        raise ValueError(f"generator is a torch.Generator or a list of them, one per image, not {generator!r}")
     if isinstance(generator, list) and len(generator) != batch_size:
         raise ValueError(f"{len(generator)} generators do not fit a batch of {batch_size}")
 

@@ -109,7 +109,8 @@ class DDGANPipeline(HubPipeline):
         height, width = (size, size) if isinstance(size, int) else size
         shape = (batch_size, config.in_channels, height, width)
         device = self._execution_device
-        noise = randn_tensor(shape, generator=generator, device=device, dtype=self.unet.dtype)
+        # One seed draws the same pictures whatever the network's type: torch's generators do not.
+        noise = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         self.scheduler.set_timesteps(device=device)
         images = sample_ddgan(
             self._denoise,
@@ -125,5 +126,5 @@ class DDGANPipeline(HubPipeline):
         return finish(images, output_type, return_dict)
 
     def _denoise(self, sample: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor | None) -> torch.Tensor:
-        inputs = (sample, timestep) if latents is None else (sample, timestep, latents)
-        return self.unet(*inputs).sample
+        inputs = (sample, timestep) if latents is None else (sample, timestep, latents.to(self.unet.dtype))
+        return self.unet(inputs[0].to(self.unet.dtype), *inputs[1:]).sample

@@ -22,25 +22,32 @@ from ..errors import InputError
 # pattern of the Hub's client, `*` stands for folders, too.
 _ROOT_FILES = ("README.md", "model_index.json", "config.json", "training.json", "eval.json")
 _FLOW_FILES = ("flow/flow.json", "flow/eval.json")
-_FOLDERS = ("model", "unet", "scheduler", "discriminator", "flow/discriminator-*")
-PIPELINE_FILES = (
-    *_ROOT_FILES,
-    *_FLOW_FILES,
-    *(f"{folder}/*.{kind}" for folder in _FOLDERS for kind in ("json", "safetensors")),
-)
+_GENERATORS, _DISCRIMINATORS = ("model", "unet"), ("discriminator", "flow/discriminator-*")
+_FOLDERS = (*_GENERATORS, "scheduler", *_DISCRIMINATORS)
+PIPELINE_FILES = (*_ROOT_FILES, *_FLOW_FILES, *(f"{folder}/*.json" for folder in _FOLDERS))
 NOT_PIPELINE_FILES = tuple(f"{folder}/*/*" for folder in _FOLDERS)
 
 
-def fetch(name: str, **options: Any) -> str:
+def fetch(name: str, variant: str | None = None, **options: Any) -> str:
     """Fetches a repository into the cache and returns its folder.
 
-    Always the same files, so that what was fetched by one way to open it is whole for all the others, also offline.
+    Always the same files of a variant, so that what was fetched by one way to open it is whole for all the others,
+    also offline.
 
     Args:
+        variant: which of the generator's weights: ``fp16`` means those whose names say so; None the unnamed ones.
         options: of ``snapshot_download``.
     """
-    patterns = {"allow_patterns": list(PIPELINE_FILES), "ignore_patterns": list(NOT_PIPELINE_FILES)}
+    weights = [pattern for folder in _GENERATORS for pattern in _weights(folder, variant)]
+    weights += [pattern for folder in _DISCRIMINATORS for pattern in _weights(folder, None)]
+    patterns = {"allow_patterns": [*PIPELINE_FILES, *weights], "ignore_patterns": list(NOT_PIPELINE_FILES)}
     return snapshot_download(name, **patterns, **options)
+
+
+def _weights(folder: str, variant: str | None) -> tuple[str, str]:
+    """Patterns of weights in one file, and in shards."""
+    stem = f"{folder}/*model" if variant is None else f"{folder}/*.{variant}"
+    return f"{stem}.safetensors", f"{stem}-?????-of-?????.safetensors"
 
 
 def locate(name: str, revision: str | None = None, token: str | None = None, **options: Any) -> Path:

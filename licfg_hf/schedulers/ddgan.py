@@ -115,9 +115,9 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
         """
         x0 = original_samples
         if next_noise is None:
-            next_noise = randn_tensor(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
+            next_noise = _noise_like(x0, generator)
         if noise is None:
-            noise = randn_tensor(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
+            noise = _noise_like(x0, generator)
         previous = torch.cat([torch.ones(1), self.alphas_cumprod[:-1]])  # abar of x_t: 1 at t = 0
         kept = self._at(previous, timesteps, x0)
         sample = kept.sqrt() * x0 + (1 - kept).sqrt() * noise
@@ -153,11 +153,14 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
         timestep = torch.as_tensor(timestep)
         if timestep.ndim or timestep > 0:
             if variance_noise is None:
-                variance_noise = randn_tensor(
-                    sample.shape, generator=generator, device=sample.device, dtype=sample.dtype
-                )
+                variance_noise = _noise_like(sample, generator)
             deviation = self._at((self.betas * (1 - previous) / (1 - abar)).sqrt(), timestep, sample)
             prev_sample = prev_sample + deviation * variance_noise  # the deviation is 0 at t = 0
         if not return_dict:
             return prev_sample, model_output
         return DDGANSchedulerOutput(prev_sample=prev_sample, pred_original_sample=model_output)
+
+
+def _noise_like(sample: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
+    """Normal noise, drawn in float32 and cast: for each type torch would draw other numbers from one seed."""
+    return randn_tensor(sample.shape, generator=generator, device=sample.device, dtype=torch.float32).to(sample.dtype)
