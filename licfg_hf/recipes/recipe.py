@@ -19,6 +19,7 @@ from torch import nn
 from ..data import DataConfig, ImageSet, open_images
 from ..errors import InputError, TrainingDiverged, TrainingInterrupted
 from ..losses import AdversarialLoss
+from ..pipelines.base import first_line
 from ..training import AdversarialStep, LazyPenalty, Trainer, TrainingConfig
 from ..training.generator_steps import GeneratorStep
 from .objective import ObjectiveConfig
@@ -127,6 +128,9 @@ class Recipe:
             generator_step = self.generator_step(arguments)
         except ValueError as error:
             raise InputError(str(error)) from error
+        except (ArithmeticError, TypeError, LookupError, RuntimeError, MemoryError) as error:
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(f"these options of {' and '.join(arguments)} make no network: {reason}") from error
         networks = (generator, discriminator, task, generator_step)
         return Parts(training, data, objective, images, *networks, *objective.build())
 
