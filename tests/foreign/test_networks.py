@@ -15,6 +15,7 @@ from licfg_hf.data.sources import TensorImages
 from licfg_hf.errors import InputError
 from licfg_hf.training import DDGANTask, DistillationTask, GANTask, StagedFunctionalGradient, Trainer, TrainingConfig
 from licfg_hf.training.checkpoint import checkpoints, load_state
+from licfg_hf.training.dry_check import dry_check
 
 
 def pictures(labels=None, size=16) -> TensorImages:
@@ -422,3 +423,12 @@ def test_parameters_that_nothing_reaches_are_named(tmp_path, capsys):
     assert "2 parameter(s) get no gradient (discriminator.spare.weight, discriminator.spare.bias)" in (
         capsys.readouterr().out
     )
+
+
+def test_parameters_that_nothing_reaches_are_refused_where_processes_would_wait_for_them(tmp_path, monkeypatch):
+    critic = Critic()
+    critic.spare = nn.Linear(2, 2)
+    run = trainer(tmp_path, Generator(), Critic())
+    monkeypatch.setattr(type(run.accelerator), "num_processes", 2)
+    with pytest.raises(InputError, match=r"2 parameter\(s\) get no gradient .*spare.*, and 2 processes would wait"):
+        dry_check(Generator(), critic, run.task, run.loss, [], run.images, 8, run.accelerator)
