@@ -171,10 +171,17 @@ class DDGANTask:
     Args:
         scheduler: the diffusion.
         latent_dim: length of z; ``None`` for generators without one, such as diffusers' ``UNet2DModel``.
+
+    Raises:
+        InputError: ``latent_dim`` is below 1.
     """
 
     scheduler: DDGANScheduler
     latent_dim: int | None
+
+    def __post_init__(self) -> None:
+        if self.latent_dim is not None and self.latent_dim < 1:
+            raise InputError(f"latent_dim is at least 1, or None, not {self.latent_dim}")
 
     @property
     def counted(self) -> dict[str, int]:

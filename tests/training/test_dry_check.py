@@ -185,3 +185,9 @@ def test_what_comes_besides_training_has_a_line_and_does_not_count_for_the_speed
     assert last == "step 20/100  2.0 s/step  3 min left  loss 1"
     progress.update(100, {"loss": 1.0})
     assert "trained" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", [lambda: DDGANTask(DDGANScheduler(), 0), lambda: GANTask(0), lambda: GANTask(4, 0)])
+def test_tasks_without_latents_or_classes_say_none(task):
+    with pytest.raises(InputError, match="at least 1"):
+        task()
