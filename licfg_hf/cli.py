@@ -5,15 +5,19 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from .command_line import OptionParser, Terminated, one_line_errors, require_no_more
 from .convert.formats import FORMATS
 from .errors import InputError
 from .evaluation.options import add_arguments as add_evaluation_arguments
+from .files import require_writable
+from .ranges import require_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,27 +25,18 @@ if TYPE_CHECKING:
     from .pipelines.base import HubPipeline
 
 
-def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from .recipes import NAMES
-    from .recipes import main as run_recipe
-
-    if arguments.name in ("-h", "--help"):
-        print("usage: licfg-hf train NAME [options]\n\nrecipes: " + ", ".join(NAMES))
-        print("`licfg-hf train NAME --help` lists the options of one")
-        return
-    run_recipe(arguments.name, rest)
-
-
-def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
+def _sample(arguments: argparse.Namespace) -> None:
     import torch
 
-    from .pipelines.base import save_image
+    from .pipelines.base import PICTURE_FORMATS, save_image
 
-    output = Path(arguments.output)
-    if arguments.count is not None and arguments.count < 1:
-        raise InputError(f"--count is at least 1, not {arguments.count}")
-    if output.is_dir():
-        raise InputError(f"--output {output} is a folder: name a PNG file")
+    require_whole(1, 10_000 if arguments.picture == "grid" else 1000, **{"--count": arguments.count})
+    require_whole(0, 2**63 - 1, **{"--seed": arguments.seed})
+    output = _unused("samples.png") if arguments.output is None else Path(arguments.output).expanduser()
+    require_writable(output, "--output", folder=False)
+    if output.suffix.lower() not in PICTURE_FORMATS:
+        raise InputError(f"--output {output} is no picture: its name ends in {', '.join(PICTURE_FORMATS)}")
+    replaced = ", in place of what was there" if output.exists() else ""
     pipeline, folder = _load_pipeline(arguments)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -52,14 +47,26 @@ def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
         save_image(picture, output)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from error
-    print(f"samples in {output}")
+    print(f"samples in {output}{replaced}")
+
+
+def _unused(name: str) -> Path:
+    """A file of that name, or with a number where it is taken."""
+    path, number = Path(name), 1
+    while path.exists():
+        number += 1
+        path = Path(name).with_stem(f"{Path(name).stem}-{number}")
+    return path
 
 
 def _load_pipeline(arguments: argparse.Namespace) -> tuple["HubPipeline", Path]:
     """The pipeline, and the folder that it lies in."""
+    from diffusers.utils.logging import disable_progress_bar
+
     from .pipelines import open_pipeline
     from .pipelines.locate import locate
 
+    disable_progress_bar()
     folder = locate(arguments.model, arguments.revision)
     return open_pipeline(folder, arguments.model), folder
 
@@ -93,7 +100,7 @@ def _draw(pipeline: "HubPipeline", folder: Path, arguments: argparse.Namespace) 
     return image_grid(images, columns=grid_columns(count, asked))
 
 
-def _convert(arguments: argparse.Namespace, rest: list[str]) -> None:
+def _convert(arguments: argparse.Namespace) -> None:
     from .convert import convert
 
     config = None if arguments.config is None else Path(arguments.config)
@@ -101,9 +108,12 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> None:
         print(line)
 
 
-def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from diffusers.utils.logging import disable_progress_bar
+
     from .evaluation.options import config_from
 
+    disable_progress_bar()
     config = config_from(arguments)
     from .evaluation.evaluate import main as run
     from .evaluation.evaluate import pipeline_folder
@@ -118,7 +128,7 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
         print("  the model's card, README.md, reports these numbers now")
 
 
-def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:
+def _compare(arguments: argparse.Namespace) -> None:
     from .evaluation.compare import main as run
 
     run(arguments.runs)
@@ -138,17 +148,17 @@ def _add_lazy(commands: Any, called: str | None) -> None:
         if name == called:
             home = import_module(f".{module}", __package__)
             home.add_arguments(parser)
-            parser.set_defaults(run=lambda arguments, rest, home=home: home.run(arguments))
+            parser.set_defaults(run=home.run)
 
 
 def _parser(called: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="licfg-hf", description="Train and sample Lipschitz-regularized GANs.")
+    parser = OptionParser(prog="licfg-hf", description="Train and sample Lipschitz-regularized GANs.")
+    parser.add_argument("--version", action="version", version=f"licfg_hf {version('licfg_hf')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     train = commands.add_parser("train", help="run a recipe", add_help=False)
     train.add_argument(
         "name", help="recipe, such as ddgan_eps_cifar; `licfg-hf train NAME --help` explains its options"
     )
-    train.set_defaults(run=_train)
     sample = commands.add_parser("sample", help="draw images from a trained model")
     sample.add_argument("model", help="pipeline folder or repository on the Hub")
     sample.add_argument("--revision", help="branch, tag or commit of a repository (default: its main branch)")
@@ -159,7 +169,10 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
         "or images of each class (8)",
     )
     sample.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
-    sample.add_argument("--output", default="samples.png", help="PNG file for the picture (default: %(default)s)")
+    sample.add_argument(
+        "--output",
+        help="file for the picture, in the format of its ending (default: samples.png, or samples-2.png, ...)",
+    )
     sample.add_argument(
         "--picture",
         choices=("grid", "interpolation", "classes"),
@@ -191,15 +204,9 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
     compare.add_argument("runs", nargs="+", metavar="RUN", help="eval.json file, or a folder that holds one")
     compare.set_defaults(run=_compare)
     _add_lazy(commands, called)
+    for one in commands.choices.values():
+        one.set_defaults(options=one._option_string_actions)
     return parser
-
-
-class _Terminated(BaseException):
-    """SIGTERM came; no Exception, so that nothing on the way to ``main`` takes it for a failure."""
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
 
 
 @contextmanager
@@ -208,7 +215,11 @@ def _termination_raises() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, _terminate)
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
@@ -222,26 +233,22 @@ def main(arguments: list[str] | None = None) -> None:
     143, as shells report them.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    parser = _parser(given[0] if given else None)
-    if given[:1] == ["train"] and len(given) > 1:  # everything after the name belongs to the recipe
-        known, rest = argparse.Namespace(run=_train, name=given[1]), given[2:]
-    else:
-        known, rest = parser.parse_known_args(given)
-    if rest and known.run is not _train:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    try:
-        with nullcontext() if known.run is _train else _termination_raises():  # a training handles its own signals
-            known.run(known, rest)
-    except InputError as error:
-        _exit(f"error: {error}", 2)
-    except OSError as error:
-        _exit(f"error: {error.filename or 'disk'}: {error.strerror or error}", 1)
-    except KeyboardInterrupt as interrupt:
-        _exit(str(interrupt) or "stopped by Ctrl-C", 128 + signal.SIGINT)
-    except _Terminated:
-        _exit("stopped by SIGTERM", 128 + signal.SIGTERM)
+    with one_line_errors():
+        if given[:1] == ["train"] and len(given) > 1:  # its options are the recipe's, and it handles its own signals
+            _train(given[1], given[2:])
+            return
+        with _termination_raises():
+            known, rest = _parser(given[0] if given else None).parse_known_args(given)
+            require_no_more(rest, known.options)
+            known.run(known)
 
 
-def _exit(line: str, code: int) -> None:
-    print(line, file=sys.stderr, flush=True)
-    sys.exit(code)
+def _train(name: str, rest: list[str]) -> None:
+    from .recipes import NAMES
+    from .recipes import main as run_recipe
+
+    if name in ("-h", "--help"):
+        print("usage: licfg-hf train NAME [options]\n\nrecipes: " + ", ".join(NAMES))
+        print("`licfg-hf train NAME --help` lists the options of one")
+        return
+    run_recipe(name, rest)

@@ -190,8 +190,8 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         self.flow([])
-        _require(self.steps >= 1, f"steps is at least 1, not {self.steps}")
-        _require(self.epochs >= 1, f"epochs is at least 1, not {self.epochs}")
+        _require(1 <= self.steps <= 10_000, f"steps is in 1 to 10,000, not {self.steps}")
+        _require(1 <= self.epochs <= 10_000, f"epochs is in 1 to 10,000, not {self.epochs}")
         _require(
             0 < self.learning_rate_decay <= 1, f"learning_rate_decay is in (0, 1], not {self.learning_rate_decay}"
         )

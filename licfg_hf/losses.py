@@ -178,6 +178,10 @@ class AdversarialLoss:
             strictly_convex=convex and bool((second > 0).all()),
         )
 
+    def __str__(self) -> str:
+        numbers = [f"{name} {value:g}" for name in ("alpha", "weight") if (value := getattr(self, name)) != 1]
+        return f"{self.name.replace('_', ' ')} loss" + (f" ({', '.join(numbers)})" if numbers else "")
+
     def __repr__(self) -> str:
         scaling = "" if self.alpha == 1 else f", alpha={self.alpha:g}"
         weight = "" if self.weight == 1 else f", weight={self.weight:g}"

@@ -15,6 +15,7 @@ from .. import models
 from ..critic import frozen
 from ..errors import InputError
 from ..losses import AdversarialLoss
+from ..ranges import require_memory
 from ..recipes.objective import ObjectiveConfig
 from ..schedulers import DDGANScheduler
 from ..training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig
@@ -152,6 +153,9 @@ class Arena:
 
     def __init__(self, setting: Setting):
         self.setting, model = setting, setting.model
+        # An image, and what the networks keep of it until the backward pass: a hundred times as much or more.
+        image = 4 * model.channels * model.size**2
+        require_memory(100 * setting.batch_size * image, f"a batch of {setting.batch_size:,} images")
         self.accelerator = setting.accelerator()
         self.device = self.accelerator.device
         torch.manual_seed(setting.seed)

@@ -158,6 +158,8 @@ def parse(text: str) -> list[Technique]:
     """
     shorthand = {"all": ALL, "default": DEFAULT}
     words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise InputError("--techniques names none; `default` takes the usual ones")
     names = [name for word in words for name in shorthand.get(word, (word,))]
     found: dict[str, Technique] = {}
     for name in (BASELINE, *names):

@@ -7,6 +7,8 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..files import require_writable
+from ..ranges import MANY, require_whole
 from .catalogue import DEFAULT, MODELS, STEPS, TECHNIQUES, parse
 
 if TYPE_CHECKING:
@@ -63,8 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     _require_usable(arguments)
     folder = Path(arguments.output or f"output/bench-{arguments.model}").expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output {folder} is a file: name a folder")
+    require_writable(folder, "--output", folder=True)
     if arguments.trainer:
         from .overhead import run_from
 
@@ -76,9 +77,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _require_usable(arguments: argparse.Namespace) -> None:
     if arguments.model not in MODELS:
         raise InputError(f"no model {arguments.model!r}; there are: {', '.join(MODELS)}")
-    for name in ("batch_size", "rounds", "steps_of_trainer"):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name} is at least 1, not {getattr(arguments, name)}")
+    for name, most in (("batch_size", 10**6), ("rounds", 10**6), ("steps_of_trainer", MANY)):
+        require_whole(1, most, **{f"--{name}": getattr(arguments, name)})
     arguments.techniques = parse(arguments.techniques)
     arguments.steps = [step.strip() for step in arguments.steps.split(",") if step.strip()]
     unknown = sorted(set(arguments.steps) - set(STEPS))

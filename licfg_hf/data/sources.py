@@ -17,12 +17,14 @@ from tqdm.auto import tqdm
 
 from ..convert.text import printable
 from ..errors import InputError
+from ..ranges import require_number, require_set, require_whole
 from .decoding import Crop, UnreadableImage, decode, fit, to_array
 from .folders import LABEL, natural_order, some
 from .presets import PRESETS
 from .rows import open_rows
 
 EMBEDDED = ("digits",)
+LARGEST_IMAGE = 8192  # pixels to a side
 _PROBED_IMAGES = 256
 _FIRST_IMAGES = 64  # that decide whether a data set is grey
 _NEARLY_BLACK = 16  # of 255
@@ -70,8 +72,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.data:
             raise InputError("data is empty: name a data set, for example --data digits")
-        if self.image_size is not None and self.image_size < 1:
-            raise InputError(f"image_size is at least 1 pixel, not {self.image_size}")
+        require_set(self)
+        require_whole(1, LARGEST_IMAGE, image_size=self.image_size)
+        require_number(0, in_memory_limit=self.in_memory_limit)
+        if self.split == "":
+            raise InputError("split is empty: name a part of the data set, such as train")
         if self.image_channels not in (None, 1, 3):
             raise InputError(f"image_channels is 1 or 3, not {self.image_channels}")
         if self.crop not in (None, "center", "random", "none"):

@@ -26,7 +26,7 @@ from ..data import DataConfig, ImageSet, open_images
 from ..data.sources import EMBEDDED
 from ..data.subset import ImageSubset, subset
 from ..errors import InputError
-from ..files import write_json
+from ..files import require_writable, write_json
 from .cache import FEATURES_FILE, reference_statistics
 from .divergence import LARGEST_SIDE, SMALLEST_SET, neural_divergence
 from .features import Extractor, open_extractor
@@ -90,7 +90,8 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     _require_possible(config, source, reference, extractor)
     held_out = _held_out(config, source)
     output = output_file(config)
-    _require_writable(output)
+    require_writable(output, "--output", folder=False)
+    output.parent.mkdir(parents=True, exist_ok=True)
     real, real_features = _reference(reference, config, extractor, state)
     with _shared_folder(state) as folder:
         features, gathered = _gather(source, extractor, config, folder, state)
@@ -132,18 +133,6 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
 def processes() -> PartialState:
     """The processes of this launch; without an accelerator they talk to each other on the CPU."""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
-
-
-def _require_writable(output: Path) -> None:
-    """Said before the work rather than after it."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if output.is_dir():
-            raise InputError(f"--output {output} is a folder: name a JSON file")
-        with tempfile.TemporaryFile(dir=output.parent):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write {output}: {error.strerror or error}") from error
 
 
 def _known(output: Path, result: dict[str, Any]) -> dict[str, Any]:

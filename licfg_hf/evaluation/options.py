@@ -4,6 +4,7 @@ import argparse
 from dataclasses import MISSING, dataclass, fields
 
 from ..errors import InputError
+from ..ranges import require_set, require_whole
 
 # Name on the command line -> the metrics that it stands for in a result.
 METRICS = {
@@ -41,6 +42,19 @@ _HELP = {
     "is_splits": "parts of the samples that the Inception Score is averaged over",
     "report": "also write a page with pictures beside the result: report.html",
     "revision": "branch, tag or commit of a repository on the Hub (default: its main branch)",
+}
+# Smallest and largest value of whole numbers.
+_COUNTS = {
+    "limit": (1, 10**8),
+    "reference_limit": (1, 10**8),
+    "batch_size": (1, 10_000),
+    "neighbours": (1, 10_000),
+    "kid_subsets": (1, 10**6),
+    "kid_subset_size": (2, 10**6),
+    "is_splits": (1, 10**6),
+    "image_size": (1, 8192),
+    "jpeg": (1, 100),
+    "seed": (0, 2**63 - 1),
 }
 
 
@@ -83,19 +97,13 @@ class EvaluationConfig:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
             raise InputError(f"metrics are among {', '.join(METRICS)}, not {', '.join(unknown) or 'none'}")
-        counts = ("limit", "reference_limit", "batch_size", "neighbours", "kid_subsets", "is_splits", "image_size")
-        for name in counts:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is at least 1, not {value}")
-        if self.kid_subset_size < 2:
-            raise InputError(f"kid_subset_size is at least 2, not {self.kid_subset_size}")
-        if self.jpeg is not None and not 1 <= self.jpeg <= 100:
-            raise InputError(f"jpeg is a quality in 1 .. 100, not {self.jpeg}")
+        require_set(self)
+        for name, (low, high) in _COUNTS.items():
+            require_whole(low, high, **{name: getattr(self, name)})
+        if self.output == "":
+            raise InputError("output is empty: name a JSON file")
         if self.truncation is not None and not 0 < self.truncation <= 1:
             raise InputError(f"truncation is in (0, 1], not {self.truncation}")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed is in [0, 2^63), not {self.seed}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

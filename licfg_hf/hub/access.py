@@ -1,5 +1,7 @@
 """Who may write to a repository of the Hub, and why it did not work, in one line."""
 
+import re
+
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -15,6 +17,7 @@ from .board import one_line
 
 # What the Hub's client raises where it or the connection fails.
 FAILURES = (HTTPError, OSError, ValueError, RuntimeError, KeyError, OIDCError)
+_BRANCH = re.compile(r"(?!-|/)(?!.*(\.\.|//|@\{|\.lock$|[./]$))[^\s~^:?*\[\\\x00-\x1f\x7f]+")
 _PATIENCE = 10.0  # seconds; the client itself would wait for ever
 
 
@@ -30,6 +33,16 @@ def require_repo_name(repo_id: str) -> None:
         raise InputError(f"repo_id cannot be {repo_id!r}: {one_line(str(error))}") from error
     if "/" not in repo_id:
         raise InputError(f"repo_id is OWNER/NAME, with your user name or organization as owner, not {repo_id!r}")
+
+
+def require_branch_name(revision: str | None) -> None:
+    """Checks the name of a branch by git's rules.
+
+    Raises:
+        InputError: it cannot be called so.
+    """
+    if revision is not None and not _BRANCH.fullmatch(revision):
+        raise InputError(f"revision cannot be {revision!r}: the name of a branch has no spaces, no '..', no ~^:?*[\\")
 
 
 def require_token() -> None:

@@ -10,7 +10,7 @@ from ..data.presets import PRESETS
 from ..errors import InputError
 from ..evaluation.protocol import METRICS
 from ..evaluation.result import read_result
-from ..files import write_text
+from ..files import require_writable, write_text
 from .baselines import load_baselines, published_groups
 from .board import Board, Notes, one_line
 from .entries import Wanted, measured_groups
@@ -96,8 +96,8 @@ def run(arguments: argparse.Namespace) -> None:
             updated.
     """
     output, space = arguments.output or (_PAGE if arguments.format == "html" else None), arguments.push_space
-    if output is not None and Path(output).is_dir():
-        raise InputError(f"--output {output} is a folder: name a file")
+    if output is not None:
+        require_writable(Path(output).expanduser(), "--output", folder=False)
     if space is not None:
         require_space_name(space)
     runs = [Path(name).expanduser() for name in arguments.runs]

@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from ..errors import InputError
-from .access import FAILURES, reason, require_repo_name, require_token
+from .access import FAILURES, reason, require_branch_name, require_repo_name, require_token
 from .benchmarks import BENCHMARK_FILE, Benchmark
 from .board import one_line
 from .contents import Files, collect, could_be_ours, size
@@ -87,6 +87,7 @@ def publish(
     """
     folder = folder.expanduser()
     require_repo_name(repo_id)
+    require_branch_name(revision)
     files = collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
     if dry_run:
         return Published(f"{constants.ENDPOINT}/{repo_id}", None, _sizes(files))

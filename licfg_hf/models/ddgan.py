@@ -27,6 +27,7 @@ from .layers import (
 )
 from .outputs import DiscriminatorOutput, GeneratorOutput
 from .saving import SavedByConfig
+from .sizes import require_depth, require_positive
 
 
 def _initialize(layer: nn.Module, scale: float = 1.0, mode: str = "fan_avg") -> nn.Module:
@@ -176,11 +177,20 @@ class DDGANGenerator(SavedByConfig):
         dropout: float = 0.0,
     ):
         super().__init__()
+        if not 1 <= len(channel_multipliers) <= 16:
+            raise ValueError(f"channel_multipliers are 1 to 16 numbers, not {len(channel_multipliers)}")
         if sample_size % 2 ** (len(channel_multipliers) - 1):
             raise ValueError(
                 f"sample_size {sample_size} cannot be halved {len(channel_multipliers) - 1} times, "
                 f"as {len(channel_multipliers)} channel_multipliers ask"
             )
+        require_depth(layers_per_block=layers_per_block, latent_layers=latent_layers + 1)
+        require_positive(
+            latent_dim=latent_dim,
+            latent_embedding_dim=latent_embedding_dim,
+            widest_channels=base_channels * max(channel_multipliers),
+            narrowest_channels=base_channels * min(channel_multipliers),
+        )
         if base_channels < 4 or base_channels % 2:
             raise ValueError(f"base_channels is an even number from 4, not {base_channels}")
         self.gradient_checkpointing = False
@@ -346,6 +356,7 @@ class DDGANDiscriminator(Discriminator):
             raise ValueError(f"variant is one of {', '.join(self.BLOCKS)}, not {variant!r}")
         if time_embedding_dim < 4 or time_embedding_dim % 2:
             raise ValueError(f"time_embedding_dim is an even number from 4, not {time_embedding_dim}")
+        require_positive(base_channels=base_channels, time_embedding_dim=time_embedding_dim)
         width = time_embedding_dim
         self.time_mlp = nn.Sequential(
             _dense(width, width, mode="fan_out"), nn.LeakyReLU(0.2), _dense(width, width, mode="fan_out")

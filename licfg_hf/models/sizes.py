@@ -3,16 +3,29 @@
 import math
 from collections.abc import Mapping, Sequence
 
+LARGEST = 2**16  # of any number that a network is built from: no network here is near it
+
 
 def require_positive(**values: float | None) -> None:
     """Checks arguments by name; ``None`` is not checked.
 
     Raises:
-        ValueError: one is not a number above 0.
+        ValueError: one is not a number above 0, or absurdly large.
     """
     for name, value in values.items():
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} is a number above 0, not {value}")
+        if value is not None and not 0 < value <= LARGEST:
+            raise ValueError(f"{name} is a number above 0 and at most {LARGEST:,}, not {value}")
+
+
+def require_depth(**values: int) -> None:
+    """Checks numbers of layers by name, which take time to build before they take memory.
+
+    Raises:
+        ValueError: one is not in 1 to 1000.
+    """
+    for name, value in values.items():
+        if not 1 <= value <= 1000:
+            raise ValueError(f"{name} is in 1 to 1000, not {value}")
 
 
 def attention_places(sizes: Sequence[int], resolutions: Sequence[int]) -> list[int]:
@@ -64,9 +77,11 @@ def widths(
             )
         multipliers = published[1]
     base = base_channels if base_channels is not None else published[0] if published else 64
+    if not 2 <= len(multipliers) <= 16:
+        raise ValueError(f"channel_multipliers are 2 to 16 numbers, not {len(multipliers)}")
     result = [round(base * multiplier) for multiplier in multipliers]
-    if len(result) < 2 or min(result) < 1:
-        raise ValueError(f"channel_multipliers are two numbers or more and channels at least 1, not {result}")
+    if min(result) < 1 or max(result) > LARGEST:
+        raise ValueError(f"channels are in 1 to {LARGEST:,}, not {result}")
     return result
 
 

@@ -17,6 +17,7 @@ from ..model_index import plain
 from .locate import fetch
 
 MOST_COLUMNS = 20  # of classes in a grid
+PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tiff": "TIFF"}
 RandomGenerators = torch.Generator | list[torch.Generator] | None
 
 OF_THE_DOWNLOAD = (
@@ -139,8 +140,12 @@ def image_grid(images: torch.Tensor, columns: int, smallest: int = 32) -> Image.
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Writes a PNG beside its final name and renames it, so that nobody sees half a picture."""
+    """Writes a picture, in the format that its name ends in, beside its final name and renames it: never half of one.
+
+    Raises:
+        KeyError: the name does not end as one of ``PICTURE_FORMATS``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    image.save(partial, format="PNG")
+    image.save(partial, format=PICTURE_FORMATS[path.suffix.lower()])
     partial.replace(path)

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+from ..command_line import one_line_errors
 from ..errors import InputError
 from .recipe import Recipe
 
@@ -44,5 +45,10 @@ def get_recipe(name: str) -> Recipe:
 
 
 def main(name: str, arguments: list[str] | None = None) -> None:
-    """Runs a recipe with command-line arguments (those of the process by default)."""
-    get_recipe(name).run(arguments)
+    """Runs a recipe with command-line arguments (those of the process by default).
+
+    Raises:
+        SystemExit: it was stopped, or failed in a way that a user can mend; one line on stderr says how.
+    """
+    with one_line_errors("; the same command goes on from there"):
+        get_recipe(name).run(arguments)

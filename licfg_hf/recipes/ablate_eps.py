@@ -12,20 +12,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..command_line import OptionParser, is_main_process
 from ..data import number_of_classes
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..evaluation.evaluate import processes
 from ..evaluation.features import open_extractor
 from ..evaluation.options import METRICS
-from ..files import write_text
+from ..files import require_writable, write_text
 from . import ddgan_eps_cifar, sngan_pgn_cifar
 from .ablation_arms import CONTROL_SCALE, FACTORS, SCALES, STUDIES, Setting, found_in, settings
 from .ablation_pictures import Examiner, write_pictures
 from .ablation_report import Study, plot_against_scale, plot_along_training, report, require_comparable
 from .judge import classifier_accuracy, classifier_file
 from .options import BATCH_NORM, DIGITS, LONG_RUN, optimizers
-from .recipe import Recipe, is_main_process, one_line_errors
+from .recipe import Recipe
 from .sweep import Arm, Result, arm_folder, collect, list_arms, require_valid, run_sweep, say
 
 # ---- presets --------------------------------------------------------------------------------------------------------
@@ -107,13 +108,12 @@ def recipe_of(preset: str) -> Recipe:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="licfg-hf train ablate_eps",
         description=__doc__,
         epilog="Every other option, such as --data, is one of the training runs and holds for all arms: see "
         "--training_help.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     presets = [*RECIPE.presets, *DDGAN.presets]
     parser.add_argument(
@@ -189,6 +189,7 @@ def _run(options: argparse.Namespace, rest: list[str], words: list[str]) -> None
     recipe, preset = recipe_of(options.preset).typed(words), options.preset
     chosen = select(options)
     folder = Path(options.output_dir or f"output/ablate_eps-{preset}").expanduser()
+    require_writable(folder, "--output_dir", folder=True)
     values = recipe.presets[preset]
     arms = [setting.arm(values) for setting in chosen]
 
@@ -255,14 +256,13 @@ class EpsStudy(Recipe):
     """A recipe whose run is a whole sweep of its settings."""
 
     def run(self, arguments: list[str] | None = None) -> None:
-        """Runs the study with command-line arguments; errors end in one line, as in every recipe."""
+        """Runs the study with command-line arguments."""
         words = sys.argv[1:] if arguments is None else arguments
         known, rest = _parser().parse_known_args(words)
         if known.training_help:
             recipe_of(known.preset).parser(known.preset).print_help()
             return
-        with one_line_errors():
-            _run(known, rest, words)
+        _run(known, rest, words)
 
 
 _CARD = {"tags": ["ablate-eps"], "summary": "One arm of a study of the gradient penalty's centre."}

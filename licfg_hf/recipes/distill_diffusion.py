@@ -10,7 +10,7 @@ from ..models import DiffusionDiscriminator
 from ..models.diffusion_features import build_unet, load_unet
 from ..schedulers import DDGANScheduler
 from ..training import DistillationTask
-from .networks import Arguments, square_size
+from .networks import Arguments, built, square_size
 from .options import DIGITS, LONG_RUN, optimizers
 from .recipe import Recipe
 from .texts import METHODS, citation
@@ -52,7 +52,7 @@ def build(images: ImageSet, arguments: Arguments) -> tuple[UNet2DModel, Diffusio
         "in_channels": channels,
         "out_channels": channels,
     }
-    student = build_unet(unet_config)
+    student = built(build_unet, unet_config=unet_config)
     discriminator = DiffusionDiscriminator(unet_config=unet_config, normalizers=(), **options)
     trunk, start = Trunk(**arguments["trunk"]), Student(**arguments["student"])
     if trunk.weights != RANDOM:

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..command_line import OptionParser, is_main_process
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
+from ..files import require_writable
 from . import licfg_mnist
 from .centers_report import plot, table
 from .judge import Judge, real_images
-from .recipe import Recipe, is_main_process, one_line_errors
+from .recipe import Recipe
 from .stages import staged
 from .sweep import Arm, Result, arm_folder, run_sweep, say
 
@@ -37,13 +39,12 @@ def arms(centers: Sequence[str], weights: Sequence[float]) -> list[Arm]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="licfg-hf train licfg_centers",
         description=__doc__,
         epilog="Every other option is one of the training runs (see licfg_mnist --help) and holds for all arms.\n"
         "A study has no --push_to_hub: `licfg-hf push OUTPUT_DIR/arms/RUN --repo_id OWNER/NAME` publishes one run.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--preset", choices=_PRESETS, default="mnist-small", help="of licfg_mnist (default: mnist-small)"
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(recipe: Recipe, options: argparse.Namespace, rest: list[str]) -> None:
     folder = Path(options.output_dir or f"output/licfg_centers-{options.preset}").expanduser()
+    require_writable(folder, "--output_dir", folder=True)
     if any(not 0 < weight < float("inf") for weight in options.weights):
         raise InputError(f"weights are numbers above 0, not {options.weights}")
     panel_grid(1, columns=1, size=(1, 1))  # without matplotlib it fails here rather than after the training
@@ -84,11 +86,10 @@ class CenterStudy(Recipe):
     """A recipe whose run is a whole sweep of its settings."""
 
     def run(self, arguments: list[str] | None = None) -> None:
-        """Runs the study with command-line arguments; errors end in one line, as in every recipe."""
+        """Runs the study with command-line arguments."""
         words = sys.argv[1:] if arguments is None else arguments
         known, rest = _parser().parse_known_args(words)
-        with one_line_errors():
-            _run(self.typed(words), known, rest)
+        _run(self.typed(words), known, rest)
 
 
 RECIPE = CenterStudy(

@@ -13,14 +13,16 @@ from pathlib import Path
 
 import torch
 
+from ..command_line import OptionParser, is_main_process
 from ..diagnostics.intervals import mean_interval
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
+from ..files import require_writable
 from ..losses import get_loss
 from ..models import SNGANDiscriminator, SNGANGenerator
 from .networks import gan_build
 from .options import BATCH_NORM, DIGITS, DIGITS_NETWORKS, LONG_RUN, optimizers
-from .recipe import Recipe, is_main_process, one_line_errors
+from .recipe import Recipe
 from .sweep import Arm, Result, list_arms, require_valid, run_sweep, say
 
 # Short names of the paper -> ours. WGAN and EXP are written there with the opposite sign.
@@ -111,13 +113,12 @@ _QUICK = [setting for setting in STUDIES["table3"] if setting.loss in ("NS", "WG
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="licfg-hf train lipschitz_losses",
         description=__doc__,
         epilog="Every other option is one of the training runs and holds for all arms: see --training_help.\n"
         "A study has no --push_to_hub: `licfg-hf push OUTPUT_DIR/arms/RUN --repo_id OWNER/NAME` publishes one run.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--preset", choices=_PRESETS, default="mnist", help="data set and length")
     parser.add_argument(
@@ -158,6 +159,7 @@ def select(arguments: argparse.Namespace) -> list[Setting]:
 def _run(recipe: Recipe, arguments: argparse.Namespace, rest: list[str]) -> None:
     settings = select(arguments)
     folder = Path(arguments.output_dir or f"output/lipschitz_losses-{arguments.preset}").expanduser()
+    require_writable(folder, "--output_dir", folder=True)
     if any(setting.loss == "LS" and setting.alpha != 1 for setting in settings):
         say("WARNING: LS is centred on 1/2, so scaling its domain moves its centre, too; domain scaling wants LS#")
     arms, known = [setting.arm() for setting in settings], [setting.arm() for setting in _ALL]
@@ -299,14 +301,13 @@ class LossStudy(Recipe):
     """A recipe whose run is a whole sweep of its settings."""
 
     def run(self, arguments: list[str] | None = None) -> None:
-        """Runs the study with command-line arguments; errors end in one line, as in every recipe."""
+        """Runs the study with command-line arguments."""
         words = sys.argv[1:] if arguments is None else arguments
         known, rest = _parser().parse_known_args(words)
         if known.training_help:
             self.parser(known.preset).print_help()
             return
-        with one_line_errors():
-            _run(self.typed(words), known, ["--preset", known.preset, *rest])
+        _run(self.typed(words), known, ["--preset", known.preset, *rest])
 
 
 RECIPE = LossStudy(

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..data import ImageSet, number_of_classes
 from ..models import DDGANDiscriminator, DDGANGenerator
+from ..ranges import require_memory
 from ..schedulers import DDGANScheduler
 from ..training import DDGANTask, GANTask
 
@@ -26,6 +28,18 @@ def square_size(images: ImageSet) -> int:
     return height
 
 
+def built(network: Callable[..., nn.Module], **arguments: Any) -> nn.Module:
+    """A network, first without its weights, so that one that no memory can hold is refused.
+
+    Raises:
+        InputError: its weights, gradients and moments would need more than this machine's memory.
+    """
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        count = sum(parameter.numel() for parameter in network(**arguments).parameters())
+    require_memory(16 * count, f"a {getattr(network, '__name__', 'network')} of {count:,} parameters")
+    return network(**arguments)
+
+
 def gan_build(generator_class: type, discriminator_class: type, conditional: bool) -> Build:
     """How a plain GAN is built: (images, component arguments) -> generator, discriminator, task.
 
@@ -43,11 +57,16 @@ def gan_build(generator_class: type, discriminator_class: type, conditional: boo
                 "this recipe is class-conditional and the data has no labels: pass --label_column, "
                 "or have a folder per class"
             )
-        generator = generator_class(
-            sample_size=size, out_channels=channels, num_classes=classes, **arguments["generator"]
+        generator = built(
+            generator_class, sample_size=size, out_channels=channels, num_classes=classes, **arguments["generator"]
         )
-        discriminator = discriminator_class(
-            sample_size=size, in_channels=channels, num_classes=classes, normalizers=(), **arguments["discriminator"]
+        discriminator = built(
+            discriminator_class,
+            sample_size=size,
+            in_channels=channels,
+            num_classes=classes,
+            normalizers=(),
+            **arguments["discriminator"],
         )
         return generator, discriminator, GANTask(generator.latent_dim, classes)
 
@@ -57,6 +76,6 @@ def gan_build(generator_class: type, discriminator_class: type, conditional: boo
 def build_ddgan(images: ImageSet, arguments: Arguments) -> tuple[DDGANGenerator, DDGANDiscriminator, DDGANTask]:
     """The networks and the task of a denoising diffusion GAN for images of this shape."""
     size, channels = square_size(images), images.shape[0]
-    generator = DDGANGenerator(sample_size=size, in_channels=channels, **arguments["generator"])
-    discriminator = DDGANDiscriminator(in_channels=channels, **arguments["discriminator"])
+    generator = built(DDGANGenerator, sample_size=size, in_channels=channels, **arguments["generator"])
+    discriminator = built(DDGANDiscriminator, in_channels=channels, **arguments["discriminator"])
     return generator, discriminator, DDGANTask(DDGANScheduler(**arguments["scheduler"]), generator.config.latent_dim)

@@ -17,6 +17,7 @@ from ..penalties import (
     Points,
     dragan,
 )
+from ..ranges import require_set
 from ..training import LazyPenalty
 
 _TAGS = {"eps_centered": "eps-licfg"}
@@ -93,6 +94,7 @@ class ObjectiveConfig:
     auxiliary_weight: float | None = None
 
     def __post_init__(self) -> None:
+        require_set(self)
         try:
             self.build()
             self.normalizers()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ..data import ImageSet
 from ..models import ProjectedDiscriminator, SNGANGenerator
 from ..training import GANTask
-from .networks import Arguments, square_size
+from .networks import Arguments, built, square_size
 from .options import BATCH_NORM, DIGITS, LONG_RUN, optimizers
 from .recipe import Recipe
 from .texts import METHODS
@@ -27,7 +27,7 @@ class Backbone:
 def build(images: ImageSet, arguments: Arguments) -> tuple[SNGANGenerator, ProjectedDiscriminator, GANTask]:
     """The networks and the task of an unconditional projected GAN for images of this shape."""
     size, channels = square_size(images), images.shape[0]
-    generator = SNGANGenerator(sample_size=size, out_channels=channels, **arguments["generator"])
+    generator = built(SNGANGenerator, sample_size=size, out_channels=channels, **arguments["generator"])
     discriminator = ProjectedDiscriminator(in_channels=channels, normalizers=(), **arguments["discriminator"])
     backbone = Backbone(**arguments["backbone"])
     if backbone.weights == RANDOM:

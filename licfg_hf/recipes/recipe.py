@@ -1,27 +1,26 @@
 """From command-line arguments to a finished run: what every recipe shares."""
 
 import argparse
-import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
-from safetensors import SafetensorError
 from torch import nn
 
+from ..command_line import OptionParser, as_spelled, is_main_process
 from ..data import DataConfig, ImageSet, open_images
-from ..errors import InputError, TrainingDiverged, TrainingInterrupted
+from ..errors import InputError
 from ..losses import AdversarialLoss
 from ..pipelines.base import first_line
 from ..training import AdversarialStep, LazyPenalty, Trainer, TrainingConfig
 from ..training.generator_steps import GeneratorStep
+from ..training.run_folder import refused_leaves_nothing
+from .arguments import derived_folder, in_words, read_yaml, require_known, with_files_read
 from .objective import ObjectiveConfig
 
 _CONFIGS = (TrainingConfig, DataConfig, ObjectiveConfig)
@@ -60,7 +59,11 @@ class Recipe:
         if preset not in self.presets:
             raise InputError(f"{self.name} has no preset {preset!r}; there are: {', '.join(self.presets)}")
         parser = ArgumentParser(
-            prog=f"licfg-hf train {self.name}", description=self.title, exit_on_error=False, default_env=False
+            prog=f"licfg-hf train {self.name}",
+            description=self.title,
+            exit_on_error=False,
+            default_env=False,
+            allow_abbrev=False,
         )
         parser.add_argument(
             "--config", action=ActionConfigFile, help="YAML file of options; later options override it"
@@ -75,25 +78,22 @@ class Recipe:
             parser.add_class_arguments(config)
         for prefix, component in self.components.items():
             parser.add_class_arguments(component, prefix, skip=_DECIDED_ELSEWHERE)
-        parser.set_defaults({"output_dir": f"output/{self.name}-{preset}", **self.presets[preset]})
+        parser.set_defaults({"output_dir": self._unnamed(preset), **self.presets[preset]})
         return parser
 
-    def _preset_in(self, arguments: list[str]) -> str:
-        """The preset that the arguments or their YAML file name; it must be known before the rest can be read."""
-        scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    def _unnamed(self, preset: str) -> str:
+        """What stands for the output folder in ``--help`` and until the options are known."""
+        return f"output/{self.name}-{preset}[-OPTION_VALUE of each other option that makes another run]"
+
+    def _preset_in(self, words: list[str]) -> str:
+        """The preset that the words or their files of options name; it must be known before the rest can be read."""
+        scout = OptionParser(prog=f"licfg-hf train {self.name}", add_help=False)
         scout.add_argument("--preset")
         scout.add_argument("--config", action="append", default=[])
-        known, _ = scout.parse_known_args(arguments)
-        if known.preset is not None:
-            return known.preset
-        for path in reversed(known.config):
-            try:
-                content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-                raise InputError(f"cannot read --config {path}: {str(error).splitlines()[0]}") from error
-            if isinstance(content, dict) and "preset" in content:
-                return str(content["preset"])
-        return next(iter(self.presets))
+        known, _ = scout.parse_known_args(words)
+        named = [read_yaml(text).get("preset") for text in known.config]
+        given = [preset for preset in (*named, known.preset) if preset is not None]
+        return str(given[-1]) if given else next(iter(self.presets))
 
     def parse(self, arguments: list[str]) -> tuple[ArgumentParser, Namespace]:
         """Reads the arguments.
@@ -101,12 +101,18 @@ class Recipe:
         Raises:
             InputError: an option is unknown or its value is wrong.
         """
-        parser = self.parser(self._preset_in(arguments))
+        words = with_files_read(arguments)
+        preset = self._preset_in(words)
+        parser = self.parser(preset)
+        words = as_spelled(words, parser._option_string_actions)
+        require_known(words, parser)
         try:
-            return parser, parser.parse_args(arguments)
+            options = parser.parse_args(words)
         except (ArgumentError, argparse.ArgumentError) as error:
-            message = " ".join(str(error).split())
-            raise InputError(f"{message} (see --help)") from error
+            raise InputError(in_words(str(error))) from error
+        if options.output_dir == self._unnamed(preset):
+            options.output_dir = derived_folder(f"output/{self.name}-{preset}", options, parser.get_defaults())
+        return parser, options
 
     def parts(self, options: Namespace, images: ImageSet | None = None) -> "Parts":
         """What parsed options describe: settings, images, networks, task and objective.
@@ -173,16 +179,16 @@ class Recipe:
         return self if "`" in command or "\n" in command else replace(self, card={**self.card, "command": command})
 
     def run(self, arguments: list[str] | None = None) -> None:
-        """Parses, trains and exports; every failure a user can mend ends in one line on stderr."""
+        """Parses, trains and exports; see ``licfg_hf.recipes.main`` for its failures."""
         words = sys.argv[1:] if arguments is None else arguments
-        with one_line_errors():
-            parser, options = self.parse(words)
+        parser, options = self.parse(words)
+        with refused_leaves_nothing(Path(options.output_dir).expanduser()):
             trainer = self.typed(words).trainer(options)
-            if is_main_process():
-                text = parser.dump(options, skip_unset=False)
-                (trainer.folder / "config.yaml").write_text(text, encoding="utf-8")
-            trainer.train()
-            trainer.accelerator.end_training()
+        if is_main_process():
+            text = parser.dump(options, skip_unset=False)
+            (trainer.folder / "config.yaml").write_text(text, encoding="utf-8")
+        trainer.train()
+        trainer.accelerator.end_training()
 
 
 @dataclass(frozen=True)
@@ -208,36 +214,3 @@ def _config(config: type, options: Namespace) -> Any:
     for name, value in nested.items():
         values[name] = names[name].type(**value.as_dict())
     return config(**values)
-
-
-def is_main_process() -> bool:
-    """Whether this process is the one that prints and writes."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Ends the process with one line on stderr where a user can mend the failure.
-
-    Exit codes: 2 for a wrong option or input, 1 for a run that diverged, 128 + signal for an interrupted one.
-    """
-    try:
-        yield
-    except InputError as error:
-        _exit(f"error: {error}", 2)
-    except TrainingDiverged as error:
-        _exit(f"error: training diverged: {error}", 1)
-    except TrainingInterrupted as error:
-        _exit(str(error), error.exit_code)
-    except SafetensorError as error:
-        _exit(f"error: cannot write weights: {error}; the same command finishes the job", 1)
-    except OSError as error:
-        _exit(f"error: {error.filename or 'disk'}: {error.strerror or error}; the same command finishes the job", 1)
-    except KeyboardInterrupt:
-        _exit("stopped; the same command goes on from the last checkpoint, if there is one", 130)
-
-
-def _exit(line: str, code: int) -> None:
-    if is_main_process():
-        print(line, file=sys.stderr, flush=True)
-    sys.exit(code)

@@ -11,16 +11,18 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from ..command_line import is_main_process
 from ..data import ImageSet
 from ..errors import FolderInUse, InputError, SamplesNotFinite, TrainingDiverged
 from ..evaluation.evaluate import processes
 from ..files import write_json, write_text
 from ..hub.results import RESULT_FILES, stored_result
+from ..ranges import require_whole
 from ..training import Trainer, TrainingConfig
 from ..training.estimate import seconds_per_step
 from ..training.progress import duration
-from ..training.run_folder import held
-from .recipe import Recipe, is_main_process
+from ..training.run_folder import held, refused_leaves_nothing
+from .recipe import Recipe
 
 RESULT_FILE = "result.json"
 # What does not make an arm another arm: options that leave its numbers as they are.
@@ -86,8 +88,8 @@ def require_valid(known: Sequence[Arm], seeds: Sequence[int], rest: list[str]) -
         InputError: a seed is negative or named twice, or ``rest`` holds an option that arms or the study decide, or a
             file of options.
     """
-    if min(seeds) < 0:
-        raise InputError(f"seeds are at least 0, not {min(seeds)}")
+    for seed in seeds:
+        require_whole(0, 2**63 - 1, seeds=seed)
     if len(set(seeds)) < len(seeds):
         raise InputError(f"seeds are named once each, not {' '.join(map(str, seeds))}")
     decided = {"seed", "output_dir", "push_to_hub", "repo_id", *(name for arm in known for name in arm.options)}
@@ -140,7 +142,7 @@ def run_sweep(
     for number, (arm, seed) in enumerate(jobs, start=1):
         say(f"== {number} of {len(jobs)}: {arm.name}, seed {seed}")
         place = arm_folder(folder, arm, seed)
-        with ExitStack() as stack:
+        with refused_leaves_nothing(place), ExitStack() as stack:
             if (place / RESULT_FILE).is_file():
                 continue
             if not _claimed(place, stack):

@@ -7,7 +7,6 @@ code. Adam is indifferent to the scale of gradients, so the mean over the member
 import argparse
 import itertools
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,14 +19,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..command_line import OptionParser, one_line_errors
 from ..diagnostics import gradient_norms, latent_neighbourhood_size
 from ..diagnostics.intervals import mean_interval as interval
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
-from ..files import write_json
+from ..files import require_writable, write_json
 from ..functional_gradient import StageConfig, regression_loss
 from ..losses import AdversarialLoss, get_loss
 from ..penalties import EpsCenteredGradientPenalty, GradientPenalty, interpolate, r1_penalty, r2_penalty
+from ..ranges import MANY, require_whole
 
 LATENT_DIM = 2
 _STAGE = StageConfig(steps=5, step_size=0.5, epochs=2, initial_scale=None)  # of CFG; its pool is one batch per step
@@ -316,7 +317,7 @@ def plot(results: Sequence[Result], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the study."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="toy2d.py",
         description=__doc__.split("\n")[0],
         epilog="It leaves tables and pictures and no model, so there is nothing to publish on the Hub.",
@@ -330,12 +331,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
     parser.add_argument("--output_dir", default="output/toy2d", help="folder (default: %(default)s)")
     parser.add_argument("--no_pictures", action="store_true", help="only the table; needs no matplotlib")
-    options = parser.parse_args(arguments)
-    try:
-        _study(options)
-    except (InputError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    with one_line_errors():
+        _study(parser.parse_args(arguments))
 
 
 def _study(options: argparse.Namespace) -> None:
@@ -350,8 +347,15 @@ def _study(options: argparse.Namespace) -> None:
                 options.trainers or ["gan"],
             )
         )
-    for name, _, _ in chosen:
-        get_loss(name)
+    require_whole(1, 10_000, **{"--seeds": options.seeds, "--workers": options.workers})
+    require_whole(1, MANY, **{"--steps": options.steps})
+    folder = Path(options.output_dir)
+    require_writable(folder, "--output_dir", folder=True)
+    try:
+        for name, _, _ in chosen:
+            get_loss(name)
+    except ValueError as error:
+        raise InputError(f"--losses: {error}") from error
     arms = [
         Arm(mixture, *arm, seeds=options.seeds, steps=options.steps) for mixture in options.mixtures for arm in chosen
     ]
@@ -363,7 +367,6 @@ def _study(options: argparse.Namespace) -> None:
             mean, _ = interval(result.modes)
             arm = result.arm
             print(f"{len(results)}/{len(arms)}  {arm.mixture}  {arm.label} + {arm.regularizer}: {mean:.1f} modes")
-    folder = Path(options.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     text = f"{table(results)}\n\n{claims.result()}"
     (folder / "table.md").write_text(text + "\n", encoding="utf-8")

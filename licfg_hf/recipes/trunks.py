@@ -1,6 +1,6 @@
 """What the recipes with a pretrained feature network say when it is a random one."""
 
-from .recipe import is_main_process
+from ..command_line import is_main_process
 
 RANDOM = "random"
 

@@ -44,10 +44,10 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
     def __init__(
         self, num_train_timesteps: int = 4, beta_min: float = 0.1, beta_max: float = 20.0, schedule: str = "vp"
     ):
-        if num_train_timesteps < 1:
-            raise ValueError(f"num_train_timesteps is at least 1, not {num_train_timesteps}")
-        if not 0 < beta_min < beta_max:
-            raise ValueError(f"the schedule needs 0 < beta_min < beta_max, not {beta_min} and {beta_max}")
+        if not 1 <= num_train_timesteps <= 10_000:
+            raise ValueError(f"num_train_timesteps is in 1 to 10,000, not {num_train_timesteps}")
+        if not 0 < beta_min < beta_max < 1e6:
+            raise ValueError(f"the schedule needs 0 < beta_min < beta_max < 1e6, not {beta_min} and {beta_max}")
         time = torch.linspace(1e-3, 1.0, num_train_timesteps + 1, dtype=torch.float64)
         if schedule == "vp":
             variance = -torch.expm1(-0.5 * time**2 * (beta_max - beta_min) - time * beta_min)

@@ -6,11 +6,29 @@ from typing import Any, Literal
 
 from ..errors import InputError
 from ..hub.access import require_repo_name
+from ..ranges import MANY, require_number, require_set, require_whole
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 TRACKERS = ("jsonl", "tensorboard", "trackio")
+# Whole numbers: the smallest that means something (k = 3 neighbours are compared), the largest that can end well.
+_COUNTS = {
+    "max_steps": (1, MANY),
+    "batch_size": (1, 10**8),
+    "generator_batch_size": (1, 10**8),
+    "discriminator_steps": (1, 10_000),
+    "gradient_accumulation_steps": (1, 10**6),
+    "seed": (0, 2**63 - 1),
+    "ema_start": (0, MANY),
+    "standing_batches": (1, 10**6),
+    "checkpoint_every": (1, MANY),
+    "keep_checkpoints": (1, MANY),
+    "sample_every": (1, MANY),
+    "sample_count": (1, 10_000),
+    "log_every": (1, MANY),
+    "evaluate_samples": (4, 10**8),
+    "evaluate_every": (1, MANY),
+}
 
-_NEVER = 2**53  # no run comes so far, and beyond it numbers do not fit where they are counted
 
 
 def _require(condition: bool, message: str) -> None:
@@ -41,10 +59,12 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _require(self.name in OPTIMIZERS, f"optimizer name is one of {', '.join(OPTIMIZERS)}, not {self.name!r}")
-        rates = (self.learning_rate, self.final_learning_rate)
+        require_set(self)
+        require_number(0, learning_rate=self.learning_rate, final_learning_rate=self.final_learning_rate)
+        named = isinstance(self.arguments, dict) and all(isinstance(name, str) for name in self.arguments)
         _require(
-            all(math.isfinite(rate) and rate >= 0 for rate in rates),
-            f"learning rates are finite and >= 0, not {rates}",
+            named,
+            f"arguments of an optimizer are names with values, such as {{betas: [0.5, 0.9]}}, not {self.arguments!r}",
         )
         _require(
             self.schedule in ("constant", "linear", "cosine"),
@@ -122,7 +142,7 @@ class TrainingConfig:
     gradient_accumulation_steps: int = 1
     horizontal_flip: bool = False
     seed: int = 0
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["no", "bf16"] = "no"
     torch_compile: bool = False
     generator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -170,19 +190,11 @@ class TrainingConfig:
     )
 
     def __post_init__(self) -> None:
-        counts = (
-            "max_steps", "batch_size", "generator_batch_size", "discriminator_steps", "gradient_accumulation_steps",
-            "checkpoint_every", "keep_checkpoints", "sample_every", "sample_count", "log_every", "evaluate_samples",
-            "evaluate_every", "standing_batches",
-        )  # fmt: skip
-        for name in counts:
-            value = getattr(self, name)
-            _require(value is None or 1 <= value < _NEVER, f"{name} is at least 1 and below 2^53, not {value}")
-        _require(0 <= self.seed < 2**63, f"seed is in [0, 2^63), not {self.seed}")
-        _require(
-            self.evaluate_samples is None or self.evaluate_samples > 3,
-            f"evaluate_samples is more than the k = 3 neighbours, not {self.evaluate_samples}",
-        )
+        require_set(self)
+        for name, (low, high) in _COUNTS.items():
+            require_whole(low, high, **{name: getattr(self, name)})
+        _require(bool(self.output_dir), "output_dir is empty: name a folder")
+        _require(bool(self.resume), "resume is auto, never or the folder of a checkpoint, not empty")
         _require(
             self.keep_best is None or self.evaluate_every is not None,
             "keep_best needs evaluations: pass --evaluate_every STEPS",
@@ -190,10 +202,8 @@ class TrainingConfig:
         _require(not self.push_to_hub or self.repo_id is not None, "push_to_hub needs --repo_id USER/NAME")
         if self.repo_id is not None:
             require_repo_name(self.repo_id)
-        _require(self.ema_start >= 0, f"ema_start is at least 0, not {self.ema_start}")
-        _require(
-            self.ema_decay is None or 0 <= self.ema_decay < 1, f"ema_decay is in [0, 1), or None, not {self.ema_decay}"
-        )
+        require_number(0, 1, ema_decay=self.ema_decay)
+        _require(self.ema_decay is None or self.ema_decay < 1, f"ema_decay is below 1, or None, not {self.ema_decay}")
         _require(
             self.mixed_precision != "fp16",
             "fp16 is not supported: input gradients underflow to zero in it and a gradient penalty would silently "

@@ -1,6 +1,8 @@
 """The output folder of a run: who may write into it, and which checkpoint a run goes on from."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import FolderInUse, InputError
-from ..files import write_json
+from ..files import require_writable, write_json
 from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, remove_partial
 from .config import TrainingConfig
 
@@ -29,7 +31,10 @@ def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any],
         InputError: the folder cannot be written, is not of this run, or the checkpoint is not one of this run.
         FolderInUse: another process trains there.
     """
-    _require_writable(folder)
+    require_writable(folder, "output_dir", folder=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(path.name[0] != "." for path in folder.iterdir()) and not (folder / DESCRIPTION_FILE).is_file():
+        raise InputError(f"output_dir {folder} holds files that are not of a training run: choose an empty or new one")
     with held(folder):
         return _claim(folder, config, identity, facts)
 
@@ -39,8 +44,6 @@ def _claim(folder: Path, config: TrainingConfig, identity: dict[str, Any], facts
     occupied = any(path.name[0] != "." for path in folder.iterdir())
     if config.resume == "never" and occupied:
         raise InputError(f"output_dir {folder} is not empty and --resume never wants a fresh one")
-    if occupied and not description.is_file():
-        raise InputError(f"output_dir {folder} holds files that are not of a training run: choose an empty or new one")
     checkpoint_folder = folder / "checkpoints"
     remove_partial(checkpoint_folder)
     known = checkpoints(checkpoint_folder)
@@ -81,6 +84,23 @@ def held(folder: Path, name: str = ".lock") -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def refused_leaves_nothing(folder: Path) -> Iterator[None]:
+    """A run that is refused while it is set up leaves no folder where there was none."""
+    new = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    try:
+        yield
+    except InputError as error:
+        if new and os.path.isdir(folder) and not isinstance(error, FolderInUse):
+            with suppress(FolderInUse), held(folder):
+                if {path.name for path in folder.iterdir()} <= {".lock", ".study.lock", DESCRIPTION_FILE}:
+                    shutil.rmtree(folder)
+            with suppress(OSError):  # somebody else's files are in it by now
+                for place in new[1:]:
+                    place.rmdir()
+        raise
+
+
 def _finished(description: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """What training.json says of the model that lies in the folder, until a longer run replaces it."""
     try:
@@ -95,22 +115,13 @@ def _step(checkpoint: Path) -> int:
     return load_description(checkpoint)["step"]
 
 
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to output_dir {folder}: {error.strerror}") from error
-
-
 def _require_same_identity(description: dict[str, Any], ours: dict[str, Any], where: Path) -> None:
     changed = _differences(description["identity"], ours)
     if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise InputError(
-            f"{where} is of a run with other settings ({'; '.join(changed[:4])}): choose another --output_dir. "
-            "A resumed run may change only its length and what it logs and saves"
+            f"choose another --output_dir: {where} is of another run ({'; '.join(changed[:3])}{more}), and a run that "
+            "goes on may change only its length and what it logs and saves"
         )
 
 
@@ -120,4 +131,13 @@ def _differences(theirs: Any, ours: Any, name: str = "") -> list[str]:
         return [
             line for key in keys for line in _differences(theirs.get(key), ours.get(key), f"{name}.{key}".strip("."))
         ]
-    return [] if theirs == ours else [f"{name}: {theirs} there, {ours} here"]
+    if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
+        return [line for pair in zip(theirs, ours, strict=True) for line in _differences(*pair, name)]
+    return [] if theirs == ours else [f"{name}: {_brief(theirs, ours)} there, {_brief(ours, theirs)} here"]
+
+
+def _brief(value: Any, other: Any) -> str:
+    """A value; of a long text only the parts between commas that the other one lacks."""
+    text = str(value)
+    parts = [part for part in text.split(", ") if part not in str(other).split(", ")]
+    return text if len(text) < 60 or not parts else ", ".join(parts)[:200]

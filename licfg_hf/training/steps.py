@@ -1,8 +1,9 @@
 """One discriminator update and one generator update, as functions of the networks and a micro-batch."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,20 @@ class Task(Protocol):
     def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Draw: ...
 
     def generate(self, generator: nn.Module, draw: Draw) -> torch.Tensor: ...
+
+
+def in_words(thing: Any) -> str:
+    """What a person calls a technique: the words of its class's name, and what is not as usual."""
+    kind = getattr(thing, "__name__", type(thing).__name__)
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).replace("_", " ").strip().lower()
+    known = fields(thing) if is_dataclass(thing) else ()
+    values = {item.name: (getattr(thing, item.name), item.default) for item in known if item.init and item.repr}
+    shown = [
+        f"{name.replace('_', ' ')} {in_words(value) if is_dataclass(value) else value}"
+        for name, (value, usual) in values.items()
+        if name == "weight" or value != usual
+    ]
+    return f"{words} ({', '.join(shown)})" if shown else words
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,12 @@ class LazyPenalty:
     def __post_init__(self) -> None:
         if self.interval < 1:
             raise ValueError(f"a penalty's interval is at least 1 update, not {self.interval}")
+
+    def __str__(self) -> str:
+        if self.interval == 1:
+            return in_words(self.penalty)
+        times = "" if self.multiply_by_interval else "not "
+        return f"{in_words(self.penalty)}, at every {self.interval} updates, {times}multiplied by the interval"
 
     @property
     def shareable(self) -> tuple[str, ...]:

@@ -59,7 +59,16 @@ from .optimizers import make_optimizer
 from .progress import Progress, duration
 from .run_folder import claim_folder, held
 from .settling import settled
-from .steps import LazyPenalty, Task, Terms, discriminator_terms, generator_terms, iterated_once, optimize
+from .steps import (
+    LazyPenalty,
+    Task,
+    Terms,
+    discriminator_terms,
+    generator_terms,
+    in_words,
+    iterated_once,
+    optimize,
+)
 from .term_log import TermLog
 from .tracking import drop_lines_after, make_trackers, names_at
 from .untouched import copied, untouched
@@ -337,7 +346,8 @@ class Trainer:
 
     def _warm_start(self, source: str) -> None:
         misfits = warm_start(source, self.generator, self.discriminator)
-        self.accelerator.print(f"starting from {source}: {len(misfits) or 'no'} weights or settings did not fit")
+        fit = f"{len(misfits)} weights or settings do not fit" if misfits else "all weights and settings fit"
+        self.accelerator.print(f"the weights are those of {source}: {fit}")
         for line in misfits:
             self.accelerator.print(f"  {line}")
 
@@ -735,8 +745,8 @@ class Trainer:
     def _announce(self) -> None:
         config, accelerator = self.config, self.accelerator
         sizes = [sum(p.numel() for p in network.parameters()) for network in (self.generator, self.discriminator)]
-        begin = f"from {self._resume_from}" if self._resume_from else "from scratch"
-        penalties = ", ".join(map(repr, self.penalties)) or "no penalty"
+        begin = f"from {self._resume_from or config.init_from or 'scratch'}"
+        penalties = ", ".join(map(str, self.penalties)) or "no penalty"
         accelerator.print(
             f"training {begin} to step {config.max_steps} on {device_name(self.device)}, "
             f"{accelerator.num_processes} process(es) of {torch.get_num_threads()} thread(s)\n"
@@ -744,7 +754,7 @@ class Trainer:
             f"{len(self.images):,} images of {self.images.shape[2]}x{self.images.shape[1]}\n"
             f"  batch {config.batch_size} = {self.micro_batch_size} images x {config.gradient_accumulation_steps} "
             f"micro-batch(es) x {accelerator.num_processes} process(es)\n"
-            f"  {self.loss}, {penalties}, generator: {self.generator_step}"
+            f"  {self.loss}, {penalties}, generator: {in_words(self.generator_step)}"
         )
         for note in self._notes:
             accelerator.print(f"  {note}")

@@ -81,7 +81,7 @@ def test_method_of_the_penalty_is_one_option(method, tmp_path):
     options = ["--preset", "quickstart", *TINY.split(), "--output_dir", str(tmp_path), "--penalty_method", method]
     main("ddgan_eps_cifar", options)
     card = (tmp_path / "README.md").read_text()
-    assert f"method='{method}'" in card
+    assert f"method {method}" in card
     assert f"- Command: `accelerate launch recipes/ddgan_eps_cifar.py {shlex.join(options)}`\n" in card
 
 

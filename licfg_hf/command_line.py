@@ -1,0 +1,116 @@
+"""The manners of every command: options are written out in full, and what a user can mend ends in one line."""
+
+import argparse
+import difflib
+import os
+import signal
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from .convert.text import printable
+from .errors import InputError, TrainingDiverged, TrainingInterrupted
+
+
+class Terminated(BaseException):
+    """SIGTERM came; no Exception, so that nothing on the way out takes it for a failure."""
+
+
+class OptionParser(argparse.ArgumentParser):
+    """A parser whose refusals are an ``InputError``; ``--max-steps`` is ``--max_steps``, ``--max_st`` is neither."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> None:
+        """As in argparse, but without the usage.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As in argparse."""
+        words = sys.argv[1:] if args is None else args
+        if any("\0" in word for word in words):
+            raise InputError("a zero byte stands among the options")
+        return super().parse_known_args(as_spelled(words, self._option_string_actions), namespace)
+
+
+def as_spelled(words: Sequence[str], options: Collection[str]) -> list[str]:
+    """The words with the options spelled as they are known: some people write hyphens, some underscores."""
+
+    def spell(word: str) -> str:
+        name, equals, value = word.partition("=")
+        ways = (name, name.replace("-", "_").replace("__", "--", 1), name.replace("_", "-"))
+        known = next((way for way in ways if way in options), name)
+        return known + equals + value
+
+    return [spell(word) if word.startswith("--") else word for word in words]
+
+
+def require_no_more(words: Sequence[str], options: Collection[str]) -> None:
+    """Refuses what is left of a command line.
+
+    Args:
+        words: those that no option took.
+        options: all that there are.
+
+    Raises:
+        InputError: there are such words; the message names the first, and the option that was probably meant.
+    """
+    for word in words:
+        name = word.partition("=")[0]
+        if not name.startswith("-"):
+            raise InputError(f"{word!r} is a word too many: an option takes one value, and a list is written '[a, b]'")
+        near = difflib.get_close_matches(name, options, n=1)
+        raise InputError(f"there is no option {name}" + (f"; is {near[0]} meant?" if near else " (see --help)"))
+
+
+@contextmanager
+def one_line_errors(then: str = "") -> Iterator[None]:
+    """Ends the process with one line on stderr where a user can mend the failure; a bug keeps its traceback.
+
+    Exit codes: 2 for a wrong option or input, 1 for a run that diverged, a disk or a memory that is full, 128 + signal
+    for an interrupted command.
+
+    Args:
+        then: what follows in a line about a disk or about Ctrl-C, such as how to go on.
+    """
+    try:
+        yield
+    except InputError as error:
+        _exit(f"error: {error}", 2)
+    except TrainingDiverged as error:
+        _exit(f"error: training diverged: {error}", 1)
+    except TrainingInterrupted as error:
+        _exit(str(error), error.exit_code)
+    except OSError as error:
+        _exit(f"error: {error.filename or 'disk'}: {error.strerror or error}{then}", 1)
+    except KeyboardInterrupt as interrupt:
+        _exit((str(interrupt) or "stopped by Ctrl-C") + then, 128 + signal.SIGINT)
+    except Terminated:
+        _exit("stopped by SIGTERM", 128 + signal.SIGTERM)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        _exit(f"error: there is not enough memory: {error}: take a smaller batch or smaller networks", 1)
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """PyTorch has a class for an accelerator's memory and a mere RuntimeError for the CPU's."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or "can't allocate memory" in str(error)
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that prints and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _exit(line: str, code: int) -> None:
+    if is_main_process():
+        print(printable(line), file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -1,0 +1,68 @@
+"""Ranges of numbers that people give, and what they would need of memory."""
+
+import math
+from dataclasses import fields
+from typing import Any, get_args
+
+import psutil
+
+from .errors import InputError
+
+MANY = 10**12  # more of anything than can be done in a life
+
+
+def require_set(config: Any) -> None:
+    """Checks that a dataclass has ``None`` only where its annotation says that it may.
+
+    Raises:
+        InputError: a field needs a value.
+    """
+    for item in fields(config):
+        if getattr(config, item.name) is None and type(None) not in get_args(item.type):
+            raise InputError(f"{item.name} needs a value, not None")
+
+
+def require_whole(low: int, high: int, **values: Any) -> None:
+    """Checks whole numbers by name; ``None`` is not checked.
+
+    Raises:
+        InputError: one is no whole number, or not in ``low`` to ``high``.
+    """
+    for name, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise InputError(f"{name} is a whole number, not {value!r}")
+    require_number(low, high, **values)
+
+
+def require_number(low: float, high: float = math.inf, **values: Any) -> None:
+    """Checks finite numbers by name; ``None`` is not checked.
+
+    Raises:
+        InputError: one is no finite number, or not in ``low`` to ``high``.
+    """
+    for name, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise InputError(f"{name} is a finite number, not {value!r}")
+        if value < low:
+            raise InputError(f"{name} is at least {low:,}, not {value}")
+        if value > high:
+            raise InputError(f"{name} is at most {high:,}, not {value}")
+
+
+def require_memory(amount: float, what: str) -> None:
+    """Checks, before anything is allocated, that this machine could hold it.
+
+    Args:
+        amount: bytes, to the order of magnitude.
+        what: needs them, for the message.
+
+    Raises:
+        InputError: it has less memory.
+    """
+    total = psutil.virtual_memory().total
+    if amount > total:
+        raise InputError(
+            f"{what} would need about {amount / 2**30:,.0f} GiB of memory, and this machine has {total / 2**30:,.0f}"
+        )
