@@ -1,13 +1,21 @@
 """Files that are whole or not there."""
 
+import hashlib
 import json
 import os
-from contextlib import suppress
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, BinaryIO
+
+import psutil
 
 from .errors import InputError
+
+_UNFINISHED = re.compile(r"\.(\d+)\..*\.partial")
 
 
 def require_writable(path: Path, option: str, folder: bool) -> None:
@@ -41,15 +49,84 @@ def to_disk(file: Any) -> None:
     os.fsync(file.fileno())
 
 
+def sync_folder(folder: Path) -> None:
+    """Flushes to the disk itself which files a folder holds."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flushes a folder to the disk itself with all that it holds, whoever wrote it."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(place, name), "rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(place))
+
+
+def partial_of(path: Path) -> Path:
+    """Where this process writes what is called ``path`` when it is whole; another process may write the same."""
+    return path.with_name(f".{os.getpid()}.{path.name}.partial")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file open for writing beside its final name; it goes to disk and is renamed at the end, or removed."""
+    partial = partial_of(path)
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            to_disk(file)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes beside their final name, to disk, and renames them."""
+    with writing(path) as file:
+        file.write(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text beside its final name, to disk, and renames it."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}.partial")  # another process may write the same file
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-        to_disk(file)
-    partial.replace(path)
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON beside its final name, to disk, and renames it."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what processes that were killed had begun to write into a folder; what others still write stays.
+
+    This process must not be writing there.
+    """
+    for path in folder.glob(".*.partial"):
+        found = _UNFINISHED.fullmatch(path.name)
+        if found is None or (int(found[1]) != os.getpid() and psutil.pid_exists(int(found[1]))):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The error of the system that a library's error stands for; None where it stands for none."""
+    named = re.search(r"\(os error (\d+)\)", str(error))  # safetensors names it in its words
+    if named is not None:
+        return OSError(int(named[1]), os.strerror(int(named[1])))
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -12,7 +12,7 @@ import licfg_hf
 ROOT = Path(__file__).resolve().parents[1]
 # Each part may import the parts below it, never above.
 ORDER = (
-    ("errors", "files", "ranges", "seeds", "double_backward", "critic", "forward_mode"),
+    ("errors", "files", "ranges", "seeds", "staging", "double_backward", "critic", "forward_mode"),
     ("losses", "penalties", "normalizers", "consistency", "functional_gradient"),
     ("heads",),
     ("models", "schedulers"),

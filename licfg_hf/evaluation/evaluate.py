@@ -35,7 +35,7 @@ from .options import METRICS, EvaluationConfig
 from .protocol import FORMAT, PRESETS, Protocol, label
 from .report import remove_report
 from .result import RESULT_FILE, parse_result
-from .samples import CHUNK, ImageSamples, SampleSource, chunks, is_grey, open_samples, through_jpeg
+from .samples import CHUNK, ImageSamples, ModelSamples, SampleSource, chunks, is_grey, open_samples, through_jpeg
 from .statistics import ClassStatistics, FeatureFile, FeatureSet, GaussianStatistics
 
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "numpy")
@@ -107,6 +107,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
             "metrics": metrics,
             **by_class(config, gathered, source.class_names or getattr(reference, "class_names", None)),
             "facts": {
+                **({"weights": source.weights} if isinstance(source, ModelSamples) else {}),
                 "device": str(state.device) if state.device.type == "cuda" else f"cpu ({platform.machine()})",
                 "processes": state.num_processes,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,6 +17,7 @@ from PIL import Image
 from ..convert.text import printable
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
+from ..files import write_text
 from ..pipelines.base import image_grid, save_image
 from .protocol import METRICS, in_words, label, makes_samples
 from .result import Result, parse_result
@@ -105,28 +106,38 @@ def write_report(
     page = _render(checked, result.get("facts", {}), sections)
     try:
         _write_pictures(folder / _FOLDER, sections)
-        partial = folder / f".{_PAGE}.partial"
-        partial.write_text(page, encoding="utf-8")
-        return partial.replace(folder / _PAGE)
+        write_text(folder / _PAGE, page)
+        return folder / _PAGE
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror}") from error
 
 
-def remove_report(folder: Path) -> None:
-    """Removes the report that ``write_report`` wrote into a folder, and no other page or picture.
+def report_files(folder: Path) -> list[Path]:
+    """The files of the report that ``write_report`` wrote into a folder, and no other page or picture.
 
     Raises:
-        InputError: it cannot be removed.
+        InputError: it cannot be read.
     """
     page = folder / _PAGE
     try:
         if not page.is_file() or _OURS not in page.read_bytes():
-            return
-        page.unlink()
-        for name in _ORDER:
-            (folder / _FOLDER / f"{name}.png").unlink(missing_ok=True)
+            return []
     except OSError as error:
-        raise InputError(f"cannot remove the report of an earlier result, {page}: {error.strerror}") from error
+        raise InputError(f"cannot read the report of an earlier result, {page}: {error.strerror}") from error
+    return [page, *(path for name in _ORDER if (path := folder / _FOLDER / f"{name}.png").is_file())]
+
+
+def remove_report(folder: Path) -> None:
+    """Removes the files that ``report_files`` names.
+
+    Raises:
+        InputError: one cannot be removed.
+    """
+    try:
+        for path in report_files(folder):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot remove the report of an earlier result in {folder}: {error.strerror}") from error
     with suppress(OSError):  # other files are in it, or it is not there
         (folder / _FOLDER).rmdir()
 

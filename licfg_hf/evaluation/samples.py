@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from ..data import DataConfig, ImageSet, open_images
 from ..data.subset import ImageSubset
 from ..errors import InputError, SamplesNotFinite
+from ..files import sha256_of
 from ..pipelines import GANPipeline, load_flow, open_pipeline
 from ..pipelines.base import HubPipeline
 from ..pipelines.locate import locate
@@ -23,6 +25,8 @@ from .options import EvaluationConfig
 
 CHUNK = 100  # images; the seed of a chunk follows from its number, so neither processes nor batches change a sample
 _DEFAULT_SAMPLES = 10_000
+# Weights as a training exports them; a variant, such as fp16, may be added beside them.
+_WEIGHTS = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors")
 
 
 class SampleSource(Protocol):
@@ -114,6 +118,7 @@ class ModelSamples:
             "flow": config.flow,
             "dtype": str(network.dtype).removeprefix("torch."),
         }
+        self.weights = weights_hash(weights_of(folder), config.flow)
         self.shape = tuple(self._draw(1, 0)[0].shape[1:])
 
     def _draw(self, count: int, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -137,6 +142,20 @@ def settings_hash(identity: Mapping[str, Any]) -> str:
     """Of what makes a run this run, but for its seed: runs that differ in it alone are repetitions of each other."""
     training = {key: value for key, value in identity["training"].items() if key != "seed"}
     return hashlib.sha256(json.dumps({**identity, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def weights_of(folder: Path) -> dict[str, str]:
+    """The weights of a finished run: path in its folder -> SHA-256 of the file."""
+    places = [folder / name for name in ("model", "unet", "discriminator")] + sorted(folder.glob("flow/*"))
+    paths = [path for place in places for path in sorted(place.glob("*.safetensors")) if _WEIGHTS.match(path.name)]
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
+
+
+def weights_hash(weights: Mapping[str, str], flow: bool) -> str:
+    """Of the weights of ``weights_of`` that make samples: the generator's, and with ``flow`` those that move them."""
+    places = ("model", "unet", "flow") if flow else ("model", "unet")
+    made_by = {name: digest for name, digest in weights.items() if name.partition("/")[0] in places}
+    return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _training_facts(folder: Path) -> dict[str, Any]:

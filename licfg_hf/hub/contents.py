@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
-from ..evaluation.samples import settings_hash
+from ..evaluation.samples import settings_hash, weights_hash, weights_of
 from ..model_index import COMPONENT_CODE, PIPELINE_CODE, plain
+from ..staging import finish_update
 from .benchmarks import BENCHMARK_FILE, Benchmark, benchmark_file
 from .board import one_line
 from .cleaning import BLOCK, Cleaner, dump, settings_in
@@ -83,6 +84,7 @@ def collect(
         InputError: no finished model lies there, a file is damaged, is of another model, or is none of the folder's;
             or it has not what an option needs. The message is one line.
     """
+    finish_update(folder)
     pipeline, parts = _require_finished(folder)
     files: Files = {path.relative_to(folder).as_posix(): path for path in _chosen(folder, parts)}
     _require_sound(files)
@@ -94,6 +96,7 @@ def collect(
     if training is not None:
         published["training.json"] |= _hash_that_was(training, published["training.json"])
     known = {} if training is None else _facts_of(training, published["training.json"])
+    _require_same_weights(folder, contents)
     for name in RESULT_FILES:
         if name in contents:
             _require_of_this_model(known, name, contents[name])
@@ -276,6 +279,19 @@ def _require_of_this_model(model: Mapping[str, tuple[Any, ...]], name: str, resu
     if isinstance(moved, bool) and moved != (name != RESULT_FILES[0]):
         made = "moved by the flow" if moved else "of the generator alone"
         raise InputError(f"{name} is of samples {made}, which belong into {RESULT_FILES[moved]}: {again}")
+
+
+def _require_same_weights(folder: Path, contents: Mapping[str, Any]) -> None:
+    """training.json and results name the weights that they are of by a hash; older ones do not."""
+    weights, exported = weights_of(folder), (contents.get("training.json") or {}).get("weights")
+    strange = [name for name, digest in weights.items() if exported is not None and exported.get(name) != digest]
+    if strange:
+        raise InputError(f"{strange[0]} is not what the training exported: give its command again, or train elsewhere")
+    for name in RESULT_FILES:
+        facts = contents[name].get("facts") if name in contents else None
+        measured = facts.get("weights") if isinstance(facts, dict) else None
+        if measured is not None and measured != weights_hash(weights, flow=name != RESULT_FILES[0]):
+            raise InputError(f"{name} is of other weights: evaluate it again, or remove {name}")
 
 
 def _facts_of(training: dict[str, Any], published: dict[str, Any]) -> dict[str, tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from ..model_index import plain
+from ..staging import finish_update
 from .locate import fetch
 
 MOST_COLUMNS = 20  # of classes in a grid
@@ -49,7 +50,7 @@ class HubPipeline(DiffusionPipeline):
 
     @classmethod
     @wraps(DiffusionPipeline.load_config.__func__)
-    def load_config(cls, *args: Any, **kwargs: Any) -> dict[str, Any] | tuple[Any, ...]:
+    def load_config(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
         """As in diffusers, but where a repository names code for this library's classes, these are taken themselves.
 
         So what ``licfg-hf push --remote_code`` published loads here without trust, and nothing of it is executed.
@@ -57,7 +58,8 @@ class HubPipeline(DiffusionPipeline):
         Raises:
             ValueError: it names a class that this library does not export.
         """
-        loaded = super().load_config(*args, **kwargs)
+        finish_update(Path(pretrained_model_name_or_path))
+        loaded = super().load_config(pretrained_model_name_or_path, *args, **kwargs)
         return (plain(loaded[0]), *loaded[1:]) if isinstance(loaded, tuple) else plain(loaded)
 
     @classmethod

@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from ..errors import InputError
+from ..staging import finish_update
 
 # What a pipeline is made of. Nothing else is fetched: no checkpoints, no code, no data that lies there besides. In a
 # pattern of the Hub's client, `*` stands for folders, too.
@@ -65,6 +66,7 @@ def locate(name: str, revision: str | None = None, token: str | None = None, **o
     """
     path = Path(name).expanduser()
     if path.is_dir():
+        finish_update(path)
         if revision is not None:
             raise InputError(f"{name} is a folder here: it has no revision {revision!r}")
         return path

@@ -1,7 +1,7 @@
 """Checkpoints that a killed process, a full disk or a changed config cannot spoil."""
 
+import errno
 import json
-import os
 import pickle
 import shutil
 import zipfile
@@ -13,19 +13,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import InputError, TrainingDiverged
-from ..files import to_disk, write_json
+from ..files import sha256_of, sync_folder, system_error, to_disk, write_json
 
 STATE_FILE, DESCRIPTION_FILE = "state.pt", "training.json"
 WEIGHTS_FILE, EXTRA_STATE_FILE = "model.safetensors", "extra_state.pt"  # of networks that diffusers cannot save
+FORMAT = 1  # of a checkpoint; another number means another content of the state
 _PARTIAL = ".writing-"
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -64,6 +58,23 @@ def save_checkpoint(
         TrainingDiverged: a tensor of ``state`` is not finite; nothing is written.
     """
     require_finite(state, "weights")
+    try:
+        final = _write(folder, step, state, description)
+    except OSError as error:
+        older = checkpoints(folder)[:-1]
+        if error.errno not in _NO_SPACE or keep is None or not older:
+            raise
+        require_undamaged(checkpoints(folder)[-1])  # the only one for a moment
+        for path in older:
+            shutil.rmtree(path)
+        final = _write(folder, step, state, description)
+    if keep is not None:
+        for old in checkpoints(folder)[:-keep]:
+            shutil.rmtree(old)
+    return final
+
+
+def _write(folder: Path, step: int, state: dict[str, Any], description: dict[str, Any]) -> Path:
     final, partial = folder / f"step-{step}", folder / f"{_PARTIAL}step-{step}"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -71,19 +82,16 @@ def save_checkpoint(
         with open(partial / STATE_FILE, "wb") as file:
             torch.save(state, file)
             to_disk(file)
-            size = file.tell()
-        write_json(partial / DESCRIPTION_FILE, {"step": step, "bytes": size, **description})
-        _sync_folder(partial)
+        of_the_state = {"bytes": (partial / STATE_FILE).stat().st_size, "sha256": sha256_of(partial / STATE_FILE)}
+        write_json(partial / DESCRIPTION_FILE, {"format": FORMAT, "step": step, **of_the_state, **description})
+        sync_folder(partial)
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
-        _sync_folder(folder)
-    except (OSError, RuntimeError) as error:
+        sync_folder(folder)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        raise (system_error(error) or error) from None
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        # torch reports a failed write as RuntimeError
-        raise error if isinstance(error, OSError) else OSError(str(error).split("\n")[0]) from error
-    if keep is not None:
-        for old in checkpoints(folder)[:-keep]:
-            shutil.rmtree(old)
     return final
 
 
@@ -97,32 +105,56 @@ def load_description(folder: Path) -> dict[str, Any]:
     """The JSON beside a checkpoint.
 
     Raises:
-        InputError: the folder is not a complete checkpoint.
+        InputError: the folder is not a complete checkpoint, or is one of another version.
     """
     try:
         description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
         size = (folder / STATE_FILE).stat().st_size
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{folder} is not a complete checkpoint: {error}") from error
-    if not (isinstance(description, dict) and {"step", "bytes", "identity"} <= description.keys()):
+    known = isinstance(description, dict) and {"step", "bytes", "identity"} <= description.keys()
+    if not (known and isinstance(description["step"], int)):
         raise InputError(f"{folder / DESCRIPTION_FILE} is not that of a checkpoint")
-    if size != description.get("bytes"):
-        raise InputError(
-            f"{folder / STATE_FILE} has {size} bytes instead of {description.get('bytes')}: it is damaged"
-        )
+    found = description.get("format")
+    if found != FORMAT:
+        raise InputError(f"{folder} is a checkpoint of another version of licfg_hf (format {found}, not {FORMAT})")
+    if size != description["bytes"]:
+        raise InputError(f"{folder / STATE_FILE} is damaged: it has {size} bytes instead of {description['bytes']}")
     return description
+
+
+def require_undamaged(folder: Path) -> None:
+    """Checks every bit of a checkpoint's state.
+
+    Raises:
+        InputError: it is not what was written.
+    """
+    known = load_description(folder).get("sha256")
+    try:
+        found = sha256_of(folder / STATE_FILE)
+    except OSError as error:
+        raise InputError(f"{folder / STATE_FILE} cannot be read: {error.strerror}") from error
+    if found != known:
+        raise InputError(f"{folder / STATE_FILE} is damaged: its content is not what was written")
 
 
 def load_state(folder: Path) -> dict[str, Any]:
     """The tensors of a checkpoint, on the CPU; nothing in the file is executed.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is damaged, or holds more than tensors.
     """
+    path = folder / STATE_FILE
     try:
-        return torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{folder / STATE_FILE} cannot be read: {str(error).splitlines()[0]}") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's words advise to run what is in it
+        raise InputError(f"{path} cannot be read: it is damaged, or holds more than tensors and numbers") from error
+    except (OSError, RuntimeError, zipfile.BadZipFile, EOFError, ValueError, LookupError) as error:
+        reason = str(error).split("\n")[0].split(". ")[0]
+        raise InputError(f"{path} cannot be read: {reason}") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path} is not the state of a training")
+    return state
 
 
 def why_not_saveable(network: nn.Module) -> str | None:

@@ -30,7 +30,6 @@ _COUNTS = {
 }
 
 
-
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InputError(message)

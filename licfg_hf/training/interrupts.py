@@ -1,26 +1,80 @@
-"""SIGTERM and Ctrl-C as a wish to stop at the end of the step."""
+"""SIGTERM, SIGHUP, Ctrl-C and the end of the launcher as a wish to stop after a checkpoint."""
 
+import os
 import signal
 import threading
-from types import TracebackType
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+
+import psutil
+import torch
+from accelerate import Accelerator
+
+_NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SAME_WISH = 2.0  # seconds in which terminals, launchers and schedulers repeat a signal
+_BETWEEN_LOOKS = 1.0  # seconds
+_BETWEEN_AGREEMENTS = 2.0  # seconds
+_LAUNCHERS = ("accelerate", "accelerate-launch", "torchrun")
+
+
+class StopRequested(BaseException):
+    """A signal ends what is done at the moment; no Exception, so that nothing on the way takes it for a failure."""
 
 
 class StopSignals:
-    """Context in which the first SIGTERM or SIGINT only sets ``received``; a second one ends the process at once."""
+    """Context in which a signal only sets ``received``; one that comes seconds later ends the process at once.
+
+    A signal that the parent had ignored, as ``nohup`` does with SIGHUP, stays ignored. The end of a launcher that
+    does not pass signals on, such as ``accelerate launch``, counts as SIGTERM.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._received_at, self._at_once = 0.0, False
         self._previous: dict[int, object] = {}
+        self._ended = threading.Event()
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._receive)
+            for number in _NUMBERS:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._previous[number] = signal.signal(number, self._receive)
+            launcher = os.getppid()
+            if signal.SIGTERM in self._previous and _is_launcher(launcher):
+                threading.Thread(target=self._wait_for_the_end_of, args=(launcher,), daemon=True).start()
         return self
 
-    def _receive(self, number: int, frame: object) -> None:
-        self.received = number
-        self._restore()
+    def _wait_for_the_end_of(self, launcher: int) -> None:
+        while not self._ended.wait(_BETWEEN_LOOKS):
+            if os.getppid() != launcher:
+                if self.received is None:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received, self._received_at = number, time.monotonic()
+            if self._at_once:
+                raise StopRequested
+        elif time.monotonic() - self._received_at > _SAME_WISH:
+            self._restore()
+            signal.raise_signal(number)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """A block that a signal ends at once: what can be done again, and must not keep the process from stopping."""
+        self._at_once = True
+        try:
+            if self.received is not None:
+                raise StopRequested
+            yield
+        except StopRequested:
+            pass
+        finally:
+            self._at_once = False
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
@@ -30,4 +84,46 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
         self._restore()
+
+
+class SharedStop:
+    """What all processes know of the signals that any of them received, every few seconds.
+
+    Args:
+        signals: of this process.
+        accelerator: of all processes.
+        step: that the run begins at.
+    """
+
+    def __init__(self, signals: StopSignals, accelerator: Accelerator, step: int):
+        self.signals, self.accelerator = signals, accelerator
+        self._looked, self._looked_at, self._interval = step, time.monotonic(), 1
+
+    def is_due(self, step: int) -> bool:
+        """Whether to ask after this step. Each process says the same, since they agreed on it the last time."""
+        if self.accelerator.num_processes == 1:
+            return self.signals.received is not None
+        return step >= self._looked + self._interval
+
+    def agreed(self, step: int) -> int:
+        """The largest signal that any process received, or 0; every process must call it after the same step."""
+        own = self.signals.received or 0
+        if self.accelerator.num_processes == 1:
+            return own
+        per_step = (time.monotonic() - self._looked_at) / max(1, step - self._looked)
+        numbers = torch.tensor([[own, per_step]], device=self.accelerator.device)
+        received, per_step = self.accelerator.gather(numbers).amax(dim=0).tolist()
+        fitting = int(_BETWEEN_AGREEMENTS / max(per_step, 1e-6))
+        self._interval = max(1, min(fitting, 2 * self._interval))
+        self._looked, self._looked_at = step, time.monotonic()
+        return int(received)
+
+
+def _is_launcher(process: int) -> bool:
+    try:
+        words = psutil.Process(process).cmdline()[:3]
+    except psutil.Error:
+        return False
+    return any(Path(word).name in _LAUNCHERS or word.endswith("accelerate/commands/launch.py") for word in words)

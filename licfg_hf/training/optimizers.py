@@ -1,5 +1,7 @@
 """The optimizers that a training can use, tried on a number before they get a network."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -44,3 +46,17 @@ def make_optimizer(
         reason = str(error).split("\n")[0]
         raise InputError(f"optimizer {config.name} does not take {config.arguments}: {reason}") from error
     return kind(network.parameters(), lr=rate, **arguments)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """``load_state_dict``, which does not look at the shapes by itself.
+
+    Raises:
+        ValueError: the state is that of other parameters.
+    """
+    optimizer.load_state_dict(state)
+    for parameter in (one for group in optimizer.param_groups for one in group["params"]):
+        for name, value in optimizer.state[parameter].items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
+                shapes = f"{tuple(value.shape)} for parameters {tuple(parameter.shape)}"
+                raise ValueError(f"{name} of an optimizer is {shapes}")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,9 +12,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import FolderInUse, InputError
-from ..files import require_writable, write_json
-from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, remove_partial
+from ..evaluation.report import report_files
+from ..evaluation.result import RESULT_FILE
+from ..evaluation.samples import weights_of
+from ..files import remove_unfinished, require_writable, write_json
+from ..staging import finish_update
+from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, remove_partial, require_undamaged
 from .config import TrainingConfig
+
+_ONLY_OF_EXPORTS = ("samples.png", "samples_moved.png", "flow/flow.json", "flow/discriminator-*/*", "*/*.index.json")
 
 
 def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any], facts: dict[str, Any]) -> Path | None:
@@ -36,6 +43,8 @@ def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any],
     if any(path.name[0] != "." for path in folder.iterdir()) and not (folder / DESCRIPTION_FILE).is_file():
         raise InputError(f"output_dir {folder} holds files that are not of a training run: choose an empty or new one")
     with held(folder):
+        _remove_leftovers(folder)
+        finish_update(folder)
         return _claim(folder, config, identity, facts)
 
 
@@ -44,23 +53,55 @@ def _claim(folder: Path, config: TrainingConfig, identity: dict[str, Any], facts
     occupied = any(path.name[0] != "." for path in folder.iterdir())
     if config.resume == "never" and occupied:
         raise InputError(f"output_dir {folder} is not empty and --resume never wants a fresh one")
-    checkpoint_folder = folder / "checkpoints"
-    remove_partial(checkpoint_folder)
-    known = checkpoints(checkpoint_folder)
-    if known:  # without a checkpoint nothing was trained yet, and other settings spoil nothing
-        _require_same_identity(load_description(known[-1]), identity, folder)
-    source = known[-1] if known else None
+    # Without a checkpoint nothing was trained yet, and other settings spoil nothing.
+    source = newest = _newest_good(folder / "checkpoints", identity)
     if config.resume not in ("auto", "never"):
         source = Path(config.resume).expanduser()
+        require_undamaged(source)
         _require_same_identity(load_description(source), identity, source)
-        if known and _step(known[-1]) > _step(source):
+        if newest is not None and _step(newest) > _step(source):
             raise InputError(
                 f"{folder} has newer checkpoints than {source.name}: choose another --output_dir, or remove them"
             )
     if source is not None and _step(source) > config.max_steps:
         raise InputError(f"{source} is at step {_step(source)} already, past max_steps {config.max_steps}")
-    write_json(description, {**_finished(description, identity), "identity": identity, **facts})
+    if not _holds_finished_model(description, identity):  # else it says what that is, until a longer run replaces it
+        write_json(description, {"identity": identity, **facts})
     return source
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what a killed run left half-written."""
+    for place in (folder, folder / "samples", folder / "best", folder / "flow"):
+        remove_unfinished(place)
+    remove_partial(folder / "checkpoints")
+
+
+def _newest_good(folder: Path, identity: dict[str, Any]) -> Path | None:
+    """The newest checkpoint that can be used; newer ones that cannot be are set aside.
+
+    Raises:
+        InputError: it is of another run, or none of the checkpoints can be used.
+    """
+    unusable: list[tuple[Path, InputError]] = []
+    for checkpoint in reversed(checkpoints(folder)):
+        try:
+            require_undamaged(checkpoint)
+        except InputError as error:
+            unusable.append((checkpoint, error))
+            continue
+        _require_same_identity(load_description(checkpoint), identity, folder.parent)
+        for path, error in unusable:
+            aside = path.with_name(f"unusable-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            print(f"WARNING: {error}; it is now {aside.name}, going on from {checkpoint.name}", file=sys.stderr)
+        return checkpoint
+    if unusable:
+        raise InputError(
+            f"{unusable[0][1]}, and no other checkpoint can be used: remove {folder} to train from the beginning"
+        )
+    return None
 
 
 @contextmanager
@@ -101,14 +142,63 @@ def refused_leaves_nothing(folder: Path) -> Iterator[None]:
         raise
 
 
-def _finished(description: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    """What training.json says of the model that lies in the folder, until a longer run replaces it."""
+class Home:
+    """Context that knows a run's output folder, whatever it is called by now."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._handle = os.open(folder, os.O_RDONLY)
+
+    def __enter__(self) -> "Home":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        os.close(self._handle)
+
+    def is_lost(self) -> bool:
+        """Whether another folder, or none, has its name by now."""
+        try:
+            return not os.path.samestat(os.stat(self.folder), os.fstat(self._handle))
+        except FileNotFoundError:
+            return True
+
+    def now(self) -> Path | None:
+        """Where it is; None where it was removed, or the system does not say."""
+        try:
+            place = Path(os.readlink(f"/proc/self/fd/{self._handle}"))
+        except OSError:
+            return None
+        return place if place.is_dir() else None
+
+
+def superseded(folder: Path, exported: Path) -> list[str]:
+    """Files of an earlier export into a folder that a new one does not replace, by their paths in it.
+
+    Args:
+        folder: where the earlier export lies.
+        exported: the new one.
+    """
+    known = [path for pattern in _ONLY_OF_EXPORTS for path in folder.glob(pattern)]
+    known += [folder / name for name in weights_of(folder)]
+    if (exported / RESULT_FILE).exists():
+        known += report_files(folder)
+    names = {path.relative_to(folder).as_posix() for path in known if path.is_file()}
+    return sorted(name for name in names if not (exported / name).exists())
+
+
+def other_circumstances(description: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    """What of processes, threads, device and versions is not as it was when a checkpoint was written."""
+    names = ("processes", "threads", "device", "versions")
+    return _differences(*({name: one.get(name) for name in names} for one in (description, facts)))
+
+
+def _holds_finished_model(description: Path, identity: dict[str, Any]) -> bool:
+    """Whether training.json says of which step of this run the model in the folder is."""
     try:
         known = json.loads(description.read_text(encoding="utf-8"))
-        same = known["identity"] == identity
+        return known["identity"] == identity and known.get("step") is not None
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return {name: known[name] for name in ("step", "device_seconds") if name in known} if same else {}
+        return False
 
 
 def _step(checkpoint: Path) -> int:

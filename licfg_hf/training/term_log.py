@@ -25,14 +25,8 @@ class TermLog:
         """Keeps the terms of a step without reading them."""
         self._pending.append((step, terms))
 
-    def read(self, stop_signal: int) -> int:
+    def read(self) -> None:
         """Reads the pending terms; every process must call it at the same step.
-
-        Args:
-            stop_signal: the signal that this process received, or 0.
-
-        Returns:
-            The largest signal that any process received, or 0.
 
         Raises:
             TrainingDiverged: a term is NaN or infinite on some process; the message names term and step.
@@ -40,17 +34,14 @@ class TermLog:
         names = sorted({name for _, terms in self._pending for name in terms})
         absent = torch.zeros((), device=self.accelerator.device)
         rows = [torch.stack([terms.get(name, absent).float() for name in names]) for _, terms in self._pending]
-        signal_row = torch.full_like(rows[0], stop_signal)
-        table = torch.stack([*rows, signal_row])
-        gathered = self.accelerator.gather(table[None]).cpu()
-        for (step, terms), values in zip(self._pending, gathered.mean(dim=0).tolist(), strict=False):
+        gathered = self.accelerator.gather(torch.stack(rows)[None]).cpu()
+        for (step, terms), values in zip(self._pending, gathered.mean(dim=0).tolist(), strict=True):
             numbers = {name: value for name, value in zip(names, values, strict=True) if name in terms}
             for name, value in numbers.items():
                 if not math.isfinite(value):
                     raise TrainingDiverged(f"{name} is {value} at step {step}")
             self._read.append(numbers)
         self._pending.clear()
-        return int(gathered[:, -1].max())
 
     def means(self) -> dict[str, float]:
         """The mean of each term since the last call, over the steps in which it occurred."""

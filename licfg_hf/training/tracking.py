@@ -8,6 +8,7 @@ from typing import Any
 from accelerate.tracking import GeneralTracker, on_main_process
 
 from ..errors import InputError
+from ..files import write_bytes
 
 # Tracker -> the module it needs; jsonl needs none.
 _MODULES = {"tensorboard": "tensorboard", "trackio": "trackio"}
@@ -37,23 +38,53 @@ class JSONLTracker(GeneralTracker):
 
     @on_main_process
     def log(self, values: dict[str, float], step: int | None = None, **kwargs: Any) -> None:
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        rest = (json.dumps({"step": step, **values}) + "\n").encode()
+        with open(self.path, "ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:  # a full disk must not leave half a line that the next one is glued to
+                file.truncate(end)
+                raise
 
 
-def drop_lines_after(path: Path, step: int) -> None:
-    """Drops what a run that was killed had logged after the checkpoint of ``step``."""
+def drop_lines_after(path: Path, step: int) -> int:
+    """Drops what a run that was killed had logged after the checkpoint of ``step``, and lines that are no JSON object.
+
+    Where nothing is to be dropped the file is not touched.
+
+    Returns:
+        How many lines were dropped because they could not be read; that of a line cut off by a kill does not count.
+    """
     if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
+        return 0
+    lines = path.read_bytes().split(b"\n")
+    cut = lines.pop()  # empty where the last line is whole
+    known = [(line, _parsed(line)) for line in lines]
+    kept = [line for line, content in known if content is not None and not _is_after(content, step)]
+    if cut or len(kept) < len(lines):
+        write_bytes(path, b"".join(line + b"\n" for line in kept))
+    return sum(content is None for _, content in known)
 
 
 def names_at(path: Path, step: int) -> set[str]:
     """Names of the numbers that were logged at a step."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {name for line in map(json.loads, lines) if line["step"] == step for name in line}
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    return {name for content in map(_parsed, lines) if content and content.get("step") == step for name in content}
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """A line of the log; None where it is none, as a power cut may leave it."""
+    try:
+        content = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _is_after(content: dict[str, Any], step: int) -> bool:
+    return isinstance(content.get("step"), (int, float)) and content["step"] > step
 
 
 def make_trackers(names: tuple[str, ...], folder: Path) -> list[str | GeneralTracker]:

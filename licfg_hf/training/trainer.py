@@ -25,9 +25,9 @@ from ..data.loader import StepImages, StepLoader
 from ..data.sources import ImageSet, as_image_set, usable_cores
 from ..errors import FolderInUse, InputError, TrainingDiverged, TrainingInterrupted
 from ..evaluation.protocol import label
-from ..evaluation.report import remove_report
-from ..evaluation.samples import CHUNK, settings_hash
-from ..files import write_json
+from ..evaluation.report import report_files
+from ..evaluation.samples import CHUNK, settings_hash, weights_hash, weights_of
+from ..files import system_error, write_json
 from ..functional_gradient import FunctionalGradientFlow
 from ..hub.access import require_accepted_token
 from ..hub.card import write_card
@@ -37,6 +37,7 @@ from ..losses import AdversarialLoss
 from ..models.class_names import class_names, name_classes
 from ..pipelines.base import grid_columns, image_grid, save_image
 from ..seeds import Purpose, seed_for, seed_globally
+from ..staging import Update, updated
 from .checkpoint import (
     DESCRIPTION_FILE,
     checkpoints,
@@ -52,12 +53,12 @@ from .dry_check import dry_check, require_trainable
 from .estimate import seconds_per_step
 from .generator_steps import AdversarialStep, Batch, Game, GeneratorStep
 from .identity import identity_of
-from .interrupts import StopSignals
+from .interrupts import SharedStop, StopSignals
 from .memory import is_lack_of_memory, require_sizes
 from .monitoring import BestGenerator, Evaluator, GeneratorSamples
-from .optimizers import make_optimizer
+from .optimizers import load_optimizer, make_optimizer
 from .progress import Progress, duration
-from .run_folder import claim_folder, held
+from .run_folder import Home, claim_folder, held, other_circumstances, superseded
 from .settling import settled
 from .steps import (
     LazyPenalty,
@@ -358,7 +359,8 @@ class Trainer:
 
         Raises:
             TrainingDiverged: a loss or weight became NaN or infinite.
-            TrainingInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
+            TrainingInterrupted: SIGTERM, SIGHUP or Ctrl-C, or the launcher has ended; a checkpoint was written. Or the
+                output folder was renamed.
             FolderInUse: another process trains in the output folder.
         """
         with ExitStack() as stack:
@@ -368,6 +370,7 @@ class Trainer:
 
     def _hold_folder(self, stack: ExitStack) -> None:
         stack.enter_context(held(self.folder))
+        self._home = stack.enter_context(Home(self.folder))
         newest = checkpoints(self._checkpoint_folder)[-1:]
         if self.config.resume == "auto" and newest not in ([], [self._resume_from]):
             raise FolderInUse(f"another process has trained in {self.folder} meanwhile: give the command again")
@@ -380,23 +383,27 @@ class Trainer:
         self._prepare()
         self._announce()
         if self.accelerator.is_main_process:
-            drop_lines_after(self.folder / "metrics.jsonl", self.step)
+            self._tidy_the_log()
         self.accelerator.init_trackers("licfg_hf")
         self.progress = Progress(self.step, config.max_steps, self.accelerator.is_main_process)
         self.terms = TermLog(self.accelerator)
         try:
             with StopSignals() as self.signals:
-                self._on_the_main_process(self._watch_what_was_missed)
+                self.stop = SharedStop(self.signals, self.accelerator, self.step)
+                self._on_the_main_process(self._make_up_for_what_was_missed)
                 for images in self.loader.steps(self.step, config.max_steps):
                     self._train_step(images)
                     self.step += 1
                     self._after_step()
                     self.progress.advance(self.step)
+                with self.signals.at_once():
+                    self._export_or_say_why_not()
+                if self.signals.received:
+                    raise TrainingInterrupted(self._stopped(saved=True), 128 + self.signals.received)
         except (TrainingDiverged, OverflowError) as error:
             raise TrainingDiverged(f"{error}; {self._last_checkpoint()}. Try a lower learning rate") from error
         finally:
             self.progress.close()
-        self._export()
         self._publish()
         for tracker in self.accelerator.trackers:  # end_training would also end the process group, and later runs
             tracker.finish()
@@ -480,23 +487,33 @@ class Trainer:
         config = self.config
         finished = self.step == config.max_steps
         save = finished or self.step % config.checkpoint_every == 0
-        sample = config.sample_every is not None and (finished or self.step % config.sample_every == 0)
         log = finished or self.step % config.log_every == 0
-        watch = self._is_watched
+        sample, watch, look = self._is_sampled, self._is_watched, self.stop.is_due(self.step)
         # Reading a loss waits for an accelerator, so there it is done only now and then; on the CPU it costs nothing.
-        if not (save or sample or log or watch or self.device.type == "cpu"):
+        if not (save or sample or log or watch or look or self.device.type == "cpu"):
             return
-        stop = self.terms.read(self.signals.received or 0)
+        stop = self.stop.agreed(self.step) if look else 0
+        self.terms.read()
+        if self.accelerator.is_main_process and self._home.is_lost():
+            self._leave_home()
         # The log goes first: a resumed run drops lines past its checkpoint, but cannot make up lost ones.
         if log:
             self._or_warn(self._log)
         saved = self._save() if save or stop else False
-        if watch:
-            self._on_the_main_process(partial(self._or_warn, self._watch))
-        if sample:
-            self._or_warn(self._save_samples)
+        if (watch or sample) and not stop:  # a resumed run makes up for them
+            self._on_the_main_process(lambda: self._look_at_samples(watch, sample))
+            stop = self.stop.agreed(self.step)
+            saved = saved or (self._save() if stop else False)
         if stop:
             raise TrainingInterrupted(self._stopped(saved), 128 + stop)
+
+    def _look_at_samples(self, watch: bool, sample: bool) -> None:
+        """Evaluates and draws, until a signal comes."""
+        with self.signals.at_once():
+            if watch:
+                self._or_warn(self._watch)
+            if sample:
+                self._or_warn(self._save_samples)
 
     def _or_warn(self, write: Callable[[], None]) -> None:
         """Writes what the run can do without; a full disk or a lack of memory is only reported."""
@@ -515,25 +532,53 @@ class Trainer:
         every = self.config.evaluate_every
         return every is not None and (self.step == self.config.max_steps or self.step % every == 0)
 
-    def _watch_what_was_missed(self) -> None:
-        """Evaluates after the step that a run goes on from, where it was killed between checkpoint and evaluation."""
-        own = self._resume_from is not None and self._resume_from.parent == self._checkpoint_folder
-        if own and self._is_watched:
-            known = names_at(self.folder / "metrics.jsonl", self.step)
-            if known.isdisjoint(self.evaluator.metrics()):
-                self._or_warn(self._watch)
+    @property
+    def _is_sampled(self) -> bool:
+        """Whether a picture is drawn after this step."""
+        every = self.config.sample_every
+        return every is not None and (self.step == self.config.max_steps or self.step % every == 0)
+
+    def _make_up_for_what_was_missed(self) -> None:
+        """Evaluates and draws after the step that a run goes on from, where it was killed right after it."""
+        if self._resume_from is None or self._resume_from.parent != self._checkpoint_folder:
+            return
+        known = names_at(self.folder / "metrics.jsonl", self.step)
+        watch = self._is_watched and known.isdisjoint(self.evaluator.metrics())
+        self._look_at_samples(watch, self._is_sampled and not self._picture.exists())
+
+    def _tidy_the_log(self) -> None:
+        try:
+            unreadable = drop_lines_after(self.folder / "metrics.jsonl", self.step)
+        except OSError as error:
+            unreadable = 0
+            self.accelerator.print(f"WARNING: metrics.jsonl keeps lines after step {self.step}: {error.strerror}")
+        if unreadable:
+            self.accelerator.print(f"WARNING: {unreadable} line(s) of metrics.jsonl were damaged and are dropped")
+
+    def _leave_home(self) -> None:
+        """Ends a run whose output folder is not where it was; nothing is written to where it was."""
+        was, place = self.folder, self._home.now()
+        if place is None:
+            raise TrainingInterrupted(f"stopped at step {self.step}: output_dir {was} was removed during the run", 1)
+        self.folder = place
+        where = f"a checkpoint is in {place}" if self._save() else self._last_checkpoint()
+        raise TrainingInterrupted(
+            f"stopped at step {self.step}: output_dir {was} was renamed during the run; {where}: rename it back, or "
+            f"pass --output_dir {place}",
+            1,
+        )
 
     def _watch(self) -> None:
         """Evaluates the generator, logs the numbers and keeps the best one."""
         with self._settled_generator() as network:
             self.result = self._evaluate(network)
             numbers = {name: entry["value"] for name, entry in self.result["metrics"].items()}
-            self.accelerator.log(numbers, step=self.step)
             shown = self._in_one_line(self.result)
             if self.best is not None:
                 protocol = {**self.result["protocol"], "selection": "best"}
                 if self.best.keep({**self.result, "protocol": protocol}, partial(self._export_best, network)):
                     shown += "  (the best so far, in best/)"
+        self.accelerator.log(numbers, step=self.step)  # last: a resumed run evaluates again what is not in the log
         self.progress.say(f"step {self.step}: {shown}")
 
     @torch.no_grad()
@@ -582,8 +627,8 @@ class Trainer:
         self.task.export(network, folder)
         save_network(self.discriminator, folder / "discriminator")
         self.generator_step.export(folder)
-        facts = {"identity": self.identity, **self._facts(), "step": self.step, "selection": "best"}
-        write_json(folder / DESCRIPTION_FILE, facts)
+        facts = {"identity": self.identity, **self._facts(), "step": self.step, "weights": weights_of(folder)}
+        write_json(folder / DESCRIPTION_FILE, {**facts, "selection": "best"})
 
     def _stopped(self, saved: bool) -> str:
         where = f"stopped at step {self.step} of {self.config.max_steps}"
@@ -635,7 +680,11 @@ class Trainer:
 
     def _save_samples(self) -> None:
         if self.accelerator.is_main_process:
-            save_image(self._sample_grid(), self.folder / "samples" / f"step-{self.step:06d}.png")
+            save_image(self._sample_grid(), self._picture)
+
+    @property
+    def _picture(self) -> Path:
+        return self.folder / "samples" / f"step-{self.step:06d}.png"
 
     @property
     def _checkpoint_folder(self) -> Path:
@@ -669,45 +718,81 @@ class Trainer:
         description, state = load_description(source), load_state(source)
         self.step, self._device_seconds_before = description["step"], description.get("device_seconds")
         self._finished = json.loads((self.folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-        self.generator.load_state_dict(state["generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.generator_step.load_state_dict(state["generator_step"])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+        try:
+            self.generator.load_state_dict(state["generator"])
+            self.discriminator.load_state_dict(state["discriminator"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.generator_step.load_state_dict(state["generator_step"])
+            for name, optimizer in self.optimizers.items():
+                load_optimizer(optimizer, state["optimizers"][name])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if is_lack_of_memory(error):
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise InputError(
+                f"{source} does not hold the state of this run ({reason}): remove it, and the run goes on from an "
+                "earlier one"
+            ) from error
+        other = other_circumstances(description, self._facts())
+        if other:
+            self.accelerator.print(
+                f"NOTE: {source} was not written as this process would ({'; '.join(other)}): the run goes on, but its "
+                "weights will not be bit for bit those of an undisturbed one"
+            )
+
+    def _export_or_say_why_not(self) -> None:
+        try:
+            self._export()
+        except (OSError, SafetensorError) as error:
+            reason = getattr(system_error(error), "strerror", None) or error
+            raise InputError(
+                f"the model could not be written into {self.folder}: {reason}; {self._last_checkpoint()}. "
+                "Make room and give the same command again"
+            ) from error
 
     def _export(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        with self._settled_generator() as network:
-            pipeline = self.task.export(network, self.folder)
-        save_network(self.discriminator.eval(), self.folder / "discriminator")
-        save_image(self._sample_grid(), self.folder / "samples.png")
-        self.generator_step.export(self.folder)
-        flow = self.generator_step.flow()
-        if flow is not None:
-            save_image(self._sample_grid(flow), self.folder / "samples_moved.png")
-        results = self._results(flow)
-        facts = {"identity": self.identity, **self._facts(), "step": self.step, "device_seconds": self.device_seconds}
-        write_json(self.folder / DESCRIPTION_FILE, facts)
-        details = {"pipeline": pipeline, "class_names": self._class_names, **self.card}
-        write_card(self.folder, facts, results, self.loss, self.penalties, details)
+        self.progress.say(f"exporting the model of step {self.step}")
+        with updated(self.folder) as update:
+            place, flow = update.place, self.generator_step.flow()
+            with self._settled_generator() as network:
+                pipeline = self.task.export(network, place)
+            save_network(self.discriminator.eval(), place / "discriminator")
+            self._or_warn(lambda: save_image(self._sample_grid(), place / "samples.png"))
+            self.generator_step.export(place)
+            if flow is not None:
+                self._or_warn(lambda: save_image(self._sample_grid(flow), place / "samples_moved.png"))
+            weights = weights_of(place)
+            results = self._results(update, weights, flow)
+            facts = {"identity": self.identity, **self._facts(), "step": self.step, "weights": weights}
+            facts["device_seconds"] = self.device_seconds
+            write_json(place / DESCRIPTION_FILE, facts)
+            details = {"pipeline": pipeline, "class_names": self._class_names, **self.card}
+            write_card(place, facts, results, self.loss, self.penalties, details)
+            update.removed += superseded(self.folder, place)
         self.accelerator.print(f"done: samples in {self.folder / 'samples.png'}, model and card in {self.folder}")
 
-    def _results(self, flow: FunctionalGradientFlow | None) -> list[dict[str, Any]]:
+    def _results(
+        self, update: Update, weights: dict[str, str], flow: FunctionalGradientFlow | None
+    ) -> list[dict[str, Any]]:
         """Results of the finished generator, each written where it belongs: alone, and moved by the flow."""
-        alone, moved = (self.folder / name for name in RESULT_FILES)
-        results = [self._result(alone, None)] + ([] if flow is None else [self._result(moved, flow)])
+        results = [self._result(update, weights, RESULT_FILES[0], None)]
+        if flow is not None:
+            results.append(self._result(update, weights, RESULT_FILES[1], flow))
         return [result for result in results if result is not None]
 
-    def _result(self, place: Path, flow: FunctionalGradientFlow | None) -> dict[str, Any] | None:
+    def _result(
+        self, update: Update, weights: dict[str, str], name: str, flow: FunctionalGradientFlow | None
+    ) -> dict[str, Any] | None:
+        place, digest = self.folder / name, weights_hash(weights, flow is not None)
         known = stored_result(place)
-        if known is not None and self._is_of_this_model(known, flow):
+        if known is not None and self._is_of_this_model(known, digest, flow):
             self.accelerator.print(f"{place} is of this model already and stays; remove it to evaluate anew")
             return known
-        place.unlink(missing_ok=True)
-        remove_report(place.parent)
+        stale = [place, *report_files(place.parent)]
+        update.removed += [path.relative_to(self.folder).as_posix() for path in stale]
         if self.evaluator is None:
             return None
         watched = self.result is not None and self.result["protocol"]["step"] == self.step
@@ -717,10 +802,14 @@ class Trainer:
             with self._settled_generator() as network:
                 result = self._evaluate(network, flow)
             self.accelerator.print(self._in_one_line(result) + ("" if flow is None else ", moved by the flow"))
-        write_json(place, result)
+        result = {**result, "facts": {**result["facts"], "weights": digest}}
+        (update.place / name).parent.mkdir(exist_ok=True)
+        write_json(update.place / name, result)
         return result
 
-    def _is_of_this_model(self, result: dict[str, Any], flow: FunctionalGradientFlow | None) -> bool:
+    def _is_of_this_model(self, result: dict[str, Any], digest: str, flow: FunctionalGradientFlow | None) -> bool:
+        if result.get("facts", {}).get("weights", digest) != digest:
+            return False
         own = {"step": self.step, "config_hash": settings_hash(self.identity), "training_seed": self.config.seed}
         return {**own, "flow": flow is not None}.items() <= result["protocol"].items()
 
