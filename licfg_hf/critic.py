@@ -5,7 +5,7 @@ of one term measure it. A critic may be a module, or a function, partial or meth
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -213,13 +213,24 @@ def full_precision(device_type: str) -> Iterator[None]:
             autocast.__enter__, autocast.__exit__ = enter, leave
 
 
-def same_noise(device: torch.device) -> Any:
-    """Random numbers that are drawn inside (dropout, noise) are drawn once more by the pass that follows."""
+@contextmanager
+def same_noise(device: torch.device, state: torch.Tensor | None = None) -> Iterator[None]:
+    """Random numbers that are drawn inside (dropout, noise) are drawn once more by the pass that follows.
+
+    Args:
+        device: where the critic is.
+        state: an earlier ``noise_state`` to draw from.
+    """
     if torch.compiler.is_compiling():
-        return nullcontext()
-    if device.type == "cpu":
-        return torch.random.fork_rng(devices=[])
-    return torch.random.fork_rng(devices=[device], device_type=device.type)
+        yield
+        return
+    where = {"devices": []} if device.type == "cpu" else {"devices": [device], "device_type": device.type}
+    with torch.random.fork_rng(**where):
+        if state is not None and device.type == "cpu":
+            torch.set_rng_state(state)
+        elif state is not None:
+            torch.get_device_module(device).set_rng_state(state, device)
+        yield
 
 
 def noise_state(device: torch.device) -> torch.Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from .critic import twice_differentiable, wide
+from .critic import noise_state, same_noise, twice_differentiable, wide
 from .double_backward import NO_DERIVATIVE, graph_nodes
 
 # Backward nodes of the operators whose forward formula keeps a side result constant, in derivatives.yaml of 2.13.
@@ -48,6 +48,7 @@ def directional_derivative(
     """
     eager = not torch.compiler.is_compiling()
     hooks = torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS) if eager else nullcontext()
+    noise = noise_state(points.device) if eager else None
     try:
         with hooks, twice_differentiable(), _WrittenOut():
             logits, slope = torch.func.jvp(critic, (points,), (direction,))
@@ -59,6 +60,11 @@ def directional_derivative(
         raise _refusal(str(error).splitlines()[0]) from error
     if eager:
         _require_right(logits, slope)
+        if not torch.equal(noise, noise_state(points.device)):
+            with torch.no_grad(), same_noise(points.device, noise):
+                alike = torch.allclose(critic(points), logits, rtol=1e-2, atol=1e-3)
+            if not alike:  # the numbers are drawn in the order of memory, which forward mode may change
+                raise _refusal("it draws random numbers, such as dropout, which are others in forward mode")
     return slope
 
 
