@@ -41,7 +41,8 @@ def updated(folder: Path) -> Iterator[Update]:
         partial.mkdir(parents=True)
         update = Update(partial)
         yield update
-        write_json(partial / _REMOVED, update.removed)
+        # What is replaced is not removed: a second try to finish would take the new file.
+        write_json(partial / _REMOVED, [name for name in update.removed if not (partial / name).exists()])
         sync_tree(partial)
         partial.rename(folder / _READY)
         sync_folder(folder)

@@ -1,6 +1,7 @@
 """Isolates the tests from the network and from the user's caches, before anything imports the Hub client."""
 
 import os
+import signal
 import tempfile
 from contextlib import nullcontext
 
@@ -11,6 +12,9 @@ os.environ["ACCELERATE_USE_CPU"] = "1"
 
 import pytest
 import torch
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background; processes of the tests inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 from another_processor import AnotherProcessor
 
 torch.set_num_threads(1)  # small networks; two threads on a busy core are many times slower

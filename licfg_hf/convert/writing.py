@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from string import Template
@@ -11,6 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import InputError
+from ..files import partial_of, sync_tree, write_text
 from ..pipelines import DDGANPipeline, GANPipeline
 from .networks import Networks
 from .text import code_span
@@ -152,11 +152,12 @@ def write(networks: Networks, folder: Path, source: str, file: Path) -> list[str
         InputError: it cannot be written.
     """
     place = folder.resolve()  # a link to an empty folder stays a link
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    partial = partial_of(place)
     try:
         partial.mkdir(parents=True)
         _save(networks, partial)
-        (partial / "README.md").write_text(_card(networks, source, file), encoding="utf-8")
+        write_text(partial / "README.md", _card(networks, source, file))
+        sync_tree(partial)
         if place.is_dir():
             place.rmdir()
         partial.rename(place)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
+from ..files import partial_of, remove_unfinished, sha256_of, sync_tree, write_json
 from .statistics import FeatureFile, GaussianStatistics
 
 MOMENTS_FILE, FEATURES_FILE, COMPLETE_FILE = "moments.safetensors", "features.npy", "complete.json"
@@ -42,14 +43,15 @@ def reference_statistics(
     kept = _read(place)
     if kept is not None:
         return kept
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    remove_unfinished(place.parent)
+    partial = partial_of(place)
     try:
         partial.mkdir(parents=True)
         moments = compute(partial)
         save_file({name: value.contiguous() for name, value in moments.tensors().items()}, partial / MOMENTS_FILE)
-        sizes = {name: (partial / name).stat().st_size for name in (MOMENTS_FILE, FEATURES_FILE)}
-        (partial / COMPLETE_FILE).write_text(json.dumps({"content": dict(content), "sizes": sizes}), encoding="utf-8")
+        sums = {name: sha256_of(partial / name) for name in (MOMENTS_FILE, FEATURES_FILE)}
+        write_json(partial / COMPLETE_FILE, {"content": dict(content), "sha256": sums})
+        sync_tree(partial)
         return _publish(partial, place)
     except PermissionError as error:
         raise InputError(f"cannot write the cache {place.parent}: set LICFG_HF_CACHE to another folder") from error
@@ -81,9 +83,9 @@ def _publish(partial: Path, place: Path) -> tuple[GaussianStatistics, FeatureFil
 def _read(place: Path) -> tuple[GaussianStatistics, FeatureFile] | None:
     """What an entry holds; None where it is absent or not whole."""
     try:
-        sizes = json.loads((place / COMPLETE_FILE).read_text(encoding="utf-8"))["sizes"]
-        if any((place / name).stat().st_size != size for name, size in sizes.items()):
+        sums = json.loads((place / COMPLETE_FILE).read_text(encoding="utf-8"))["sha256"]
+        if any(sha256_of(place / name) != sums[name] for name in (MOMENTS_FILE, FEATURES_FILE)):
             return None
         return GaussianStatistics.from_tensors(load_file(place / MOMENTS_FILE)), FeatureFile(place / FEATURES_FILE)
-    except (OSError, ValueError, KeyError, SafetensorError):
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError):
         return None

@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 
 from ..data import DataConfig, open_images
 from ..errors import InputError
+from ..files import write_bytes
 from .classifier import SmallClassifier, accuracy, train_classifier
 
 _FILE = "digits_classifier.safetensors"
@@ -92,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _write(output: Path, content: bytes, facts: dict[str, float | int | str]) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(content)
+        write_bytes(output, content)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror or error}") from error
     print(f"{output}: {len(content):,} bytes, accuracy {facts['accuracy']:.4f} on the held-out fifth")

@@ -147,7 +147,7 @@ def settings_hash(identity: Mapping[str, Any]) -> str:
 def weights_of(folder: Path) -> dict[str, str]:
     """The weights of a finished run: path in its folder -> SHA-256 of the file."""
     places = [folder / name for name in ("model", "unet", "discriminator")] + sorted(folder.glob("flow/*"))
-    paths = [path for place in places for path in sorted(place.glob("*.safetensors")) if _WEIGHTS.match(path.name)]
+    paths = [path for place in places for path in sorted(place.glob("*.safetensors")) if _WEIGHTS.fullmatch(path.name)]
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
 
 

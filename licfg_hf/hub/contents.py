@@ -283,8 +283,13 @@ def _require_of_this_model(model: Mapping[str, tuple[Any, ...]], name: str, resu
 
 def _require_same_weights(folder: Path, contents: Mapping[str, Any]) -> None:
     """training.json and results name the weights that they are of by a hash; older ones do not."""
-    weights, exported = weights_of(folder), (contents.get("training.json") or {}).get("weights")
-    strange = [name for name, digest in weights.items() if exported is not None and exported.get(name) != digest]
+    try:
+        weights = weights_of(folder)
+    except OSError as error:
+        raise _unreadable(Path(error.filename or folder), error) from error
+    exported = (contents.get("training.json") or {}).get("weights")
+    known = isinstance(exported, dict)
+    strange = [name for name, digest in weights.items() if known and exported.get(name) != digest]
     if strange:
         raise InputError(f"{strange[0]} is not what the training exported: give its command again, or train elsewhere")
     for name in RESULT_FILES:

@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput
 from PIL import Image
 from torch import nn
 
+from ..files import writing
 from ..model_index import plain
 from ..staging import finish_update
 from .locate import fetch
@@ -148,6 +149,5 @@ def save_image(image: Image.Image, path: Path) -> None:
         KeyError: the name does not end as one of ``PICTURE_FORMATS``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    image.save(partial, format=PICTURE_FORMATS[path.suffix.lower()])
-    partial.replace(path)
+    with writing(path) as file:
+        image.save(file, format=PICTURE_FORMATS[path.suffix.lower()])

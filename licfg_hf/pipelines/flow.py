@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .. import models
+from ..files import write_json
 from ..functional_gradient import FunctionalGradientFlow, group_size
 from .base import LOAD_FAILURES, first_line
 from .locate import locate
@@ -43,7 +44,7 @@ def save_flow(
         discriminator.load_state_dict(state, strict=False)  # frozen weights are those that it has
         discriminator.save_pretrained(folder / _folder_of(index))
     numbers = {"step_size": flow.step_size, "scaling": flow.scaling, "noise": flow.noise, "steps": len(states)}
-    (folder / _CONFIG).write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / _CONFIG, numbers)
 
 
 def _remove_flow(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """What studies judge their finished runs by: a classifier that no run trains on, real images, and diagnostics."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from .. import models
@@ -21,9 +20,10 @@ from ..errors import InputError
 from ..evaluation.classifier import SmallClassifier, accuracy, train_classifier
 from ..evaluation.digits_classifier import held_out
 from ..evaluation.metrics import precision_recall
-from ..files import write_json
+from ..files import write_bytes, write_json
 from ..penalties import interpolate
 from ..pipelines import GANPipeline
+from ..staging import updated
 from .recipe import Recipe
 
 SAMPLES = 2000
@@ -88,9 +88,7 @@ def classifier_file(images: ImageSet, path: Path) -> Path:
     known = round(accuracy(classifier, pixels[kept], labels[kept]), 6)
     facts = {"accuracy": known, "images": images.fingerprint}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")  # two processes may train it at the same time
-    save_file(classifier.state_dict(), partial, {_FACTS: json.dumps(facts)})
-    partial.replace(path)
+    write_bytes(path, save(classifier.state_dict(), {_FACTS: json.dumps(facts)}))
     return path
 
 
@@ -137,7 +135,8 @@ class Judge:
     def __init__(self, train: Labelled, test: Labelled, folder: Path):
         place = folder / "classifier"
         if not (place / "config.json").is_file():
-            small_classifier(*train).save_pretrained(place)
+            with updated(place) as update:
+                small_classifier(*train).save_pretrained(update.place)
         self.classifier = SmallClassifier.from_pretrained(place)
         self.accuracy = accuracy(self.classifier, *test)
         chosen = torch.randperm(len(test[0]), generator=torch.Generator().manual_seed(0))[:SAMPLES]

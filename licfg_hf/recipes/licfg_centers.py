@@ -13,7 +13,7 @@ from pathlib import Path
 from ..command_line import OptionParser, is_main_process
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
-from ..files import require_writable
+from ..files import require_writable, write_text
 from . import licfg_mnist
 from .centers_report import plot, table
 from .judge import Judge, real_images
@@ -77,7 +77,7 @@ def _report(recipe: Recipe, results: Sequence[Result], folder: Path, rest: list[
         if result.diverged is None:
             measured.append((result, judge.measure(arm_folder(folder, result.arm, result.seed))))
     text = table(results, measured, judge)
-    (folder / "table.md").write_text(text, encoding="utf-8")
+    write_text(folder / "table.md", text)
     plot(measured, folder / "centers.png")
     say(f"{text}\ndone: {folder / 'table.md'} and {folder / 'centers.png'}")
 

@@ -17,7 +17,7 @@ from ..command_line import OptionParser, is_main_process
 from ..diagnostics.intervals import mean_interval
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
-from ..files import require_writable
+from ..files import require_writable, write_text
 from ..losses import get_loss
 from ..models import SNGANDiscriminator, SNGANGenerator
 from .networks import gan_build
@@ -171,7 +171,7 @@ def _run(recipe: Recipe, arguments: argparse.Namespace, rest: list[str]) -> None
     results = run_sweep(recipe, arms, arguments.seeds, folder, rest, lambda: known)
     if is_main_process():
         found = _by_setting(results)
-        (folder / "table.md").write_text(report(found), encoding="utf-8")
+        write_text(folder / "table.md", report(found))
         _plot(found, folder / "omega.png")
         say(f"done: tables in {folder / 'table.md'}, the losses' domains in {folder / 'omega.png'}")
 

@@ -15,6 +15,7 @@ from torch import nn
 from ..command_line import OptionParser, as_spelled, is_main_process
 from ..data import DataConfig, ImageSet, open_images
 from ..errors import InputError
+from ..files import write_text
 from ..losses import AdversarialLoss
 from ..pipelines.base import first_line
 from ..training import AdversarialStep, LazyPenalty, Trainer, TrainingConfig
@@ -186,7 +187,7 @@ class Recipe:
             trainer = self.typed(words).trainer(options)
         if is_main_process():
             text = parser.dump(options, skip_unset=False)
-            (trainer.folder / "config.yaml").write_text(text, encoding="utf-8")
+            write_text(trainer.folder / "config.yaml", text)
         trainer.train()
         trainer.accelerator.end_training()
 

@@ -294,7 +294,7 @@ def _run_arm(
     summary = f"{recipe.card.get('summary', 'A run of a study.')} Arm `{arm.name}`, seed {seed}."
     trainer = replace(recipe, card={**recipe.card, "summary": summary}).trainer(options, images)
     if is_main_process():
-        (place / "config.yaml").write_text(parser.dump(options, skip_unset=False), encoding="utf-8")
+        write_text(place / "config.yaml", parser.dump(options, skip_unset=False))
     came = _train(trainer)
     if is_main_process():
         measured = {} if measure is None or came["diverged"] else {"measured": dict(measure(place))}

@@ -24,7 +24,7 @@ from ..diagnostics import gradient_norms, latent_neighbourhood_size
 from ..diagnostics.intervals import mean_interval as interval
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
-from ..files import require_writable, write_json
+from ..files import require_writable, write_json, write_text
 from ..functional_gradient import StageConfig, regression_loss
 from ..losses import AdversarialLoss, get_loss
 from ..penalties import EpsCenteredGradientPenalty, GradientPenalty, interpolate, r1_penalty, r2_penalty
@@ -369,7 +369,7 @@ def _study(options: argparse.Namespace) -> None:
             print(f"{len(results)}/{len(arms)}  {arm.mixture}  {arm.label} + {arm.regularizer}: {mean:.1f} modes")
     folder.mkdir(parents=True, exist_ok=True)
     text = f"{table(results)}\n\n{claims.result()}"
-    (folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "table.md", text + "\n")
     write_json(folder / "results.json", [{**asdict(result), "picture": None} for result in results])
     if not options.no_pictures:
         plot(results, folder / "toy2d.png")

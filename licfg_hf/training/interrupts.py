@@ -4,8 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -63,14 +62,12 @@ class StopSignals:
             self._restore()
             signal.raise_signal(number)
 
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """A block that a signal ends at once: what can be done again, and must not keep the process from stopping."""
+    def until_stopped(self, action: Callable[[], None]) -> None:
+        """Does what a signal ends at once: it can be done again, and must not keep the process from stopping."""
         self._at_once = True
         try:
-            if self.received is not None:
-                raise StopRequested
-            yield
+            if self.received is None:
+                action()
         except StopRequested:
             pass
         finally:

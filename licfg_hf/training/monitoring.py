@@ -1,7 +1,6 @@
 """Metrics during a training: the generator that would be exported, at an interval, and the best one kept."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,11 @@ from ..evaluation.options import METRICS, EvaluationConfig
 from ..evaluation.protocol import FORMAT, Protocol, differences
 from ..evaluation.protocol import METRICS as KNOWN
 from ..evaluation.result import parse_result
-from ..evaluation.samples import CHUNK, require_finite_samples
+from ..evaluation.samples import CHUNK, require_finite_samples, weights_hash, weights_of
 from ..files import write_json
+from ..staging import finish_update, updated
 from .config import TrainingConfig
+from .run_folder import superseded
 
 BEST_FOLDER, SELECTION_FILE = "best", "selection.json"
 
@@ -122,9 +123,7 @@ class BestGenerator:
 
     def _recall(self, step: int) -> dict[str, Any] | None:
         """The result of the best generator so far, where it is of this run and not of a step still to come."""
-        old = self.place.with_name(f".{BEST_FOLDER}.old")
-        if old.is_dir() and not self.place.exists():  # a kill came between the two renames of ``keep``
-            old.rename(self.place)
+        finish_update(self.place)
         try:
             best = json.loads((self.place / SELECTION_FILE).read_text(encoding="utf-8"))
             parse_result(best["result"], str(self.place))
@@ -151,19 +150,13 @@ class BestGenerator:
         """
         if not self._is_better(result):
             return False
-        partial, old = (self.place.with_name(f".{BEST_FOLDER}.{end}") for end in ("partial", "old"))
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir()
-            export(partial)
-            write_json(partial / "eval.json", result)
-            write_json(partial / SELECTION_FILE, {"by": self.metric, "identity": self.identity, "result": result})
-            shutil.rmtree(old, ignore_errors=True)
-            if self.place.exists():
-                self.place.rename(old)
-            partial.rename(self.place)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        self.place.mkdir(exist_ok=True)
+        with updated(self.place) as update:
+            export(update.place)
+            digest = weights_hash(weights_of(update.place), flow=False)
+            result = {**result, "facts": {**result.get("facts", {}), "weights": digest}}
+            write_json(update.place / "eval.json", result)
+            write_json(update.place / SELECTION_FILE, {"by": self.metric, "identity": self.identity, "result": result})
+            update.removed += superseded(self.place, update.place)
         self.best = result
         return True

@@ -396,8 +396,7 @@ class Trainer:
                     self.step += 1
                     self._after_step()
                     self.progress.advance(self.step)
-                with self.signals.at_once():
-                    self._export_or_say_why_not()
+                self.signals.until_stopped(self._export_or_say_why_not)
                 if self.signals.received:
                     raise TrainingInterrupted(self._stopped(saved=True), 128 + self.signals.received)
         except (TrainingDiverged, OverflowError) as error:
@@ -509,11 +508,10 @@ class Trainer:
 
     def _look_at_samples(self, watch: bool, sample: bool) -> None:
         """Evaluates and draws, until a signal comes."""
-        with self.signals.at_once():
-            if watch:
-                self._or_warn(self._watch)
-            if sample:
-                self._or_warn(self._save_samples)
+        if watch:
+            self.signals.until_stopped(partial(self._or_warn, self._watch))
+        if sample:
+            self.signals.until_stopped(partial(self._or_warn, self._save_samples))
 
     def _or_warn(self, write: Callable[[], None]) -> None:
         """Writes what the run can do without; a full disk or a lack of memory is only reported."""
@@ -539,7 +537,7 @@ class Trainer:
         return every is not None and (self.step == self.config.max_steps or self.step % every == 0)
 
     def _make_up_for_what_was_missed(self) -> None:
-        """Evaluates and draws after the step that a run goes on from, where it was killed right after it."""
+        """Evaluates and draws after the step that a run goes on from, where it was killed before it did."""
         if self._resume_from is None or self._resume_from.parent != self._checkpoint_folder:
             return
         known = names_at(self.folder / "metrics.jsonl", self.step)
