@@ -88,6 +88,8 @@ class _WrittenOut(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.layer_norm:
             return _layer_norm(*args, **kwargs)
+        if func is F.rms_norm:  # its formula is right, but in such a mode it cannot be compiled
+            return _rms_norm(*args, **kwargs)
         if func is F.instance_norm:
             return _instance_norm(*args, **kwargs)
         if func is F.batch_norm and _BATCH_NORM.bind(*args, **kwargs).arguments.get("training"):
@@ -110,6 +112,15 @@ def _layer_norm(
     output = _standardized(input, list(range(-len(normalized_shape), 0)), eps)
     output = output if weight is None else output * weight
     return (output if bias is None else output + bias).to(input.dtype)
+
+
+def _rms_norm(
+    input: torch.Tensor, normalized_shape: Sequence[int], weight: torch.Tensor | None = None, eps: float | None = None
+) -> torch.Tensor:
+    dims = list(range(-len(normalized_shape), 0))
+    eps = torch.finfo(input.dtype).eps if eps is None else eps
+    output = wide(input) * torch.rsqrt(wide(input).square().mean(dims, keepdim=True) + eps)
+    return (output if weight is None else output * weight).to(input.dtype)
 
 
 def _instance_norm(
