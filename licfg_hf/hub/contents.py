@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
 from ..evaluation.samples import settings_hash, weights_hash, weights_of
@@ -17,8 +15,11 @@ from ..staging import finish_update
 from .benchmarks import BENCHMARK_FILE, Benchmark, benchmark_file
 from .board import one_line
 from .cleaning import BLOCK, Cleaner, dump, settings_in
+from .reading import parse, read, unreadable
 from .remote_code import with_remote_code
 from .results import RESULT_FILES, read_card, results_section, with_results
+from .secrets import require_no_secrets
+from .soundness import require_finished, require_flow, require_loadable, shapes_in, weight_files
 
 Files = dict[str, bytes | Path]
 
@@ -26,7 +27,7 @@ Files = dict[str, bytes | Path]
 _WEIGHTS = r"diffusion_pytorch_model[\w.-]*\.(safetensors|json)"
 _NETWORK = rf"(config\.json|model\.safetensors|{_WEIGHTS})"
 _FROM_A_FOLDER = re.compile(
-    rf"""(model_index|config|eval|training)\.json | config\.yaml | README\.md | report\.html | samples[^/]*\.png
+    rf"""(model_index|config|eval|training)\.json | config\.yaml | README\.md | report\.html | samples(_moved)?\.png
     | {_WEIGHTS}
     | (model|unet|discriminator|flow/discriminator-\d+)/{_NETWORK}
     | scheduler/scheduler_config\.json
@@ -36,7 +37,6 @@ _FROM_A_FOLDER = re.compile(
 _MADE_HERE = re.compile(
     rf"{re.escape(BENCHMARK_FILE)}|{PIPELINE_CODE}\.py|(model|unet|scheduler)/{COMPONENT_CODE}\.py"
 )
-_PARTS = ("model", "unet", "scheduler")  # of the pipelines of this library
 _SELECTION_FILE = "selection.json"  # beside the best generator of a run; it says why, and stays here
 
 _TAGS = ("gan", "licfg")
@@ -85,10 +85,10 @@ def collect(
             or it has not what an option needs. The message is one line.
     """
     finish_update(folder)
-    pipeline, parts = _require_finished(folder)
+    pipeline, parts = require_finished(folder)
     files: Files = {path.relative_to(folder).as_posix(): path for path in _chosen(folder, parts)}
     _require_sound(files)
-    contents = {name: _parse(name, _read(path)) for name, path in files.items() if name.endswith((".json", ".yaml"))}
+    contents = {name: parse(name, read(path)) for name, path in files.items() if name.endswith((".json", ".yaml"))}
     training = contents.get("training.json")
     card = _read_card(files["README.md"]) if "README.md" in files else _plain_card(folder, repo_id, pipeline, contents)
     cleaner = Cleaner(folder, [*contents.values(), *settings_in(card)])
@@ -109,7 +109,7 @@ def collect(
     if benchmarks:
         files[BENCHMARK_FILE] = benchmark_file(benchmarks, published.get(RESULT_FILES[0]))
     if "report.html" in files:
-        files["report.html"] = cleaner.text(_read(files["report.html"])).encode()
+        files["report.html"] = cleaner.text(read(files["report.html"])).encode()
     card = _card_for(repo_id, revision, cleaner.card(card))
     results = [published[name] for name in RESULT_FILES if name in published]
     files["README.md"] = with_results(card, results).encode()
@@ -125,51 +125,10 @@ def size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 # The files
-
-
-def _require_finished(folder: Path) -> tuple[str | None, list[str]]:
-    """The class of the pipeline, None where the folder holds networks only, and the folders of its parts.
-
-    Raises:
-        InputError: a finished model does not lie there; the message is one line.
-    """
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}")
-    unfinished = f"{folder} holds no finished model: "
-    if (folder / "model_index.json").is_file():
-        index = _parse("model_index.json", _read(folder / "model_index.json"))
-        try:
-            index = plain(index) if isinstance(index, dict) else {}
-        except ValueError as error:
-            raise InputError(f"{unfinished}{error}") from error
-        if not isinstance(index.get("_class_name"), str):
-            raise InputError(f"{unfinished}its model_index.json names no pipeline")
-        parts = [name for name, value in index.items() if isinstance(value, list) and value and value[0] is not None]
-        missing = [name for name in parts if name not in _PARTS or not _is_part(folder / name)]
-        if missing:
-            raise InputError(
-                f"{unfinished}its pipeline's part {missing[0]!r} is missing, has no config.json or no weights, or is "
-                "none of licfg_hf's"
-            )
-        return index["_class_name"], parts
-    # Networks that cannot be opened by from_pretrained are saved as plain weights, without a config.
-    networks = [name for name in ("model", "unet") if (folder / name / "model.safetensors").is_file()]
-    networks += [name for name in ("model", "unet") if _is_part(folder / name)]
-    if not networks and not _is_part(folder):
-        raise InputError(
-            f"{unfinished}it has neither a pipeline (model_index.json) nor a network's config and weights"
-        )
-    return None, list(dict.fromkeys([*networks, *(["scheduler"] if networks else [])]))
-
-
-def _is_part(place: Path) -> bool:
-    """Whether a scheduler lies there, or a network with its config."""
-    network = (place / "config.json").is_file() and any(place.glob("diffusion_pytorch_model*.safetensors"))
-    return network or (place / "scheduler_config.json").is_file()
 
 
 def _chosen(folder: Path, parts: Sequence[str]) -> list[Path]:
@@ -178,10 +137,15 @@ def _chosen(folder: Path, parts: Sequence[str]) -> list[Path]:
     Raises:
         InputError: one of them lies elsewhere; the message is one line.
     """
-    places = [folder, *(folder / name for name in (*parts, "discriminator", "flow"))]
-    places += sorted(folder.glob("flow/discriminator-*"))
-    found = [path for place in places if place.is_dir() for path in sorted(place.iterdir()) if path.is_file()]
-    chosen = [path for path in found if _FROM_A_FOLDER.fullmatch(path.relative_to(folder).as_posix())]
+    places = [folder / name for name in (*parts, "discriminator", "flow")] + sorted(folder.glob("flow/discriminator-*"))
+    found = [path for place in (folder, *places) if place.is_dir() for path in sorted(place.iterdir())]
+    used = {path for place in (places if parts else [folder, *places]) for path in _network(place)}
+    chosen = [
+        path
+        for path in found
+        if _FROM_A_FOLDER.fullmatch(path.relative_to(folder).as_posix()) and path.is_file()
+        if path in used or not re.fullmatch(_NETWORK, path.name)
+    ]
     homes = _homes(folder)
     for path in chosen:
         if not any(path.resolve().is_relative_to(home) for home in homes):
@@ -192,6 +156,12 @@ def _chosen(folder: Path, parts: Sequence[str]) -> list[Path]:
     return chosen
 
 
+def _network(place: Path) -> list[Path]:
+    """The files of a network's folder that ``from_pretrained`` reads: no shards that no index names."""
+    weights = [path for files in weight_files(place).values() for path in files] if place.is_dir() else []
+    return [place / "config.json", place / "model.safetensors", *weights]
+
+
 def _homes(folder: Path) -> list[Path]:
     """Where the files of a folder may lie: in it, and, of a snapshot in the Hub's cache, in the cache's blobs."""
     home = folder.resolve()
@@ -200,28 +170,25 @@ def _homes(folder: Path) -> list[Path]:
 
 
 def _require_sound(files: Mapping[str, Path]) -> None:
-    """Weights are whole and have their config, and pictures are pictures.
+    """Weights are whole and have their config, pictures are pictures, and no text holds a secret.
 
     Raises:
         InputError: not so; the message is one line.
     """
     for name, path in files.items():
         place = PurePosixPath(name)
-        if place.suffix == ".safetensors":
-            _require_readable(path)
-            if place.name != "model.safetensors" and str(place.with_name("config.json")) not in files:
-                raise InputError(f"{path} has no config.json beside it, so nobody could load these weights")
+        if place.name == "config.json" and str(place.with_name("model.safetensors")) not in files:
+            require_loadable(path.parent)
+        elif place.name == "flow.json":
+            require_flow(path.parent)
+        elif place.name == "model.safetensors":
+            shapes_in(path)
+        elif place.suffix == ".safetensors" and str(place.with_name("config.json")) not in files:
+            raise InputError(f"{path} has no config.json beside it, so nobody could load these weights")
         elif place.suffix == ".png":
             _require_picture(path)
-
-
-def _require_readable(weights: Path) -> None:
-    """A weights file cut short does not fit its own header."""
-    try:
-        with safe_open(weights, "pt"):
-            pass
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{weights} is damaged: {one_line(str(error))}") from error
+        elif place.suffix != ".safetensors":
+            require_no_secrets(path, read(path))
 
 
 def _require_picture(path: Path) -> None:
@@ -230,40 +197,16 @@ def _require_picture(path: Path) -> None:
             picture.verify()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.strerror:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         raise InputError(f"{path} is no whole PNG picture: remove it, or write it anew") from error
 
 
 # Their contents
 
 
-def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path} cannot be read: {error.strerror}")
-
-
-def _read(path: Path, encoding: str = "utf-8") -> str:
-    try:
-        with path.open(encoding=encoding, newline="") as file:  # line ends stay as they are
-            return file.read()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is damaged: it is no UTF-8 text") from error
-
-
 def _read_card(path: Path) -> str:
     """A README.md from any editor: without a byte order mark, and with the line ends that patterns here look for."""
-    return _read(path, encoding="utf-8-sig").replace("\r\n", "\n")
-
-
-def _parse(name: str, text: str) -> Any:
-    try:
-        content = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{name} is damaged: {one_line(str(error))}") from error
-    if name in ("training.json", *RESULT_FILES) and not isinstance(content, dict):
-        raise InputError(f"{name} is damaged: it is no JSON object")
-    return content
+    return read(path, encoding="utf-8-sig").replace("\r\n", "\n")
 
 
 def _require_of_this_model(model: Mapping[str, tuple[Any, ...]], name: str, result: dict[str, Any]) -> None:
@@ -286,7 +229,7 @@ def _require_same_weights(folder: Path, contents: Mapping[str, Any]) -> None:
     try:
         weights = weights_of(folder)
     except OSError as error:
-        raise _unreadable(Path(error.filename or folder), error) from error
+        raise unreadable(Path(error.filename or folder), error) from error
     exported = (contents.get("training.json") or {}).get("weights")
     known = isinstance(exported, dict)
     strange = [name for name, digest in weights.items() if known and exported.get(name) != digest]
@@ -354,7 +297,7 @@ def _origin(folder: Path, training: dict[str, Any] | None) -> str:
     step = None if training is None else training.get("step")
     when = f" after {step:,} steps" if isinstance(step, int) else ""
     place = folder / _SELECTION_FILE
-    selection = _parse(_SELECTION_FILE, _read(place)) if place.is_file() else None
+    selection = parse(_SELECTION_FILE, read(place)) if place.is_file() else None
     by = selection.get("by") if isinstance(selection, dict) else None
     if isinstance(by, str):
         return f"\nIts generator is the best of its run by `{one_line(by)}`{when and ','}{when}.\n"

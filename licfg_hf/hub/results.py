@@ -8,8 +8,9 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 import yaml
-from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
+from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from ..convert.text import plain
 from ..errors import InputError
@@ -22,6 +23,21 @@ _TASK = "unconditional-image-generation"
 _BEGIN, _END = "<!-- results: what eval.json says -->", "<!-- end of results -->"
 _OPENED = re.compile(r"\s*---[ \t]*(\r|\n|$)")
 _SECTION = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
+_INDEX = "model-index"
+
+
+class _Metadata(ModelCardData):
+    """Metadata whose ``model-index`` stays as it was read: the client would drop what it does not know."""
+
+    def __init__(self, **content: Any):
+        index = content.pop(_INDEX, None)
+        super().__init__(**content)
+        if index is not None:
+            self[_INDEX] = index
+
+
+class _Card(ModelCard):
+    card_data_class = _Metadata
 
 
 def model_index(result: Mapping[str, Any]) -> list[EvalResult]:
@@ -69,7 +85,7 @@ def read_protocol(content: Any) -> Protocol:
 
 
 def read_card(text: str) -> ModelCard:
-    """A README.md with its metadata; results in it that cannot be read are dropped.
+    """A README.md with its metadata, of which ``model-index`` stays as it is.
 
     Raises:
         InputError: the metadata cannot be read, or does not end; the message is one line.
@@ -79,7 +95,7 @@ def read_card(text: str) -> ModelCard:
     if metadata is None and _OPENED.match(text):
         raise InputError("the metadata of README.md begins with a line --- and does not end with one")
     try:
-        card = ModelCard(text, ignore_metadata_errors=True)
+        card = _Card(text, ignore_metadata_errors=True)
         tags = None if metadata is None else (yaml.safe_load(metadata[2]) or {}).get("tags")
     except (ValueError, TypeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
@@ -137,10 +153,10 @@ def _table(result: Mapping[str, Any]) -> str:
 
 
 def with_results(card_text: str, results: Sequence[Mapping[str, Any]]) -> str:
-    """A README.md that reports these results and no others; the rest stays as it is.
+    """A README.md that reports these results and no others of this library; the rest stays as it is.
 
-    The first result becomes the ``model-index``. The text shows them all where ``results_section`` stood; a card
-    without that section gets none.
+    The first result goes into the ``model-index``, before what others measured. The text shows them all where
+    ``results_section`` stood; a card without that section gets none.
 
     Args:
         card_text: content of the README.md.
@@ -153,11 +169,38 @@ def with_results(card_text: str, results: Sequence[Mapping[str, Any]]) -> str:
     if _BEGIN in _SECTION.sub("", card_text):
         raise InputError(f"README.md has a line {_BEGIN} and no {_END} after it")
     card = read_card(_SECTION.sub(lambda match: section, card_text))
-    entries = model_index(results[0]) if results else []
-    if entries:
-        card.data.model_name = card.data.model_name or PurePath(results[0]["name"]).name or "model"
-    card.data.eval_results = entries or None
+    data = card.data
+    foreign, name = _without_ours(data.pop(_INDEX, None))
+    name = data.model_name or name
+    ours = []
+    if results:
+        name = name or PurePath(results[0]["name"]).name or "model"
+        ours = eval_results_to_model_index(name, model_index(results[0]))
+    data.model_name = None if ours else name  # until there are results
+    if ours or foreign:
+        data[_INDEX] = [*ours, *foreign]
     return str(card)
+
+
+def _without_ours(index: Any) -> tuple[list[Any], str | None]:
+    """What others measured of a ``model-index``, which is anything, and the name under which our results stood."""
+    foreign, name = [], None
+    for model in index if isinstance(index, list) else [] if index is None else [index]:
+        results = model.get("results") if isinstance(model, dict) else None
+        kept = [result for result in results if not _is_ours(result)] if isinstance(results, list) else results
+        if kept == results:
+            foreign.append(model)
+            continue
+        name = name or model.get("name")
+        foreign += [{**model, "results": kept}] if kept else []
+    return foreign, name
+
+
+def _is_ours(result: Any) -> bool:
+    """Whether ``model_index`` wrote an entry: all its numbers state their protocol."""
+    metrics = result.get("metrics") if isinstance(result, dict) else None
+    arguments = [metric.get("args") for metric in metrics if isinstance(metric, dict)] if isinstance(metrics, list) else []
+    return bool(arguments) and all(isinstance(one, dict) and "protocol" in one for one in arguments)
 
 
 def refresh_card(folder: Path) -> bool:

@@ -16,11 +16,12 @@ from ..functional_gradient import FunctionalGradientFlow, group_size
 from .base import LOAD_FAILURES, first_line
 from .locate import locate
 
-_CONFIG = "flow.json"
+CONFIG = "flow.json"
 _NUMBERS = {"step_size": (int, float), "scaling": str, "noise": (int, float), "steps": int}
 
 
-def _folder_of(index: int) -> str:
+def folder_of(index: int) -> str:
+    """Where the discriminator of a step lies."""
     return f"discriminator-{index:02d}"
 
 
@@ -42,13 +43,13 @@ def save_flow(
     folder.mkdir(parents=True, exist_ok=True)
     for index, state in enumerate(states):
         discriminator.load_state_dict(state, strict=False)  # frozen weights are those that it has
-        discriminator.save_pretrained(folder / _folder_of(index))
+        discriminator.save_pretrained(folder / folder_of(index))
     numbers = {"step_size": flow.step_size, "scaling": flow.scaling, "noise": flow.noise, "steps": len(states)}
-    write_json(folder / _CONFIG, numbers)
+    write_json(folder / CONFIG, numbers)
 
 
 def _remove_flow(folder: Path) -> None:
-    (folder / _CONFIG).unlink(missing_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
     for place in folder.glob("discriminator-*"):
         shutil.rmtree(place)
     with suppress(OSError):  # other files are in it, or it is not there
@@ -81,15 +82,15 @@ def load_flow(
         ValueError: it holds no flow of this library, or a damaged one; the message is one line.
     """
     place = locate(str(name), revision, token) / "flow"
-    if not (place / _CONFIG).is_file():
-        raise ValueError(f"{name} has no functional-gradient steps: there is no flow/{_CONFIG} in it")
-    numbers = _numbers(place / _CONFIG)
-    discriminators = [_load(place / _folder_of(index)).to(device) for index in range(numbers.pop("steps"))]
+    if not (place / CONFIG).is_file():
+        raise ValueError(f"{name} has no functional-gradient steps: there is no flow/{CONFIG} in it")
+    numbers = read_numbers(place / CONFIG)
+    discriminators = [_load(place / folder_of(index)).to(device) for index in range(numbers.pop("steps"))]
     group = max(map(group_size, discriminators), default=1)
     return FunctionalGradientFlow(discriminators, **numbers, group=group)
 
 
-def _numbers(path: Path) -> dict[str, Any]:
+def read_numbers(path: Path) -> dict[str, Any]:
     """The content of a ``flow.json``.
 
     Raises:

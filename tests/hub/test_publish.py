@@ -366,14 +366,15 @@ def cut_a_picture_short(folder: Path) -> None:
     [
         (shutil.rmtree, "there is no folder"),
         (spoil("model_index.json", "{"), "model_index.json is damaged"),
-        (spoil("model_index.json", "[]"), "names no pipeline"),
+        (spoil("model_index.json", "[]"), "model_index.json is damaged: it is no JSON object"),
+        (spoil("model_index.json", "{}"), "names no pipeline"),
         (spoil("unet", None), "'unet' is missing"),
         (spoil("scheduler", None), "'scheduler' is missing"),
         (cut_short, "is damaged"),
         (spoil("unet/config.json", None), "'unet' is missing, has no config.json"),
         (spoil("discriminator/config.json", None), "has no config.json beside it"),
         (cut_a_picture_short, "samples.png is no whole PNG picture"),
-        (spoil("samples_private.png", "-----BEGIN OPENSSH PRIVATE KEY-----"), "is no whole PNG picture"),
+        (spoil("samples.png", "-----BEGIN OPENSSH PRIVATE KEY-----"), "is no whole PNG picture"),
         (spoil("training.json", "[]"), "training.json is damaged: it is no JSON object"),
         (spoil("eval.json", "[]"), "eval.json is damaged: it is no JSON object"),
         (spoil("training.json", '{"settings": {}}'), "the run has not finished"),
@@ -600,7 +601,7 @@ def test_somebody_else_who_commits_meanwhile(hub, model, monkeypatch):
 def test_what_the_model_does_not_have_any_more_is_removed_and_nothing_else(hub, model):
     benchmark = Benchmark("acme/digits", "default", "fid")
     place = model / "flow"
-    (place / "flow.json").write_text("{}")
+    (place / "flow.json").write_text('{"step_size": 0.1, "scaling": "none", "noise": 0, "steps": 0}')
     moved = {**RESULT, "protocol": {**RESULT["protocol"], "flow": True}}
     (place / "eval.json").write_text(json.dumps(moved))
     publish(model, NAME, benchmarks=[benchmark], remote_code=True)
@@ -645,7 +646,7 @@ def test_a_branch_and_a_pull_request_lose_what_is_stale_too(hub, model):
 # Files that are none of the folder's
 
 
-@pytest.mark.parametrize("name", ["samples-link.png", "discriminator/config.json", "discriminator", "training.json"])
+@pytest.mark.parametrize("name", ["samples_moved.png", "discriminator/config.json", "discriminator", "training.json"])
 def test_a_link_that_leads_out_of_the_folder_is_refused(hub, model, tmp_path, name):
     moved = shutil.move(model / name, tmp_path / "elsewhere") if (model / name).exists() else "/etc/hostname"
     (model / name).symlink_to(moved)
@@ -776,7 +777,7 @@ def test_a_card_states_a_licence_only_where_it_was_given(hub, finished, tmp_path
 
 def test_results_replace_those_of_the_card_and_leave_the_rest():
     body = "\n# Title\r\n\n```yaml\na: 1\n```\n  text  \n"
-    card = f"---\nlicense: mit\nfoo: [1, 2]\nmodel-index:\n- name: Old\n  results: nonsense\n---\n{body}"
+    card = f"---\nlicense: mit\nfoo: [1, 2]\nmodel_name: Old\n---\n{body}"
     new = with_results(card, [RESULT])
     assert new.endswith(f"---\n{body}")
     again = ModelCard(with_results(new, [RESULT]))

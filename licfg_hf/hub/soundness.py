@@ -1,0 +1,200 @@
+"""Whether ``from_pretrained`` would load what lies in a folder: tried on the headers of its weights, not on them."""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from accelerate import init_empty_weights
+from diffusers import ModelMixin, SchedulerMixin
+from safetensors import SafetensorError, safe_open
+
+from ..errors import InputError
+from ..model_index import own_class, plain
+from ..pipelines.base import LOAD_FAILURES
+from ..pipelines.flow import CONFIG as FLOW_CONFIG
+from ..pipelines.flow import folder_of, read_numbers
+from .board import one_line
+from .reading import read_object
+
+_PARTS = ("model", "unet", "scheduler")  # of the pipelines of this library
+_STEM = "diffusion_pytorch_model"
+_WHOLE = re.compile(rf"{_STEM}(?:\.(?!.*-\d{{5}}-of-)([\w-]+))?\.safetensors")
+_INDEX = re.compile(rf"{_STEM}\.safetensors\.index(?:\.([\w-]+))?\.json")
+_LISTED = 3  # names in a message
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def require_finished(folder: Path) -> tuple[str | None, list[str]]:
+    """The class of the pipeline, None where the folder holds networks only, and the folders of its parts.
+
+    Raises:
+        InputError: a finished model does not lie there, or not one that would load; the message is one line.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    unfinished = f"{folder} holds no finished model: "
+    if (folder / "model_index.json").is_file():
+        index = read_object(folder / "model_index.json")
+        try:
+            return _require_pipeline(folder, plain(index))
+        except ValueError as error:
+            raise InputError(f"{unfinished}{error}") from error
+    # Networks that cannot be opened by from_pretrained are saved as plain weights, without a config.
+    networks = [name for name in ("model", "unet") if (folder / name / "model.safetensors").is_file()]
+    networks += [name for name in ("model", "unet") if _is_part(folder / name)]
+    if not networks and not _is_part(folder):
+        raise InputError(
+            f"{unfinished}it has neither a pipeline (model_index.json) nor a network's config and weights"
+        )
+    return None, list(dict.fromkeys([*networks, *(["scheduler"] if networks else [])]))
+
+
+def _is_part(place: Path) -> bool:
+    """Whether a scheduler lies there, or a network with its config."""
+    network = (place / "config.json").is_file() and any(place.glob(f"{_STEM}*.safetensors"))
+    return network or (place / "scheduler_config.json").is_file()
+
+
+def _require_pipeline(folder: Path, index: Mapping[str, Any]) -> tuple[str, list[str]]:
+    name = index.get("_class_name")
+    if not isinstance(name, str):
+        raise InputError("its model_index.json names no pipeline")
+    pipeline = own_class(name, "pipelines")
+    if pipeline is None:
+        raise InputError(f"its pipeline {name!r} is none of licfg_hf's")
+    parts = {name: value for name, value in index.items() if isinstance(value, list) and value and value[0] is not None}
+    wanted = [name for name in signature(pipeline).parameters if name not in parts]
+    for part in (*wanted, *parts):
+        if part not in parts or part not in _PARTS or not _is_part(folder / part):
+            raise InputError(
+                f"its pipeline's part {part!r} is missing, has no config.json or no weights, or is none of licfg_hf's"
+            )
+        _require_loadable(folder / part, _class_of(part, parts[part]))
+    return name, list(parts)
+
+
+def _class_of(part: str, entry: list[Any]) -> type:
+    """The class that a pipeline's index names, where it is imported: nothing is imported because a file says so."""
+    library, called = (*entry, None)[:2]
+    kind = getattr(sys.modules.get(library), called, None) if isinstance(library, str) and isinstance(called, str) else 0
+    if not (isinstance(kind, type) and issubclass(kind, (ModelMixin, SchedulerMixin))):
+        raise InputError(
+            f"its pipeline's part {part!r} is a {library}.{called}, which licfg_hf and diffusers do not have: nobody "
+            "could load it by the card. For a class of your own, push from Python, where its module is imported"
+        )
+    return kind
+
+
+def require_loadable(place: Path) -> None:
+    """Tries the network that lies in a folder, of any class.
+
+    Raises:
+        InputError: its weights are not whole, or, of a class that is known here, not those of its config; one line.
+    """
+    called = read_object(place / "config.json").get("_class_name")
+    _require_loadable(place, own_class(called, "models"))
+
+
+def require_flow(place: Path) -> None:
+    """Tries the functional-gradient steps in a folder.
+
+    Raises:
+        InputError: the numbers are damaged, or a discriminator is missing; the message is one line.
+    """
+    try:
+        steps = read_numbers(place / FLOW_CONFIG)["steps"]
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    for index in range(steps):
+        if not _is_part(place / folder_of(index)):
+            raise InputError(f"{place / FLOW_CONFIG} tells of {steps} steps, and {folder_of(index)} is not whole")
+
+
+def _require_loadable(place: Path, kind: type | None) -> None:
+    """Raises:
+    InputError: ``kind.from_pretrained(place)`` would fail, or leave weights at random. None is any class.
+    """
+    try:
+        if kind is not None and issubclass(kind, SchedulerMixin):
+            kind.from_config(kind.load_config(place))
+            return
+        weights = weight_files(place)
+        if "" not in weights:
+            others = f"only weights of the variant {', '.join(weights)}" if weights else "no whole weights"
+            raise InputError(f"it has {others}, and the card loads {_STEM}.safetensors")
+        wanted = {} if kind is None else _shapes_of(kind, place)
+        for files in weights.values():
+            _require_shapes(_shapes_in(files), wanted)
+    except LOAD_FAILURES as error:
+        raise InputError(f"{place} cannot be loaded: {one_line(str(error)) or type(error).__name__}") from error
+
+
+def weight_files(place: Path) -> dict[str, list[Path]]:
+    """The weights in a network's folder as diffusers finds them: variant ("" for none) -> files, of which the first
+    may be an index. An index comes before a whole file.
+
+    Raises:
+        InputError: an index is damaged, or names files that are not there; the message is one line.
+    """
+    found = {}
+    for path in sorted(place.iterdir()):
+        if name := _WHOLE.fullmatch(path.name):
+            found.setdefault(name[1] or "", [path])
+        elif name := _INDEX.fullmatch(path.name):
+            found[name[1] or ""] = [path, *_shards(path)]
+    return found
+
+
+def _shards(index: Path) -> list[Path]:
+    content = read_object(index)
+    names = content.get("weight_map")
+    names = set(names.values()) if isinstance(names, dict) and isinstance(content.get("metadata"), dict) else {""}
+    if not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise InputError(f"{index} is damaged: it needs metadata, and a weight_map to files beside it")
+    missing = sorted(name for name in names if not index.with_name(name).is_file())
+    if missing:
+        raise InputError(f"{index.name} names {_listed(missing)}, which is not there")
+    return [index.with_name(name) for name in sorted(names)]
+
+
+def _shapes_of(kind: type, place: Path) -> Shapes:
+    """Of the weights of a network that is built from the config in a folder, without memory for them."""
+    with init_empty_weights():
+        network = kind.from_config(kind.load_config(place))
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+def _shapes_in(files: Sequence[Path]) -> Shapes:
+    return {name: shape for path in files if path.suffix == ".safetensors" for name, shape in shapes_in(path).items()}
+
+
+def shapes_in(path: Path) -> Shapes:
+    """Of the tensors in a safetensors file; one that is cut short does not fit its own header.
+
+    Raises:
+        InputError: it is damaged; the message is one line.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is damaged: {one_line(str(error))}") from error
+
+
+def _require_shapes(found: Shapes, wanted: Shapes) -> None:
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise InputError(f"its weights lack {_listed(missing)}, which its config asks for")
+    others = [name for name, shape in wanted.items() if found[name] != shape]
+    if others:
+        name = others[0]
+        raise InputError(f"its weights are not those of its config: {name} is {found[name]}, not {wanted[name]}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
