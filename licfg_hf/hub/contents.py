@@ -137,7 +137,9 @@ def _chosen(folder: Path, parts: Sequence[str]) -> list[Path]:
     Raises:
         InputError: one of them lies elsewhere; the message is one line.
     """
-    places = [folder / name for name in (*parts, "discriminator", "flow")] + sorted(folder.glob("flow/discriminator-*"))
+    places = [folder / name for name in (*parts, "discriminator", "flow")] + sorted(
+        folder.glob("flow/discriminator-*")
+    )
     found = [path for place in (folder, *places) if place.is_dir() for path in sorted(place.iterdir())]
     used = {path for place in (places if parts else [folder, *places]) for path in _network(place)}
     chosen = [

@@ -66,7 +66,9 @@ def _require_pipeline(folder: Path, index: Mapping[str, Any]) -> tuple[str, list
     pipeline = own_class(name, "pipelines")
     if pipeline is None:
         raise InputError(f"its pipeline {name!r} is none of licfg_hf's")
-    parts = {name: value for name, value in index.items() if isinstance(value, list) and value and value[0] is not None}
+    parts = {
+        name: value for name, value in index.items() if isinstance(value, list) and value and value[0] is not None
+    }
     wanted = [name for name in signature(pipeline).parameters if name not in parts]
     for part in (*wanted, *parts):
         if part not in parts or part not in _PARTS or not _is_part(folder / part):
@@ -80,7 +82,9 @@ def _require_pipeline(folder: Path, index: Mapping[str, Any]) -> tuple[str, list
 def _class_of(part: str, entry: list[Any]) -> type:
     """The class that a pipeline's index names, where it is imported: nothing is imported because a file says so."""
     library, called = (*entry, None)[:2]
-    kind = getattr(sys.modules.get(library), called, None) if isinstance(library, str) and isinstance(called, str) else 0
+    kind = (
+        getattr(sys.modules.get(library), called, None) if isinstance(library, str) and isinstance(called, str) else 0
+    )
     if not (isinstance(kind, type) and issubclass(kind, (ModelMixin, SchedulerMixin))):
         raise InputError(
             f"its pipeline's part {part!r} is a {library}.{called}, which licfg_hf and diffusers do not have: nobody "
