@@ -47,7 +47,9 @@ def _convert(source: str, input: Path, output: Path, config: Path | None) -> lis
     checkpoint = read_checkpoint(input, getattr(reader, "EXTRA_TYPES", ()))
     known = {name: _reader(name).kind for name in FORMATS}
     if not any(map(known[source], checkpoint.states.values())):
-        raise InputError(_unknown(source, input, checkpoint, known))
+        if not any(map(known[source], checkpoint.parted().states.values())):
+            raise InputError(_unknown(source, input, checkpoint, known))
+        checkpoint = checkpoint.parted()
     try:
         networks = reader.convert(checkpoint, options)
     except InputError as error:
@@ -64,7 +66,7 @@ def _reader(source: str):
 
 def _unknown(source: str, path: Path, checkpoint, known) -> str:
     """Why a file is none of a format, and of which it seems to be."""
-    states = checkpoint.states.values()
+    states = [*checkpoint.states.values(), *checkpoint.parted().states.values()]
     others = [name for name in FORMATS if any(map(known[name], states))]
     if others:
         return f"{path} is no checkpoint of {source}: its keys are those of {others[0]}, so pass --from {others[0]}"

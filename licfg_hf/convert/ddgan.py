@@ -196,7 +196,7 @@ def _averages(content: Mapping[str, Any], state: State) -> State | None:
     if not averages:
         return None
     if sorted(averages, key=str) != sorted(range(len(state)), key=str):
-        raise InputError(f"optimizerG averages {len(averages)} parameters, and netG_dict has {len(state)}")
+        raise InputError(f"optimizerG averages {len(averages)} parameters, and the generator has {len(state)}")
     return {key: averages[index] for index, key in enumerate(state)}
 
 
@@ -214,15 +214,13 @@ def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
     if state is None:
         return Networks(discriminator=critic)
     content, weights = checkpoint.content, ONLY_WEIGHTS
-    if "" not in checkpoint.states:  # content.pth, the state of a training
-        arguments = content.get("args")
-        if options is None and isinstance(arguments, argparse.Namespace):
-            options = Options(vars(arguments))
-        averages = _averages(content, state)
-        weights = (
-            "trained weights (netG_dict); the file has no EMA" if averages is None else "EMA weights (optimizerG)"
-        )
-        state = state if averages is None else averages
+    arguments, averages = content.get("args"), _averages(content, state)
+    if options is None and isinstance(arguments, argparse.Namespace):
+        options = Options(vars(arguments))
+    if averages is not None:
+        state, weights = averages, "EMA weights (optimizerG)"
+    elif "optimizerG" in content:  # content.pth, the state of a training
+        weights = "trained weights (netG_dict); the file has no EMA"
     if options is None:
         raise InputError(
             "it does not hold the network's options: pass --config FILE.json with the reference's image_size, "

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..models import BigGANDiscriminator, BigGANGenerator, SNGANDiscriminator, SNGANGenerator
-from .mapping import build, fill, indices, listing, square_root, units, weight_shape, within
+from .mapping import build, fill, indices, square_root, units, weight_shape, within
 from .networks import ONLY_WEIGHTS, Networks
 from .reading import Checkpoint, Options, State
 
@@ -193,12 +193,12 @@ _CONVERTERS = {
 
 
 def _pick(checkpoint: Checkpoint, names: tuple[str, ...], role: str) -> tuple[State, str] | None:
-    """The first state dict that plays a role, in the order of the names, and its name."""
-    for name in names:
-        found = kind(checkpoint.states.get(name, {}))
-        if found and found.endswith(role):
-            return checkpoint.states[name], name
-    return None
+    """The first state dict that plays a role, in the order of the names, or the only one, and its name."""
+    found = [name for name, state in checkpoint.states.items() if (kind(state) or "").endswith(role)]
+    known = [name for name in names if name in found]
+    if not known and found:
+        checkpoint.only(lambda state: (kind(state) or "").endswith(role))
+    return next(((checkpoint.states[name], name) for name in (*known, *found)), None)
 
 
 def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
@@ -212,10 +212,8 @@ def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
             "this is a checkpoint of Faster-GNGAN, which scales its weights in another parametrization (weight_raw, "
             "weight_scale); only GNGAN-PyTorch can be converted"
         )
-    generator = _pick(checkpoint, ("ema_G", "net_G", ""), "generator")
-    discriminator = _pick(checkpoint, ("net_D", ""), "discriminator")
-    if generator is None and discriminator is None:
-        raise InputError(f"it has none of ema_G, net_G and net_D, but {listing(checkpoint.states)}")
+    generator = _pick(checkpoint, ("ema_G", "net_G"), "generator")
+    discriminator = _pick(checkpoint, ("net_D",), "discriminator")
     descriptions = {"ema_G": "EMA weights (ema_G)", "net_G": "trained weights (net_G); the file has no EMA"}
     return Networks(
         generator=generator and _CONVERTERS[str(kind(generator[0]))](generator[0]),

@@ -93,6 +93,8 @@ def fill(
         read: reads one layer.
         ignored: pattern of foreign keys that nothing is made from.
 
+    BatchNorm's count of batches may be missing; it only matters to averages without a momentum.
+
     Raises:
         InputError: foreign keys are unknown, missing or of another shape, or weights are no finite floats; the
             message lists them.
@@ -102,6 +104,8 @@ def fill(
         if "parametrizations" not in path.split(".") and own_entries(layer):
             sources |= {f"{path}.{entry}": source for entry, source in read(layer, names[path]).items()}
     entries = network.state_dict()
+    counters = {key for source in sources.values() for key in source.keys if key.endswith(".num_batches_tracked")}
+    state = dict.fromkeys(counters, torch.tensor(0)) | dict(state)  # PyTorch before 0.4.1 had none
     _check(state, sources.values(), ignored, type(network).__name__)
     _check_values(state, {key for name in sources if entries[name].is_floating_point() for key in sources[name].keys})
     filled = {

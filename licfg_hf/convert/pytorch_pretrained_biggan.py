@@ -34,7 +34,7 @@ _FIRST = "generator.gen_z"
 
 def kind(state: State) -> str | None:
     """``generator`` by the keys; None for foreign ones."""
-    return "generator" if any(key.startswith("generator.") for key in state) else None
+    return "generator" if any(key.startswith(f"{_FIRST}.") for key in state) else None
 
 
 def _names(generator: BigGANDeepGenerator, position: int) -> dict[str, str]:

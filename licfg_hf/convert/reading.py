@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ _NUMPY_NUMBERS = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "b1")),
 ]
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 _ZIP = b"PK\x03\x04"
 _LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[:-1]
 _PICKLE = b"\x80"
@@ -162,8 +164,8 @@ class Checkpoint:
 
     Attributes:
         content: all of it.
-        states: the state dicts in it by their names, ``""`` for one that is the file itself, without the ``module.``
-            that DataParallel puts before the keys.
+        states: the state dicts in it by their names, ``""`` for one that is the file itself, without what wrappers
+            such as DataParallel and ``torch.compile`` put into the keys.
     """
 
     content: Any
@@ -171,13 +173,17 @@ class Checkpoint:
 
     @classmethod
     def of(cls, content: Any) -> "Checkpoint":
-        """Finds the state dicts: values of the file, or else the file itself."""
-        if not isinstance(content, Mapping):
-            return cls(content, {})
-        states = {str(name): strip_prefix(value) for name, value in content.items() if _is_state(value)}
-        if not states and _is_state(content):
-            states = {"": strip_prefix(content)}
-        return cls(content, states)
+        """Finds the state dicts: values of the file, or else the file itself, or else values of its values."""
+        return cls(content, {name: strip_prefix(state) for name, state in _states(content).items()})
+
+    def parted(self) -> "Checkpoint":
+        """With the networks as states that one module held by their names, as ``generator.`` before the keys says."""
+        states: dict[str, State] = {}
+        for state in self.states.values():
+            for key, value in state.items():
+                role, _, rest = key.partition(".")
+                states.setdefault(role, {})[rest] = value
+        return Checkpoint(self.content, {role: strip_prefix(state) for role, state in states.items()})
 
     def only(self, kind: Callable[[State], object]) -> State:
         """The one state dict that a format knows.
@@ -201,7 +207,17 @@ def _is_state(content: Any) -> bool:
     )
 
 
+def _states(content: Any) -> dict[str, State]:
+    if not isinstance(content, Mapping):
+        return {}
+    states = {str(name): value for name, value in content.items() if _is_state(value)}
+    if states or _is_state(content):
+        return states or {"": dict(content)}
+    return {f"{name}.{inner}": state for name, value in content.items() for inner, state in _states(value).items()}
+
+
 def strip_prefix(state: Mapping[str, Any]) -> State:
-    """A state dict without the ``module.`` before its keys, where the rest is no other key."""
-    plain = {key: key.removeprefix("module.") for key in state}
-    return {key if short != key and short in state else short: state[key] for key, short in plain.items()}
+    """A state dict without the ``module.`` before its keys and the ``_orig_mod.`` in them, where two stay two."""
+    plain = {key: _WRAPPERS.sub("", key) for key in state}
+    counts = Counter(plain.values())
+    return {short if counts[short] == 1 else key: state[key] for key, short in plain.items()}

@@ -1,6 +1,7 @@
 """Takes the folders of this machine out of what is published."""
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -11,6 +12,18 @@ from typing import Any
 import yaml
 
 _COMMAND = re.compile(r"^- Command: `(.+)`\n", re.MULTILINE)  # of a card
+# Settings and results that name places; what else has slashes in it may be anything.
+_PLACES = (
+    "data",
+    "reference",
+    "name",
+    "output_dir",
+    "init_from",
+    "resume",
+    "config",
+    "evaluate_features",
+    "extractor",
+)
 BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # of a card
 
 
@@ -19,7 +32,7 @@ class Cleaner:
 
     Args:
         folder: what is published.
-        contents: settings and results; every string in them that is an absolute path is taken out everywhere.
+        contents: settings and results; every string in them that is a path, absolute or not, is taken out everywhere.
     """
 
     def __init__(self, folder: Path, contents: Iterable[Any]):
@@ -27,8 +40,10 @@ class Cleaner:
         for content in contents:
             found |= set(_paths(content))
         found |= {escape(path) for path in found}  # as report.html has them
-        longest_first = sorted(filter(_is_machine_path, found), key=len, reverse=True)
-        self._paths = re.compile("|".join(rf"(?<![\w/.:-]){re.escape(path)}" for path in longest_first) or "(?!)")
+        longest_first = sorted(filter(_has_folders, found), key=len, reverse=True)
+        ends = [r"" if _is_machine_path(path) else r"(?![\w/-])" for path in longest_first]
+        patterns = [rf"(?<![\w/.:-]){re.escape(path)}{end}" for path, end in zip(longest_first, ends, strict=True)]
+        self._paths = re.compile("|".join(patterns) or "(?!)")
 
     def text(self, text: str) -> str:
         """Any text."""
@@ -84,8 +99,7 @@ def _clean_command(line: re.Match) -> str:
 def _clean_word(word: str, before: str) -> str:
     """A word of a command line: a value, or ``--name=value``; of a folder's path, relative or not, the last part."""
     name, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
-    path = _parted(value)[1]
-    if name == "--output_dir" or _is_machine_path(value) or path.startswith(("~", "./", "../")):
+    if _is_place(value, name.removeprefix("--")):
         value = _last_part(value)
     return f"{name}={value}" if equals else word if word.startswith("--") else value
 
@@ -100,11 +114,11 @@ def _block_settings(block: re.Match) -> Any:
         return None
 
 
-def _paths(content: Any) -> Iterable[str]:
+def _paths(content: Any, key: Any = None) -> Iterable[str]:
     if isinstance(content, (dict, list)):
-        for item in content.values() if isinstance(content, dict) else content:
-            yield from _paths(item)
-    elif isinstance(content, str) and _is_machine_path(content):
+        for name, item in content.items() if isinstance(content, dict) else ((key, item) for item in content):
+            yield from _paths(item, name)
+    elif isinstance(content, str) and _is_place(content, key):
         yield content
 
 
@@ -112,6 +126,20 @@ def _parted(text: str) -> tuple[str, str]:
     """What stands before a path, as in ``inception:/path``, and the path, to which a drive of one letter belongs."""
     before = re.match(r"(?:\w[\w.-]+:(?!//))*", text)[0]
     return before, text.removeprefix(before)
+
+
+def _has_folders(text: str) -> bool:
+    return _last_part(text) != text
+
+
+def _is_place(text: str, key: Any) -> bool:
+    """Whether the value of a setting is the path of something on this machine, not one name or a name of the Hub."""
+    _, path = _parted(text)
+    if "\n" in text or "\0" in text or "://" in path:
+        return False
+    if key == "output_dir" or _is_machine_path(text) or path.startswith(("~", "./", "../", ".\\", "..\\")):
+        return True
+    return "/" in path and path[0] != "/" and ((key in _PLACES and path.count("/") > 1) or os.path.exists(path))
 
 
 def _is_machine_path(text: str) -> bool:
@@ -126,4 +154,5 @@ def _is_machine_path(text: str) -> bool:
 
 def _last_part(text: str) -> str:
     before, path = _parted(text)
-    return before + ((PureWindowsPath(path) if PureWindowsPath(path).drive else PurePosixPath(path)).name or path)
+    windows = "\\" in path or PureWindowsPath(path).drive
+    return before + ((PureWindowsPath(path) if windows else PurePosixPath(path)).name or path)

@@ -116,6 +116,18 @@ def collect(
     return dict(sorted(files.items()))
 
 
+def left_out(folder: Path, files: Files, inside: str = "") -> list[str]:
+    """What of a folder is not among its published files: files, and folders of which nothing is."""
+    names = []
+    for path in sorted((folder / inside).iterdir()):
+        name = inside + path.name
+        if path.is_dir() and any(file.startswith(f"{name}/") for file in files):
+            names += left_out(folder, files, f"{name}/")
+        elif name not in files:
+            names.append(f"{name}/" if path.is_dir() else name)
+    return names
+
+
 def size(path: Path) -> int:
     """Bytes of a file.
 
@@ -137,9 +149,8 @@ def _chosen(folder: Path, parts: Sequence[str]) -> list[Path]:
     Raises:
         InputError: one of them lies elsewhere; the message is one line.
     """
-    places = [folder / name for name in (*parts, "discriminator", "flow")] + sorted(
-        folder.glob("flow/discriminator-*")
-    )
+    places = [folder / name for name in (*parts, "discriminator", "flow")]
+    places += sorted(folder.glob("flow/discriminator-*"))
     found = [path for place in (folder, *places) if place.is_dir() for path in sorted(place.iterdir())]
     used = {path for place in (places if parts else [folder, *places]) for path in _network(place)}
     chosen = [

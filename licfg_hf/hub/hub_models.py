@@ -7,6 +7,7 @@ three rows and two notes. What makes the Hub's list itself unreadable ends it, a
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from huggingface_hub import HfApi, constants
@@ -23,6 +24,7 @@ TAG = "licfg"  # of every model that this package publishes
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 _MOST_MODELS = 5_000
 _MOST_ROWS = 3  # of one model
+_MOST_RESULTS = 1_000  # of one model that are looked at
 
 
 def hub_entries(wanted: Wanted, notes: Notes) -> list[Entry]:
@@ -92,7 +94,10 @@ def entries_of(repository: str, index: Any, wanted: Wanted, notes: Notes) -> lis
     shown: list[Entry] = []
     damaged: list[str] = []
     repeated = left_out = 0
-    for dataset, content in _metrics_in(index, wanted.metric):
+    metrics = list(islice(_metrics_in(index, wanted.metric), _MOST_RESULTS + 1))
+    if len(metrics) > _MOST_RESULTS:
+        notes.models.append(f"{repository}: of its values of {wanted.metric}, only the first {_MOST_RESULTS:,} were looked at")
+    for dataset, content in metrics[:_MOST_RESULTS]:
         try:
             entry = _entry(repository, content, wanted)
         except (ValueError, RecursionError) as error:  # ValueError: also of whole numbers too long to be printed

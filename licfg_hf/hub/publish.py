@@ -8,19 +8,22 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
+from ..convert.text import printable
 from ..errors import InputError
 from .access import FAILURES, reason, require_branch_name, require_repo_name, require_token
 from .benchmarks import BENCHMARK_FILE, Benchmark
 from .board import one_line
-from .contents import Files, collect, could_be_ours, size
+from .contents import Files, collect, could_be_ours, left_out, size
 from .results import read_card
+
+_LISTED = 10  # files that stay here
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Published:
         files: path in the repository -> bytes.
         changed: whether it was not there before; False where there was nothing to change.
         removed: files of an earlier push that were removed, because the model does not have them any more.
+        left: files and folders of the model's folder that are never sent.
     """
 
     url: str
@@ -40,6 +44,7 @@ class Published:
     files: dict[str, int]
     changed: bool = True
     removed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         total = f"{len(self.files)} files, {sum(self.files.values()):,} bytes"
@@ -89,12 +94,14 @@ def publish(
     require_repo_name(repo_id)
     require_branch_name(revision)
     files = collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
+    left = tuple(left_out(folder, files))
     if dry_run:
-        return Published(f"{constants.ENDPOINT}/{repo_id}", None, _sizes(files))
+        return Published(f"{constants.ENDPOINT}/{repo_id}", None, _sizes(files), left=left)
     again = push_command(folder, repo_id, private, revision, create_pr, benchmarks, remote_code, message)
     try:
         with _stopped_says(f"stopped during the upload of {folder}. Nothing local was changed; to finish: {again}"):
-            return _upload(files, repo_id, private, revision, create_pr, message or f"Upload {folder.resolve().name}")
+            sent = _upload(files, repo_id, private, revision, create_pr, message or f"Upload {folder.resolve().name}")
+            return replace(sent, left=left)
     except FAILURES as error:
         raise InputError(
             f"{folder} was not published: {reason(error, repo_id)}. Nothing local was changed; to finish: {again}"
@@ -168,11 +175,14 @@ def run(arguments: argparse.Namespace) -> None:
         [Benchmark(*words) for words in arguments.benchmark],
         arguments.remote_code,
     )
+    more = f" and {len(published.left) - _LISTED} more" if len(published.left) > _LISTED else ""
+    left = f"stays here: {printable(', '.join(published.left[:_LISTED]) or 'nothing')}{more}"
     if published.commit is not None:
-        print(published)
+        print(f"{published}\n{left}")
         return
     for name, count in published.files.items():
         print(f"{count:>15,}  {name}")
+    print(left)
     where = f", branch {arguments.revision}" if arguments.revision else ""
     how = " as a pull request" if arguments.create_pr else ""
     print(

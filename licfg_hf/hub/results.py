@@ -199,9 +199,7 @@ def _without_ours(index: Any) -> tuple[list[Any], str | None]:
 def _is_ours(result: Any) -> bool:
     """Whether ``model_index`` wrote an entry: all its numbers state their protocol."""
     metrics = result.get("metrics") if isinstance(result, dict) else None
-    arguments = (
-        [metric.get("args") for metric in metrics if isinstance(metric, dict)] if isinstance(metrics, list) else []
-    )
+    arguments = [one.get("args") for one in metrics if isinstance(one, dict)] if isinstance(metrics, list) else []
     return bool(arguments) and all(isinstance(one, dict) and "protocol" in one for one in arguments)
 
 

@@ -7,12 +7,15 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import diffusers
 from accelerate import init_empty_weights
 from diffusers import ModelMixin, SchedulerMixin
 from safetensors import SafetensorError, safe_open
 
+from .. import models
 from ..errors import InputError
 from ..model_index import own_class, plain
+from ..models import Discriminator
 from ..pipelines.base import LOAD_FAILURES
 from ..pipelines.flow import CONFIG as FLOW_CONFIG
 from ..pipelines.flow import folder_of, read_numbers
@@ -50,6 +53,8 @@ def require_finished(folder: Path) -> tuple[str | None, list[str]]:
         raise InputError(
             f"{unfinished}it has neither a pipeline (model_index.json) nor a network's config and weights"
         )
+    if not networks and (folder / "config.json").is_file() and _network_class(folder) is None:
+        raise InputError(f"{unfinished}the class in its config.json is none of licfg_hf's or diffusers'")
     return None, list(dict.fromkeys([*networks, *(["scheduler"] if networks else [])]))
 
 
@@ -66,9 +71,8 @@ def _require_pipeline(folder: Path, index: Mapping[str, Any]) -> tuple[str, list
     pipeline = own_class(name, "pipelines")
     if pipeline is None:
         raise InputError(f"its pipeline {name!r} is none of licfg_hf's")
-    parts = {
-        name: value for name, value in index.items() if isinstance(value, list) and value and value[0] is not None
-    }
+    lists = {name: value for name, value in index.items() if isinstance(value, list) and value}
+    parts = {name: value for name, value in lists.items() if value[0] is not None}
     wanted = [name for name in signature(pipeline).parameters if name not in parts]
     for part in (*wanted, *parts):
         if part not in parts or part not in _PARTS or not _is_part(folder / part):
@@ -81,16 +85,21 @@ def _require_pipeline(folder: Path, index: Mapping[str, Any]) -> tuple[str, list
 
 def _class_of(part: str, entry: list[Any]) -> type:
     """The class that a pipeline's index names, where it is imported: nothing is imported because a file says so."""
-    library, called = (*entry, None)[:2]
-    kind = (
-        getattr(sys.modules.get(library), called, None) if isinstance(library, str) and isinstance(called, str) else 0
-    )
-    if not (isinstance(kind, type) and issubclass(kind, (ModelMixin, SchedulerMixin))):
+    library, called = map(str, (*entry, None)[:2])
+    kind = _class_in(sys.modules.get(library), called)
+    if kind is None or issubclass(kind, Discriminator):
         raise InputError(
-            f"its pipeline's part {part!r} is a {library}.{called}, which licfg_hf and diffusers do not have: nobody "
-            "could load it by the card. For a class of your own, push from Python, where its module is imported"
+            f"its pipeline's part {part!r} is a {library}.{called}: nobody could load it by the card. Of licfg_hf and "
+            "diffusers any generator or scheduler can be; for a class of your own, push from Python, where its module "
+            "is imported"
         )
     return kind
+
+
+def _class_in(home: Any, called: Any) -> type | None:
+    """The network or scheduler of that name in a module."""
+    kind = getattr(home, called, None) if isinstance(called, str) else None
+    return kind if isinstance(kind, type) and issubclass(kind, (ModelMixin, SchedulerMixin)) else None
 
 
 def require_loadable(place: Path) -> None:
@@ -99,8 +108,12 @@ def require_loadable(place: Path) -> None:
     Raises:
         InputError: its weights are not whole, or, of a class that is known here, not those of its config; one line.
     """
+    _require_loadable(place, _network_class(place))
+
+
+def _network_class(place: Path) -> type | None:
     called = read_object(place / "config.json").get("_class_name")
-    _require_loadable(place, own_class(called, "models"))
+    return _class_in(models, called) or _class_in(diffusers, called)
 
 
 def require_flow(place: Path) -> None:

@@ -307,7 +307,8 @@ def test_a_dry_run_contacts_nobody(hub, model, capsys, monkeypatch):
     add_arguments(parser)
     run(parser.parse_args([str(model), "--repo_id", NAME, "--dry_run", "--revision", "trial", "--private"]))
     lines = capsys.readouterr().out.splitlines()
-    assert {line.split()[-1] for line in lines[:-1]} == EXPECTED
+    assert {line.split()[-1] for line in lines[:-2]} == EXPECTED
+    assert lines[-2].startswith("stays here: .README.partial") and "checkpoints/" in lines[-2]
     assert lines[-1].startswith(f"would go to {hub.endpoint}/{NAME}: 13 files, ")
     assert ", branch trial; nothing was sent" in lines[-1] and "is not known" in lines[-1]
     assert hub.requests == []
