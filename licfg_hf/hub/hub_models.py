@@ -96,7 +96,8 @@ def entries_of(repository: str, index: Any, wanted: Wanted, notes: Notes) -> lis
     repeated = left_out = 0
     metrics = list(islice(_metrics_in(index, wanted.metric), _MOST_RESULTS + 1))
     if len(metrics) > _MOST_RESULTS:
-        notes.models.append(f"{repository}: of its values of {wanted.metric}, only the first {_MOST_RESULTS:,} were looked at")
+        seen = f"only the first {_MOST_RESULTS:,} were looked at"
+        notes.models.append(f"{repository}: of its values of {wanted.metric}, {seen}")
     for dataset, content in metrics[:_MOST_RESULTS]:
         try:
             entry = _entry(repository, content, wanted)
