@@ -190,6 +190,8 @@ def _require_sound(files: Mapping[str, Path]) -> None:
     """
     for name, path in files.items():
         place = PurePosixPath(name)
+        if place.suffix not in (".png", ".safetensors"):
+            require_no_secrets(path, read(path))
         if place.name == "config.json" and str(place.with_name("model.safetensors")) not in files:
             require_loadable(path.parent)
         elif place.name == "flow.json":
@@ -200,8 +202,6 @@ def _require_sound(files: Mapping[str, Path]) -> None:
             raise InputError(f"{path} has no config.json beside it, so nobody could load these weights")
         elif place.suffix == ".png":
             _require_picture(path)
-        elif place.suffix != ".safetensors":
-            require_no_secrets(path, read(path))
 
 
 def _require_picture(path: Path) -> None:

@@ -31,6 +31,8 @@ def require_no_secrets(path: Path, text: str) -> None:
     """
     settings = path.suffix in (".json", ".yaml")
     kinds = _SECRETS | {"a password or token": _SETTING if settings else _IN_PROSE}
+    if ".index." in path.name:  # the weights of a network, of which one may be called token
+        kinds = _SECRETS
     text = _EMBEDDED.sub("base64,", text)
     for kind, pattern in kinds.items():
         if found := re.search(pattern, text):
