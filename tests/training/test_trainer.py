@@ -63,7 +63,7 @@ def test_leaves_a_folder_that_loads_draws_and_explains_itself(tmp_path):
     result = json.loads((folder / "eval.json").read_text())
     assert facts["step"] == result["protocol"]["step"] == 6 and 0 <= result["metrics"]["precision"]["value"] <= 1
     card = (folder / "README.md").read_text()
-    for words in ("weight=0.01", "interval=2", "max_steps: 6", "torch", "DDGANGenerator"):
+    for words in ("weight 0.01", "every 2 updates", "max_steps: 6", "torch", "DDGANGenerator"):
         assert words in card
     assert (folder / "samples.png").stat().st_size > 100
 
