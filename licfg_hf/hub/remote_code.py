@@ -33,8 +33,6 @@ def with_remote_code(index: dict[str, Any] | None) -> tuple[dict[str, Any], dict
     if index is None:
         raise InputError("--remote_code needs a pipeline: there is no model_index.json")
     pipeline = index["_class_name"]
-    if own_class(pipeline, "pipelines") is None:
-        raise InputError(f"--remote_code needs a pipeline of this library, not {pipeline!r}")
     parts = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
     own = [name for name, (library, called) in parts.items() if _is_own(name, library, called)]
     named = {name: [COMPONENT_CODE, parts[name][1]] for name in own}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -30,18 +31,18 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 HOSTILE = "\x1b]0;PWNED\x07\x1b[31mEVIL\x1b[2J\u202e\nerror: all is well"
 
 
+SIZES = {"sample_size": 16, "base_channels": 4, "architecture": "cnn"}
+GENERATOR = {**SIZES, "out_channels": 1, "channel_multipliers": (2, 1), "latent_dim": 6}
+
+
 def generator() -> SNGANGenerator:
     torch.manual_seed(0)
-    return SNGANGenerator(
-        sample_size=16, out_channels=1, base_channels=4, channel_multipliers=(2, 1), latent_dim=6, architecture="cnn"
-    ).eval()
+    return SNGANGenerator(**GENERATOR).eval()
 
 
 def discriminator() -> SNGANDiscriminator:
     torch.manual_seed(0)
-    return SNGANDiscriminator(
-        sample_size=16, in_channels=3, base_channels=4, channel_multipliers=(1, 2), architecture="cnn"
-    )
+    return SNGANDiscriminator(**SIZES, channel_multipliers=(1, 2))
 
 
 @pytest.fixture
@@ -155,6 +156,19 @@ def test_a_scheduler_that_cannot_be_is_refused_before_anything_is_allocated(tmp_
     pushed(tmp_path)
     change(tmp_path / "scheduler" / "scheduler_config.json", num_train_timesteps=10**8)
     with pytest.raises(InputError, match="num_train_timesteps is in 1 to"):
+        pushed(tmp_path)
+
+
+class Mine(SNGANGenerator):
+    """A user's own network."""
+
+
+def test_a_users_own_class_is_pushed_where_its_code_is(tmp_path, monkeypatch):
+    GANPipeline(Mine(**GENERATOR)).save_pretrained(tmp_path)
+    library = json.loads((tmp_path / "model_index.json").read_text())["model"][0]
+    assert "model/config.json" in pushed(tmp_path)
+    monkeypatch.delitem(sys.modules, library)
+    with pytest.raises(InputError, match="push from Python, where its module is imported"):
         pushed(tmp_path)
 
 
@@ -403,10 +417,7 @@ def gngan_generator() -> dict[str, torch.Tensor]:
     names = {"linear_in": "linear", "norm_out": "main.6", "conv_out": "main.8"}
     for index in range(2):
         names |= {f"blocks.{index}.norm": f"main.{3 * index}", f"blocks.{index}.conv": f"main.{3 * index + 2}"}
-    network = SNGANGenerator(
-        sample_size=16, base_channels=4, channel_multipliers=(4, 2, 1), latent_dim=6, architecture="cnn"
-    )
-    return foreign(network, names)
+    return foreign(SNGANGenerator(**SIZES, channel_multipliers=(4, 2, 1), latent_dim=6), names)
 
 
 def gngan_discriminator() -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError
 from licfg_hf.hub.access import require_accepted_token
 from licfg_hf.training import DDGANTask, Trainer, TrainingConfig
+from licfg_hf.training.progress import Progress
 
 NAME = "tester/run"
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +94,7 @@ def test_a_hub_that_is_out_of_order_stops_no_training(hub, status):
 def test_a_failure_at_the_end_says_how_to_finish(hub, tmp_path):
     """One that comes before the upload, too: the training is over, and what is left is a push."""
     run = trainer(tmp_path / "run")
+    run.progress = Progress(0, 2, visible=False)  # as in train
     run._export()
     place = tmp_path / "run" / "model_index.json"
     place.write_text("{")

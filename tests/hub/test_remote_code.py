@@ -228,10 +228,10 @@ def strange(folder: Path, **change) -> None:
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"_class_name": "StableDiffusionPipeline"}, "needs a pipeline of this library"),
-        ({"unet": ["my_networks", "Network"]}, "'unet' is my_networks.Network"),
-        ({"unet": ["my_networks", "DDGANGenerator"]}, "'unet' is my_networks.DDGANGenerator"),
-        ({"unet": ["licfg_hf.losses", "get_loss"]}, "'unet' is licfg_hf.losses.get_loss"),
+        ({"_class_name": "StableDiffusionPipeline"}, "'StableDiffusionPipeline' is none of licfg_hf's"),
+        ({"unet": ["my_networks", "Network"]}, "'unet' is a my_networks.Network"),
+        ({"unet": ["my_networks", "DDGANGenerator"]}, "'unet' is a my_networks.DDGANGenerator"),
+        ({"unet": ["licfg_hf.losses", "get_loss"]}, "'unet' is a licfg_hf.losses.get_loss"),
     ],
 )
 def test_a_pipeline_that_it_cannot_be_done_for(hub, folders, tmp_path, change, words):
