@@ -244,7 +244,7 @@ def test_the_card_of_another_model_is_left_alone(model, tmp_path, monkeypatch):
         (["--reference_limit", "9999"], "fewer than 9999"),
         (["--data", "cifar10"], "cifar10"),
         (["--image_size", "0"], "image_size"),
-        (["--jpeg", "101"], "quality"),
+        (["--jpeg", "101"], "jpeg is at most 100, not 101"),
         (["--flow"], "no functional-gradient steps"),
         (["--data", "digits", "--image_size", "16"], "pass --image_size"),
     ],
