@@ -46,7 +46,7 @@ def test_a_signal_ends_a_conversion_in_one_line_and_leaves_nothing(number, tmp_p
     process = subprocess.Popen([sys.executable, "-c", _WAITING, *arguments], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob(".new.*.partial/half")):
+        while not list(tmp_path.glob(".*.new.partial/half")):
             assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
             time.sleep(0.1)
         process.send_signal(number)

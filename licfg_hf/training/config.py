@@ -109,7 +109,8 @@ class TrainingConfig:
             optimizers; weights that do not fit are listed.
         resume: ``auto`` goes on from the newest complete checkpoint in output_dir, or starts; ``never`` wants an empty
             folder; or the folder of one checkpoint.
-        checkpoint_every: steps between checkpoints; one is also written at the end and on SIGTERM or Ctrl-C.
+        checkpoint_every: steps between checkpoints; one is also written at the end and on SIGTERM, SIGHUP or
+            Ctrl-C.
         keep_checkpoints: how many of the newest checkpoints stay; None keeps all.
         sample_every: steps between grids of samples in samples/; None draws none.
         sample_count: images in such a grid.

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import PIL.Image
+import psutil
 import pytest
 import torch
 from children import SMALL, command, steps_in, train, weights
@@ -467,3 +468,28 @@ def test_a_full_disk_is_called_by_its_name(tmp_path, limit):
     status, said = train(tmp_path / "run", 4, hook=small_files(limit))
     assert status != 0 and "Traceback" not in said and "enforce fail" not in said, said[-1500:]
     assert os.strerror(errno.EFBIG) in said
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_of_two_stops_both_after_a_checkpoint(tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "log"
+    options = [*SMALL.split(), "--max_steps", "100000", "--checkpoint_every", "100000", "--sample_every", "100000"]
+    script = [RECIPES / "biggan_eps_cifar.py", *options, "--output_dir", folder]
+    launch = [Path(sys.executable).parent / "torchrun", "--nproc_per_node", "2", "--master_port", "29611", *script]
+    with open(log, "w") as file:
+        process = subprocess.Popen(launch, stdout=file, stderr=file, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while steps_in(folder) < 3:
+            assert time.monotonic() < deadline and process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        second = next(
+            child for child in psutil.Process(process.pid).children() if child.environ().get("LOCAL_RANK") == "1"
+        )
+        second.terminate()
+        process.wait(timeout=60)
+        assert "goes on from there" in log.read_text() and list(folder.glob("checkpoints/step-*"))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -84,7 +84,9 @@ def test_a_finished_run_keeps_results_of_the_same_samples_and_no_others(tmp_path
     moved.write_text(json.dumps(better))
     alone.write_text(json.dumps(better))  # of the moved samples, where that of the generator alone belongs
     (tmp_path / "run" / "flow" / "notes.txt").write_text("mine")
-    (tmp_path / "run" / "flow" / "discriminator-09").mkdir()
+    older = tmp_path / "run" / "flow" / "discriminator-09"  # of an export with more steps
+    older.mkdir()
+    (older / "config.json").touch()
     run()
     assert json.loads(moved.read_text()) == better
     assert json.loads(alone.read_text())["protocol"] == first["protocol"]
@@ -292,7 +294,7 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path, capsys):
     with pytest.raises(InputError, match="no multiple of the batch_size 8"):
         trainer(tmp_path / "a", StagedFunctionalGradient(), generator_batch_size=20)
     for option, value, words in (
-        ("--functional_gradient.steps", "0", "steps is at least 1"),
+        ("--functional_gradient.steps", "0", "steps is in 1 to"),
         ("--functional_gradient.scaling", "hellinger", "hellinger"),
         ("--functional_gradient.step_size", "-1", "step_size"),
     ):
