@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .convert.text import printable
 from .errors import InputError, TrainingDiverged, TrainingInterrupted
+from .text import printable
 
 
 class Terminated(BaseException):

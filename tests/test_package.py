@@ -12,11 +12,10 @@ import licfg_hf
 ROOT = Path(__file__).resolve().parents[1]
 # Each part may import the parts below it, never above.
 ORDER = (
-    ("errors", "files", "ranges", "seeds", "staging", "double_backward", "critic", "forward_mode"),
-    ("losses", "penalties", "normalizers", "consistency", "functional_gradient"),
-    ("heads",),
+    ("errors", "files", "ranges", "seeds", "staging", "text"),
+    ("objective",),
     ("models", "schedulers"),
-    ("convert", "model_index", "pipelines", "data"),
+    ("convert", "pipelines", "data"),
     ("evaluation", "diagnostics"),
     ("hub",),
     ("training",),

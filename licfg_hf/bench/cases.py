@@ -12,9 +12,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import models
-from ..critic import frozen
 from ..errors import InputError
-from ..losses import AdversarialLoss
+from ..objective.critic import frozen
+from ..objective.losses import AdversarialLoss
 from ..ranges import require_memory
 from ..recipes.objective import ObjectiveConfig
 from ..schedulers import DDGANScheduler

@@ -21,10 +21,10 @@ import psutil
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..critic import frozen
 from ..data import DataConfig, open_images
 from ..data.loader import StepImages, StepLoader
 from ..errors import TrainingInterrupted
+from ..objective.critic import frozen
 from ..training import Trainer, TrainingConfig
 from ..training.optimizers import make_optimizer
 from ..training.steps import Terms, discriminator_terms, generator_terms, iterated_once

@@ -4,8 +4,8 @@ from importlib import import_module
 from pathlib import Path
 
 from ..errors import InputError
+from ..text import printable
 from .formats import FORMATS
-from .text import printable
 
 __all__ = ["FORMATS", "convert"]
 

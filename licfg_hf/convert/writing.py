@@ -12,8 +12,8 @@ from torch import nn
 from ..errors import InputError
 from ..files import partial_of, sync_tree, write_text
 from ..pipelines import DDGANPipeline, GANPipeline
+from ..text import code_span
 from .networks import Networks
-from .text import code_span
 
 _CARD = Template("""\
 ---

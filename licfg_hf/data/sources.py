@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..convert.text import printable
 from ..errors import InputError
 from ..ranges import require_number, require_set, require_whole
+from ..text import printable
 from .decoding import Crop, UnreadableImage, decode, fit, to_array
 from .folders import LABEL, natural_order, some
 from .presets import PRESETS

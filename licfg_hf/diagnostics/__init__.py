@@ -1,13 +1,6 @@
 """What a critic and a generator are doing: domains of the loss, gradient norms, latent neighbourhoods, health."""
 
-from .critic import (
-    LossDomain,
-    critic_statistics,
-    gradient_norms,
-    lipschitz_lower_bound,
-    loss_domain,
-    memorization_gap,
-)
+from .critic import LossDomain, critic_statistics, gradient_norms, lipschitz_lower_bound, loss_domain, memorization_gap
 from .health import HealthMonitor
 from .latent import latent_neighbourhood_size
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from ..critic import Critic, flat_logits, input_gradient, require_points, wide
-from ..losses import AdversarialLoss
-from ..penalties import interpolate
+from ..objective.critic import Critic, flat_logits, input_gradient, require_points, wide
+from ..objective.losses import AdversarialLoss
+from ..objective.penalties import interpolate
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..critic import flat_logits
-from ..losses import AdversarialLoss
+from ..objective.critic import flat_logits
+from ..objective.losses import AdversarialLoss
 from .critic import loss_domain
 
 

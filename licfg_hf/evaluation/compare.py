@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import mean, variance
 from typing import Any
 
-from ..convert.text import plain, printable
 from ..diagnostics.intervals import mean_interval, student_quantile
 from ..errors import InputError
+from ..text import plain, printable
 from .protocol import METRICS, differences, in_words, label, makes_samples
 from .result import Result, read_result
 

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import InputError
-from ..losses import get_loss
-from ..penalties import GradientPenalty
+from ..objective.losses import get_loss
+from ..objective.penalties import GradientPenalty
 
 _BATCH, _CHUNK = 64, 1000
 _WIDEST = 64  # channels of the critic's last convolution

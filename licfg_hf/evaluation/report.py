@@ -14,11 +14,11 @@ import torch
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from ..convert.text import printable
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..files import write_text
 from ..pipelines.base import image_grid, save_image
+from ..text import printable
 from .protocol import METRICS, in_words, label, makes_samples
 from .result import Result, parse_result
 

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from ..convert.text import code_span
 from ..files import write_text
+from ..text import code_span
 from .results import results_section, with_results
 
 _MOST_NAMES = 100

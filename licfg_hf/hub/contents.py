@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..evaluation.samples import settings_hash, weights_hash, weights_of
-from ..model_index import COMPONENT_CODE, PIPELINE_CODE, plain
+from ..pipelines.model_index import COMPONENT_CODE, PIPELINE_CODE, plain
 from ..staging import finish_update
 from .benchmarks import BENCHMARK_FILE, Benchmark, benchmark_file
 from .board import one_line

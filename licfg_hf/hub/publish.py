@@ -15,8 +15,8 @@ from types import FrameType
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-from ..convert.text import printable
 from ..errors import InputError
+from ..text import printable
 from .access import FAILURES, reason, require_branch_name, require_repo_name, require_token
 from .benchmarks import BENCHMARK_FILE, Benchmark
 from .board import one_line

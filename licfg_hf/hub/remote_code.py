@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..errors import InputError
-from ..model_index import COMPONENT_CODE, PIPELINE_CODE, own_class
+from ..pipelines.model_index import COMPONENT_CODE, PIPELINE_CODE, own_class
 
 _PIPELINE = """\
 # For DiffusionPipeline.from_pretrained(..., trust_remote_code=True): the pipeline of the installed licfg_hf.

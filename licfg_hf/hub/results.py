@@ -12,11 +12,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
-from ..convert.text import plain
 from ..errors import InputError
 from ..evaluation.protocol import FORMAT, Protocol, in_words, label, makes_samples, settings_in_words
 from ..evaluation.result import RESULT_FILE, parse_result
 from ..files import write_text
+from ..text import plain
 
 RESULT_FILES = (RESULT_FILE, f"flow/{RESULT_FILE}")  # of the model as it loads, and of its samples moved by the flow
 _TASK = "unconditional-image-generation"

@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 
 from .. import models
 from ..errors import InputError
-from ..model_index import own_class, plain
 from ..models import Discriminator
 from ..pipelines.base import LOAD_FAILURES
 from ..pipelines.flow import CONFIG as FLOW_CONFIG
 from ..pipelines.flow import folder_of, read_numbers
+from ..pipelines.model_index import own_class, plain
 from .board import one_line
 from .reading import read_object
 

@@ -14,10 +14,10 @@ from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a p
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from ..heads.vector import HeadName, embed_labels, make_head, require_labels
 from .biggan import SPECTRAL, spectral_normalize_generator
 from .discriminator import Discriminator, initialize, normalizes_output
 from .generator import Generator
+from .heads import HeadName, embed_labels, make_head, require_labels
 from .outputs import DiscriminatorOutput, GeneratorOutput
 from .residual import BatchNorm, ConditionalBatchNorm, SelfAttention, upsample
 from .sizes import attention_places, default_halvings, require_positive, smallest_size, widths

@@ -8,9 +8,9 @@ from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a p
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from ..heads.vector import HeadName, make_head, require_labels
 from .discriminator import Discriminator, initialize, normalizes_output
 from .generator import Generator
+from .heads import HeadName, make_head, require_labels
 from .outputs import DiscriminatorOutput, GeneratorOutput
 from .residual import BatchNorm, ConditionalBatchNorm
 from .sizes import require_positive, smallest_size, widths

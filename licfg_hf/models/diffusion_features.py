@@ -11,11 +11,10 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import nn
 
-from ..heads.multiscale import MultiScaleHead
-from ..heads.vector import HeadName
-from ..normalizers.weights import refresh_power_iterations
+from ..objective.weights import refresh_power_iterations
 from .discriminator import Discriminator, normalizes_output
 from .frozen import KeepsPartsFrozen
+from .heads import HeadName, MultiScaleHead
 from .outputs import DiscriminatorOutput
 
 _BLOCKS = ("DownBlock2D", "AttnDownBlock2D")

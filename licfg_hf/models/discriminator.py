@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from ..normalizers.outputs import FORMULAS, OutputNormalization, warn_of_batch_norm
-from ..normalizers.weights import WEIGHT_NORMALIZERS, spectral_normalize, stable_rank_normalize
+from ..objective.outputs import FORMULAS, OutputNormalization, warn_of_batch_norm
+from ..objective.weights import WEIGHT_NORMALIZERS, spectral_normalize, stable_rank_normalize
 from .saving import SavedByConfig
 
 _NORMALIZE_WEIGHTS = {"spectral": spectral_normalize, "stable_rank": stable_rank_normalize}

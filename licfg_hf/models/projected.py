@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from ..consistency import DifferentiableAugmentation
-from ..heads.multiscale import FeatureMixing, MultiScaleHead
-from ..heads.vector import HeadName
+from ..objective.augmentation import DifferentiableAugmentation
 from .biggan import SPECTRAL
 from .discriminator import Discriminator, normalizes_output
 from .frozen import KeepsPartsFrozen
+from .heads import FeatureMixing, HeadName, MultiScaleHead
 from .outputs import DiscriminatorOutput
 
 Policy = Literal["color", "translation", "cutout"]

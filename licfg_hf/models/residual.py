@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..heads.vector import embed_labels
+from .heads import embed_labels
 
 
 class ConditionalBatchNorm(nn.Module):

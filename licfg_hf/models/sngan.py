@@ -12,9 +12,9 @@ from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a p
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from ..heads.vector import HeadName, make_head, require_labels
 from .discriminator import Discriminator, initialize, normalizes_output
 from .generator import Generator
+from .heads import HeadName, make_head, require_labels
 from .outputs import DiscriminatorOutput, GeneratorOutput
 from .residual import BatchNorm, ConditionalBatchNorm, DiscriminatorBlock, GeneratorBlock
 from .sizes import default_halvings, require_positive, smallest_size, widths

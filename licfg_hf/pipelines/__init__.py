@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from ..model_index import plain
 from .base import LOAD_FAILURES, OF_THE_DOWNLOAD, HubPipeline, first_line
 from .ddgan import DDGANPipeline
 from .flow import load_flow
 from .gan import GANPipeline
 from .locate import locate
+from .model_index import plain
 
 __all__ = ["DDGANPipeline", "GANPipeline", "load", "load_flow", "load_pipeline", "open_pipeline"]
 

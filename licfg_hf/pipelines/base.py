@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 from ..files import writing
-from ..model_index import plain
 from ..staging import finish_update
 from .locate import fetch
+from .model_index import plain
 
 MOST_COLUMNS = 20  # of classes in a grid
 PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tiff": "TIFF"}

@@ -7,8 +7,8 @@ import torch
 from diffusers import ImagePipelineOutput, ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 
-from ..functional_gradient import FunctionalGradientFlow
 from ..models import DDGANGenerator  # also lets from_pretrained find it: diffusers only looks at imported modules
+from ..objective.functional_gradient import FunctionalGradientFlow
 from ..schedulers import DDGANScheduler
 from .base import HubPipeline, RandomGenerators, finish, require_request
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from .. import models
 from ..files import write_json
-from ..functional_gradient import FunctionalGradientFlow, group_size
+from ..objective.functional_gradient import FunctionalGradientFlow, group_size
 from .base import LOAD_FAILURES, first_line
 from .locate import locate
 

@@ -7,7 +7,6 @@ from ..errors import InputError
 from .recipe import Recipe
 
 NAMES = (
-    "ablate_eps",
     "biggan_eps_cifar",
     "biggan_eps_imagenet",
     "biggan_pgn_cifar",
@@ -17,13 +16,11 @@ NAMES = (
     "distill_diffusion",
     "lgan_cifar",
     "licfg_biggan_cifar",
-    "licfg_centers",
     "licfg_cifar",
     "licfg_ddgan_cifar",
     "licfg_imagenet",
     "licfg_lsun",
     "licfg_mnist",
-    "lipschitz_losses",
     "projected_gan_cifar",
     "sngan_pgn_celebahq",
     "sngan_pgn_cifar",
@@ -44,11 +41,11 @@ def get_recipe(name: str) -> Recipe:
     return import_module(f"{__name__}.{name}").RECIPE
 
 
-def main(name: str, arguments: list[str] | None = None) -> None:
-    """Runs a recipe with command-line arguments (those of the process by default).
+def main(recipe: str | Recipe, arguments: list[str] | None = None) -> None:
+    """Runs a recipe, by its name or itself, with command-line arguments (those of the process by default).
 
     Raises:
         SystemExit: it was stopped, or failed in a way that a user can mend; one line on stderr says how.
     """
     with one_line_errors("; the same command goes on from there"):
-        get_recipe(name).run(arguments)
+        (get_recipe(recipe) if isinstance(recipe, str) else recipe).run(arguments)

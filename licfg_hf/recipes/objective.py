@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..consistency import BalancedConsistencyRegularization, ConsistencyRegularization, FlipAndShift
 from ..errors import InputError
-from ..losses import AdversarialLoss, AuxiliaryClassification, get_loss
 from ..models import Discriminator
-from ..penalties import (
+from ..objective.augmentation import FlipAndShift
+from ..objective.classification import AuxiliaryClassification
+from ..objective.consistency import BalancedConsistencyRegularization, ConsistencyRegularization
+from ..objective.losses import AdversarialLoss, get_loss
+from ..objective.penalties import (
     AdversarialLipschitzPenalty,
     EpsCenteredGradientPenalty,
     GradientPenalty,

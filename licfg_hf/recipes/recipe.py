@@ -16,7 +16,7 @@ from ..command_line import OptionParser, as_spelled, is_main_process
 from ..data import DataConfig, ImageSet, open_images
 from ..errors import InputError
 from ..files import write_text
-from ..losses import AdversarialLoss
+from ..objective.losses import AdversarialLoss
 from ..pipelines.base import first_line
 from ..training import AdversarialStep, LazyPenalty, Trainer, TrainingConfig
 from ..training.generator_steps import GeneratorStep
@@ -41,6 +41,7 @@ class Recipe:
         presets: name -> option values, dotted for nested ones; the first is the default.
         generator_step: component arguments -> how the generator learns.
         card: further variables of the model card's template.
+        folder: where its file lies in a clone, for the command in the cards.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Recipe:
     presets: Mapping[str, Mapping[str, Any]]
     generator_step: Callable[[dict[str, dict[str, Any]]], GeneratorStep] = lambda arguments: AdversarialStep()
     card: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = "recipes"
 
     def parser(self, preset: str) -> ArgumentParser:
         """The command-line parser with the values of a preset as defaults.
@@ -175,7 +177,7 @@ class Recipe:
 
     def typed(self, words: Sequence[str]) -> "Recipe":
         """This recipe; the cards of its runs say that they were made by a command line with these words."""
-        command = shlex.join(["accelerate", "launch", f"recipes/{self.name}.py", *words])
+        command = shlex.join(["accelerate", "launch", f"{self.folder}/{self.name}.py", *words])
         # Neither fits into a line of code of a card.
         return self if "`" in command or "\n" in command else replace(self, card={**self.card, "command": command})
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..functional_gradient import StageConfig
+from ..objective.functional_gradient import StageConfig
 from ..training import StagedFunctionalGradient
 from .networks import Arguments
 from .options import LONG_RUN, optimizers

@@ -9,7 +9,7 @@ from accelerate.utils import broadcast
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 
-from ..double_backward import speed_up_convolutions
+from ..objective.double_backward import speed_up_convolutions
 from .steps import Terms
 
 

@@ -13,11 +13,11 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..critic import flat_logits, frozen
 from ..data.sources import ImageSet
 from ..errors import InputError
-from ..functional_gradient import group_size
-from ..losses import AdversarialLoss
+from ..objective.critic import flat_logits, frozen
+from ..objective.functional_gradient import group_size
+from ..objective.losses import AdversarialLoss
 from ..pipelines.base import evaluating, first_line
 from .steps import Draw, LazyPenalty, Terms, discriminator_terms, generator_terms
 from .untouched import untouched

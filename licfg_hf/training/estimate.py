@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..critic import frozen
-from ..losses import AdversarialLoss
+from ..objective.critic import frozen
+from ..objective.losses import AdversarialLoss
 from .config import TrainingConfig
 from .steps import Draw, LazyPenalty, Task, discriminator_terms, generator_terms
 

@@ -14,10 +14,17 @@ from accelerate import Accelerator
 from torch import nn
 from torch.func import functional_call
 
-from ..critic import flat_logits, frozen
 from ..errors import InputError, TrainingDiverged
-from ..functional_gradient import FunctionalGradientFlow, Scaling, StageConfig, StageCost, group_size, regression_loss
-from ..losses import AdversarialLoss
+from ..objective.critic import flat_logits, frozen
+from ..objective.functional_gradient import (
+    FunctionalGradientFlow,
+    Scaling,
+    StageConfig,
+    StageCost,
+    group_size,
+    regression_loss,
+)
+from ..objective.losses import AdversarialLoss
 from ..pipelines.base import evaluating
 from ..pipelines.flow import save_flow
 from .config import TrainingConfig

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..normalizers import refresh_power_iterations
+from ..objective.weights import refresh_power_iterations
 
 
 @contextmanager

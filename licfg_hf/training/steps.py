@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
-from ..critic import classic_spectral_norms, flat_logits, still
-from ..losses import AdversarialLoss
+from ..objective.critic import classic_spectral_norms, flat_logits, still
+from ..objective.losses import AdversarialLoss
 from .tasks import Draw
 
 Terms = dict[str, torch.Tensor]

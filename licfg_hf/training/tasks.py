@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from ..functional_gradient import FunctionalGradientFlow
+from ..objective.functional_gradient import FunctionalGradientFlow
 from ..pipelines.ddgan import DDGANPipeline, sample_ddgan
 from ..pipelines.gan import GANPipeline
 from ..schedulers import DDGANScheduler

@@ -28,13 +28,13 @@ from ..evaluation.protocol import label
 from ..evaluation.report import report_files
 from ..evaluation.samples import CHUNK, settings_hash, weights_hash, weights_of
 from ..files import system_error, write_json
-from ..functional_gradient import FunctionalGradientFlow
 from ..hub.access import require_accepted_token
 from ..hub.card import write_card
 from ..hub.publish import publish, push_command
 from ..hub.results import RESULT_FILES, stored_result
-from ..losses import AdversarialLoss
 from ..models.class_names import class_names, name_classes
+from ..objective.functional_gradient import FunctionalGradientFlow
+from ..objective.losses import AdversarialLoss
 from ..pipelines.base import grid_columns, image_grid, save_image
 from ..seeds import Purpose, seed_for, seed_globally
 from ..staging import Update, updated
@@ -60,16 +60,7 @@ from .optimizers import load_optimizer, make_optimizer
 from .progress import Progress, duration
 from .run_folder import Home, claim_folder, held, other_circumstances, superseded
 from .settling import settled
-from .steps import (
-    LazyPenalty,
-    Task,
-    Terms,
-    discriminator_terms,
-    generator_terms,
-    in_words,
-    iterated_once,
-    optimize,
-)
+from .steps import LazyPenalty, Task, Terms, discriminator_terms, generator_terms, in_words, iterated_once, optimize
 from .term_log import TermLog
 from .tracking import drop_lines_after, make_trackers, names_at
 from .untouched import copied, untouched

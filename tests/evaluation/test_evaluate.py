@@ -24,8 +24,8 @@ from licfg_hf.evaluation.metrics import frechet_distance
 from licfg_hf.evaluation.options import EvaluationConfig
 from licfg_hf.evaluation.protocol import Protocol, differences
 from licfg_hf.evaluation.samples import CHUNK, ModelSamples, open_samples, through_jpeg
-from licfg_hf.functional_gradient import FunctionalGradientFlow
 from licfg_hf.hub.results import results_section
+from licfg_hf.objective.functional_gradient import FunctionalGradientFlow
 from licfg_hf.pipelines.flow import save_flow
 
 ALL = ("fid", "kid", "is", "pr", "dc", "acc")

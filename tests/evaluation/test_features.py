@@ -129,7 +129,7 @@ def test_inception_without_a_network_says_how_to_give_its_weights(monkeypatch):
 @needs_shared
 def test_metrics_move_the_right_way_on_cifar10(capsys):
     """The study of model_cards/README.md on 400 images of each side."""
-    from licfg_hf.evaluation.sanity import main
+    from sanity import main
 
     main(["--data", str(SHARED / "data" / "cifar10"), "--features", str(RESNET), "--limit", "400"])
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]

@@ -4,13 +4,17 @@ import json
 from functools import cache
 from pathlib import Path
 
+import ablate_eps
+import licfg_centers
+import lipschitz_losses
 import pytest
 from gans import GENERATORS
+from toy2d import main as toy2d
 
 from licfg_hf import GANPipeline
 from licfg_hf.cli import main
 from licfg_hf.data import open_images
-from licfg_hf.recipes.toy2d import main as toy2d
+from licfg_hf.recipes import main as run_recipe
 from licfg_hf.training import Trainer
 
 OPENED = cache(open_images)
@@ -18,9 +22,6 @@ HUGE = str(10**15)
 GAN = ["train", "biggan_eps_cifar", "--preset", "quickstart", "--output_dir", "out"]
 DDGAN = ["train", "ddgan_eps_cifar", "--preset", "quickstart", "--output_dir", "out"]
 STAGES = ["train", "licfg_mnist", "--preset", "quickstart", "--output_dir", "out"]
-LOSSES = ["train", "lipschitz_losses", "--preset", "quickstart", "--output_dir", "out"]
-CENTERS = ["train", "licfg_centers", "--preset", "quickstart", "--output_dir", "out"]
-ABLATION = ["train", "ablate_eps", "--preset", "quickstart", "--output_dir", "out"]
 SAMPLE = ["sample", "model", "--output", "out/x.png"]
 EVALUATE = ["evaluate", "model", "--data", "digits", "--features", "pixels", "--limit", "9", "--output", "out/e.json"]
 CONVERT = ["convert", "--from", "gngan", "--output", "out"]
@@ -89,17 +90,6 @@ ALL = {
             ("functional_gradient.epochs", HUGE), ("generator_batch_size", "7"),
         )),
     ],
-    "studies": [
-        *([*study, *words] for study in (LOSSES, CENTERS, ABLATION) for words in (
-            ["--seeds", "-1"], ["--seeds", "x"], ["--seeds"], ["--seeds", "1", "1"], ["--seeds", str(2**70)],
-            ["--foo", "1"], ["--max_step", "5"], ["--output_dir", "text.txt"], ["--config", "wrong"],
-            ["--preset", "nope"], ["--max_steps", "0"], ["--data", "nowhere"], ["--generator.base_channels", "0"],
-            ["--generator_optimizer.arguments", "{betas: [0.5]}"], ["--batch_size", "1000000"],
-        )),
-        [*LOSSES, "--losses", "foo"], [*LOSSES, "--k_sn", "nan"], [*CENTERS, "--weights", "nan"],
-        [*CENTERS, "--centers", "x"], [*ABLATION, "--arms", "nope"], [*ABLATION, "--scales", "0"],
-        [*ABLATION, "--features", "nope"], [*ABLATION, "--weights", "1e400"],
-    ],
     "sample": [
         *([*SAMPLE, *words] for words in (
             ["--count", "0"], ["--count", HUGE], ["--count", "x"], ["--coun", "4"], ["--seed", "-1"],
@@ -158,6 +148,19 @@ ALL = {
         )),
     ],
 }  # fmt: skip
+STUDY_OPTIONS = ["--preset", "quickstart", "--output_dir", "out"]
+LOSSES, CENTERS, ABLATION = ([study, *STUDY_OPTIONS] for study in (lipschitz_losses, licfg_centers, ablate_eps))
+STUDIES = [
+    *([*study, *words] for study in (LOSSES, CENTERS, ABLATION) for words in (
+        ["--seeds", "-1"], ["--seeds", "x"], ["--seeds"], ["--seeds", "1", "1"], ["--seeds", str(2**70)],
+        ["--foo", "1"], ["--max_step", "5"], ["--output_dir", "text.txt"], ["--config", "wrong"],
+        ["--preset", "nope"], ["--max_steps", "0"], ["--data", "nowhere"], ["--generator.base_channels", "0"],
+        ["--generator_optimizer.arguments", "{betas: [0.5]}"], ["--batch_size", "1000000"],
+    )),
+    [*LOSSES, "--losses", "foo"], [*LOSSES, "--k_sn", "nan"], [*CENTERS, "--weights", "nan"],
+    [*CENTERS, "--centers", "x"], [*ABLATION, "--arms", "nope"], [*ABLATION, "--scales", "0"],
+    [*ABLATION, "--features", "nope"], [*ABLATION, "--weights", "1e400"],
+]  # fmt: skip
 TOY = [
     ["--losses", "foo"], ["--regularizers", "foo"], ["--seeds", "0"], ["--steps", HUGE * 2], ["--workers", "x"],
     ["--output_dir", "text.txt"], ["--see", "3"],
@@ -214,6 +217,11 @@ def refused(run, words, files, monkeypatch, capfd) -> None:
 )
 def test_a_wrong_command_line_ends_in_one_line_and_leaves_nothing(words, files, monkeypatch, capfd):
     refused(main, words, files, monkeypatch, capfd)
+
+
+@pytest.mark.parametrize("words", STUDIES, ids=lambda words: f"{words[0].__name__} {words[5:]}")
+def test_so_does_one_of_a_study(words, files, monkeypatch, capfd):
+    refused(lambda words: run_recipe(words[0].RECIPE, words[1:]), words, files, monkeypatch, capfd)
 
 
 @pytest.mark.parametrize("words", TOY, ids=str)

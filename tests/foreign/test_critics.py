@@ -21,7 +21,7 @@ from licfg_hf import (
     stable_rank_normalize,
 )
 from licfg_hf.diagnostics import HealthMonitor, gradient_norms
-from licfg_hf.functional_gradient import scaled_gradient
+from licfg_hf.objective.functional_gradient import scaled_gradient
 from licfg_hf.training.steps import iterated_once
 
 METHODS = ("exact", "tangent", "finite_difference")

@@ -18,12 +18,12 @@ from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline, SNGANDiscrimina
 from licfg_hf.cli import main as command
 from licfg_hf.convert import convert, ddgan, mapping
 from licfg_hf.errors import InputError
-from licfg_hf.functional_gradient import FunctionalGradientFlow
 from licfg_hf.hub.board import Notes
 from licfg_hf.hub.cleaning import Cleaner
 from licfg_hf.hub.contents import collect, left_out
 from licfg_hf.hub.entries import Wanted
 from licfg_hf.hub.hub_models import entries_of
+from licfg_hf.objective.functional_gradient import FunctionalGradientFlow
 from licfg_hf.pipelines.flow import save_flow
 
 FP16 = "diffusion_pytorch_model.fp16.safetensors"

@@ -15,7 +15,7 @@ from torch import nn
 
 import licfg_hf
 from licfg_hf import DDGANPipeline, DDGANScheduler, DiffusionDiscriminator, GANPipeline, load, load_flow
-from licfg_hf.functional_gradient import FunctionalGradientFlow
+from licfg_hf.objective.functional_gradient import FunctionalGradientFlow
 from licfg_hf.pipelines.flow import save_flow
 
 UNET = {

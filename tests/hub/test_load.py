@@ -13,7 +13,7 @@ from loopback import connect, loopback_hub, running_hub
 from tiny import tiny_discriminator, tiny_generator
 
 from licfg_hf import DDGANPipeline, DDGANScheduler, load
-from licfg_hf.functional_gradient import FunctionalGradientFlow
+from licfg_hf.objective.functional_gradient import FunctionalGradientFlow
 from licfg_hf.pipelines.flow import save_flow
 from licfg_hf.pipelines.locate import locate
 

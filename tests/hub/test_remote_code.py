@@ -24,7 +24,7 @@ from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline
 from licfg_hf.cli import main
 from licfg_hf.errors import InputError
 from licfg_hf.hub.publish import publish
-from licfg_hf.model_index import plain
+from licfg_hf.pipelines.model_index import plain
 
 PIPELINES = {"ddgan": DDGANPipeline, "gan": GANPipeline}
 CODE = {

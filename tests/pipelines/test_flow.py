@@ -9,7 +9,7 @@ from gans import DISCRIMINATORS, GENERATORS
 
 from licfg_hf import GANPipeline, load_flow
 from licfg_hf.cli import main as command
-from licfg_hf.functional_gradient import FunctionalGradientFlow
+from licfg_hf.objective.functional_gradient import FunctionalGradientFlow
 from licfg_hf.pipelines.flow import save_flow
 
 

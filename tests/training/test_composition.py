@@ -21,8 +21,8 @@ from licfg_hf import (
     r2_penalty,
     wgan_gp,
 )
-from licfg_hf.critic import frozen
-from licfg_hf.losses import _LOSSES
+from licfg_hf.objective.critic import frozen
+from licfg_hf.objective.losses import _LOSSES
 from licfg_hf.training import FunctionalGradientStep, GANTask, LazyPenalty
 from licfg_hf.training.generator_steps import Game
 from licfg_hf.training.steps import discriminator_terms, generator_terms, optimize

@@ -16,7 +16,7 @@ from licfg_hf import (
     r1_penalty,
 )
 from licfg_hf.convert.ddgan import convert_discriminator, convert_generator, discriminator_config, generator_config
-from licfg_hf.critic import frozen
+from licfg_hf.objective.critic import frozen
 from licfg_hf.training import DDGANTask, LazyPenalty
 from licfg_hf.training.steps import discriminator_terms, generator_terms, optimize
 from licfg_hf.training.tasks import Draw

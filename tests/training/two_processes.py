@@ -20,8 +20,8 @@ from licfg_hf import (
     r2_penalty,
     spectral_normalize,
 )
-from licfg_hf.critic import frozen
 from licfg_hf.data import DataConfig, open_images
+from licfg_hf.objective.critic import frozen
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, Trainer, TrainingConfig
 from licfg_hf.training.compilation import CompiledTerms, prepare_for_compilation
 from licfg_hf.training.steps import discriminator_terms, generator_terms, iterated_once, optimize

@@ -1,0 +1,1 @@
+"""What a critic is trained on: losses, penalties, normalizers, consistency, functional gradients."""

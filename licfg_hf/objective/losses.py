@@ -1,0 +1,330 @@
+"""Adversarial losses: what the discriminator and the generator minimize, as functions of the critic's logits.
+
+Everywhere a larger logit means more real. A loss is three scalar functions: psi of the real and phi of the fake
+logits for the discriminator, and the generator's term of the fake logits. To add one, add a line to ``_LOSSES``.
+
+Any loss L can be **domain-scaled** to L(alpha * u) / alpha (Qin, Mitra, Wonka, ECCV 2020): alpha -> 0 makes it linear
+with slope L'(0), whatever it was. For tiny alpha the value is all L(0) / alpha and says nothing; the slope, which
+trains, stays right, and ``excess_over_zero`` gives the part of the value that moves.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .critic import flat_logits
+
+ScalarFunction = Callable[[torch.Tensor], torch.Tensor]
+
+_ALPHA_RANGE = (1e-25, 1e11)
+
+
+@dataclass(frozen=True)
+class LipschitzGANConditions:
+    """Which conditions of Zhou et al. (Lipschitz GANs, ICML 2019, section 3) a loss meets, checked on a grid of
+    logits.
+
+    Attributes:
+        increasing: phi' > 0.
+        convex: phi'' >= 0.
+        balanced: some a has phi'(a) + psi'(a) = 0.
+        mirrored: psi(u) = phi(-u).
+        strictly_convex: phi'' > 0, which makes the optimal critic unique.
+    """
+
+    increasing: bool
+    convex: bool
+    balanced: bool
+    mirrored: bool
+    strictly_convex: bool
+
+    @property
+    def met(self) -> bool:
+        """Whether the theory holds: phi increasing and convex, mirrored by psi, with a balance point."""
+        return self.increasing and self.convex and self.balanced and self.mirrored
+
+
+class AdversarialLoss:
+    """(mean psi(alpha D(x)) + mean phi(alpha D(G(z)))) / alpha; the generator likewise with its own term.
+
+    Args:
+        phi: scalar function of the fake logits that the discriminator minimizes (increasing).
+        psi: the same for real logits; ``None`` means phi(-u), as in Lipschitz GANs.
+        generator_term: scalar function of the fake logits that the generator minimizes; ``None`` means psi.
+        alpha: domain scaling, in [1e-25, 1e11]; 1 is the plain loss.
+        name: how the loss is called in logs and cards.
+        weight: multiplies the losses of both players, such as 1/2 in PGN's Algorithm 1.
+
+    Raises:
+        ValueError: alpha or the weight is outside its range.
+    """
+
+    uses_real_logits = False  # whether the generator's loss needs the critic's output on real images
+
+    def __init__(
+        self,
+        phi: ScalarFunction,
+        psi: ScalarFunction | None = None,
+        generator_term: ScalarFunction | None = None,
+        alpha: float = 1.0,
+        name: str = "custom",
+        weight: float = 1.0,
+    ):
+        if not (math.isfinite(weight) and weight > 0):
+            raise ValueError(f"weight is a finite number > 0, not {weight}")
+        if not _ALPHA_RANGE[0] <= alpha <= _ALPHA_RANGE[1]:
+            raise ValueError(f"alpha is in [{_ALPHA_RANGE[0]:g}, {_ALPHA_RANGE[1]:g}], not {alpha}")
+        self.phi = phi
+        self.psi = psi or (lambda logits: phi(-logits))
+        self.generator_term = generator_term or self.psi
+        self.alpha = alpha
+        self.name = name
+        self.weight = weight
+
+    def discriminator(self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object) -> torch.Tensor:
+        """Scalar loss of the discriminator: mean real term + mean fake term (the two batches may differ in size).
+
+        Raises:
+            OverflowError: a term that grows exponentially left the range of its type.
+        """
+        return self._mean(self.psi, flat_logits(real_logits)) + self._mean(self.phi, flat_logits(fake_logits))
+
+    def generator(
+        self, fake_logits: torch.Tensor | object, real_logits: torch.Tensor | object | None = None
+    ) -> torch.Tensor:
+        """Scalar loss of the generator; ``real_logits`` is for losses that pair real and fake, others ignore it."""
+        return self._mean(self.generator_term, flat_logits(fake_logits))
+
+    def _mean(self, function: ScalarFunction, logits: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(logits.device.type, enabled=False):
+            return self.weight * function(self.alpha * logits).mean() / self.alpha
+
+    def slopes(
+        self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
+    ) -> dict[str, torch.Tensor]:
+        """L'(alpha u) of each term at these logits, float64 (batch,): ``real``, ``fake`` and ``generator``.
+
+        Without the weight.
+        """
+        real, fake = flat_logits(real_logits), flat_logits(fake_logits)
+        return {
+            "real": self._slopes(self.psi, real),
+            "fake": self._slopes(self.phi, fake),
+            "generator": self._slopes(self.generator_term, fake),
+        }
+
+    def _slopes(self, function: ScalarFunction, logits: torch.Tensor) -> torch.Tensor:
+        points = (self.alpha * logits.detach().double()).requires_grad_()
+        with torch.enable_grad():
+            try:
+                return torch.autograd.grad(function(points).sum(), points)[0]
+            except OverflowError:
+                return torch.full_like(points, math.inf).detach()
+
+    @torch.no_grad()
+    def excess_over_zero(
+        self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
+    ) -> dict[str, torch.Tensor]:
+        """Both losses minus what they are at logits of zero, for logs where L(0) / alpha drowns the value.
+
+        Computed in float64; where alpha is so small that even this drowns, by the slope at zero.
+
+        Returns:
+            ``discriminator`` and ``generator``, scalars.
+        """
+        real, fake = flat_logits(real_logits).double(), flat_logits(fake_logits).double()
+        return {
+            "discriminator": self._excess(self.psi, real) + self._excess(self.phi, fake),
+            "generator": self._excess(self.generator_term, fake),
+        }
+
+    def _excess(self, function: ScalarFunction, logits: torch.Tensor) -> torch.Tensor:
+        scaled = self.alpha * logits
+        if scaled.abs().max() > 1e-7:
+            return self.weight * (function(scaled) - function(torch.zeros_like(scaled))).mean() / self.alpha
+        with torch.enable_grad():
+            zero = torch.zeros((), dtype=torch.float64, device=logits.device, requires_grad=True)
+            (slope,) = torch.autograd.grad(function(zero), zero)
+        return self.weight * (slope * logits).mean()
+
+    def lipschitz_gan_conditions(self, reach: float = 8.0) -> LipschitzGANConditions:
+        """Checks the conditions of Lipschitz GANs numerically.
+
+        Args:
+            reach: the grid of logits spans [-reach, reach].
+        """
+        grid = torch.linspace(-reach, reach, 1601, dtype=torch.float64)
+
+        def slopes(function: ScalarFunction) -> tuple[torch.Tensor, torch.Tensor]:
+            points = grid.clone().requires_grad_()
+            value = function(points)
+            (first,) = torch.autograd.grad(value.sum(), points, create_graph=True)
+            if not first.requires_grad:
+                return first, torch.zeros_like(first)
+            (second,) = torch.autograd.grad(first.sum(), points, allow_unused=True)
+            return first.detach(), torch.zeros_like(first) if second is None else second
+
+        (first, second), (mirror, _) = slopes(self.phi), slopes(self.psi)
+        total = first + mirror
+        convex = bool((second >= -1e-12).all()) and bool((first.diff() >= -1e-12).all())
+        return LipschitzGANConditions(
+            increasing=bool((first > 0).all()),
+            convex=convex,
+            balanced=bool(total.abs().min() < 1e-9) or bool((total.min() < 0) & (total.max() > 0)),
+            mirrored=torch.allclose(self.psi(grid), self.phi(-grid)),
+            strictly_convex=convex and bool((second > 0).all()),
+        )
+
+    def __str__(self) -> str:
+        numbers = [f"{name} {value:g}" for name in ("alpha", "weight") if (value := getattr(self, name)) != 1]
+        return f"{self.name.replace('_', ' ')} loss" + (f" ({', '.join(numbers)})" if numbers else "")
+
+    def __repr__(self) -> str:
+        scaling = "" if self.alpha == 1 else f", alpha={self.alpha:g}"
+        weight = "" if self.weight == 1 else f", weight={self.weight:g}"
+        return f"{type(self).__name__}({self.name}{scaling}{weight})"
+
+
+class RelativisticLoss(AdversarialLoss):
+    """The loss on differences of paired logits (RpGAN; Jolicoeur-Martineau, 2018; R3GAN, 2024).
+
+    Discriminator: mean f(alpha (D(x) - D(G(z)))) / alpha over pairs of the batch; generator: the same with the sign
+        turned.
+
+    Args:
+        function: decreasing scalar function; softplus(-u) by default.
+        alpha: domain scaling, in [1e-25, 1e11].
+        name: how the loss is called in logs and cards.
+        weight: multiplies the losses of both players.
+    """
+
+    uses_real_logits = True
+
+    def __init__(
+        self,
+        function: ScalarFunction = lambda u: F.softplus(-u),
+        alpha: float = 1.0,
+        name: str = "relativistic",
+        weight: float = 1.0,
+    ):
+        super().__init__(phi=lambda u: function(-u), psi=function, alpha=alpha, name=name, weight=weight)
+
+    @staticmethod
+    def _pairs(real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object) -> torch.Tensor:
+        real, fake = flat_logits(real_logits), flat_logits(fake_logits)
+        if real.shape != fake.shape:
+            raise ValueError(f"a relativistic loss pairs real with fake logits: {len(real)} and {len(fake)} differ")
+        return real - fake
+
+    def discriminator(self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object) -> torch.Tensor:
+        """Scalar loss of the discriminator.
+
+        Raises:
+            ValueError: the batches differ in size.
+        """
+        return self._mean(self.psi, self._pairs(real_logits, fake_logits))
+
+    def generator(
+        self, fake_logits: torch.Tensor | object, real_logits: torch.Tensor | object | None = None
+    ) -> torch.Tensor:
+        """Scalar loss of the generator, which needs ``real_logits``.
+
+        Raises:
+            ValueError: ``real_logits`` is missing or differs in size.
+        """
+        if real_logits is None:
+            raise ValueError("the generator's relativistic loss needs real_logits, too")
+        return self._mean(self.phi, self._pairs(real_logits, fake_logits))
+
+    def slopes(
+        self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
+    ) -> dict[str, torch.Tensor]:
+        """Slopes by the real and by the fake logit of each pair, and the generator's by its fake logit."""
+        pairs = self._pairs(real_logits, fake_logits)
+        real, generator = self._slopes(self.psi, pairs), -self._slopes(self.phi, pairs)
+        return {"real": real, "fake": -real, "generator": generator}
+
+    @torch.no_grad()
+    def excess_over_zero(
+        self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
+    ) -> dict[str, torch.Tensor]:
+        pairs = self._pairs(real_logits, fake_logits).double()
+        return {"discriminator": self._excess(self.psi, pairs), "generator": self._excess(self.phi, pairs)}
+
+
+def _checked_exp(exponent: torch.Tensor) -> torch.Tensor:
+    value = exponent.exp()
+    # the sum, because a mean overflows with it; NaN logits are another failure, which the loss shows by itself
+    if not torch.compiler.is_compiling() and torch.isinf(value.sum()):
+        raise OverflowError(
+            f"exp({exponent.max().item():.4g}) overflows {exponent.dtype}: in the exponential loss alpha * logit may "
+            f"not exceed {math.floor(math.log(torch.finfo(exponent.dtype).max))}; use a smaller alpha"
+        )
+    return value
+
+
+def _square(center: float) -> ScalarFunction:
+    return lambda u: (u - center).square()
+
+
+def _convex_sqrt(u: torch.Tensor) -> torch.Tensor:
+    """u + sqrt(u^2 + 1), written so that neither large nor small u loses digits."""
+    root = torch.hypot(u, torch.ones_like(u))
+    return torch.where(u < 0, 1 / (root - u.clamp(max=0)), u + root)
+
+
+def _negative(u: torch.Tensor) -> torch.Tensor:
+    return -u
+
+
+def _identity(u: torch.Tensor) -> torch.Tensor:
+    return u
+
+
+# name -> (phi of fake, psi of real, generator term); psi and the generator term default as in AdversarialLoss.
+_LOSSES: dict[str, tuple[ScalarFunction, ScalarFunction | None, ScalarFunction | None]] = {
+    # Goodfellow et al., 2014: -log sigmoid(r) - log(1 - sigmoid(f)); generator -log sigmoid(f) or log(1 - sigmoid(f)).
+    "non_saturating": (F.softplus, None, None),
+    "minimax": (F.softplus, None, lambda u: -F.softplus(u)),
+    # Lim and Ye, 2017: max(0, 1 - r) + max(0, 1 + f); generator -f.
+    "hinge": (lambda u: F.relu(1 + u), None, _negative),
+    # Arjovsky et al., 2017: -r + f; generator -f. Qin et al. write it with the opposite sign.
+    "wasserstein": (_identity, None, _negative),
+    # Mao et al., 2017, without 1/2: (r - 1)^2 + f^2; generator (f - 1)^2. Centred on 1/2: scale LS# instead.
+    "least_squares": (torch.square, _square(1), _square(1)),
+    # LS# of Qin et al.: (r - 1)^2 + (f + 1)^2; generator (f - 1)^2.
+    "least_squares_zero_centered": (_square(-1), _square(1), _square(1)),
+    # Qin et al.: -cos(r - 1) - cos(f + 1); generator -cos(f - 1).
+    "cosine": (lambda u: -torch.cos(u + 1), lambda u: -torch.cos(u - 1), lambda u: -torch.cos(u - 1)),
+    # Qin et al., sign turned: exp(-r) + exp(f); generator exp(-f).
+    "exponential": (_checked_exp, None, None),
+    # Zhou et al., 2019 (Lipschitz GANs): phi convex and increasing, psi(u) = phi(-u); generator -f.
+    "lgan_linear": (_identity, None, _negative),
+    "lgan_log_sigmoid": (F.softplus, None, _negative),
+    "lgan_sqrt": (_convex_sqrt, None, _negative),
+    "lgan_exp": (_checked_exp, None, _negative),
+    # (f + 1)^2 + (r - 1)^2, convex but not increasing; its code trains the generator with (f - 1)^2.
+    "lgan_square": (_square(-1), None, _square(1)),
+}
+
+
+def get_loss(name: str, alpha: float = 1.0, weight: float = 1.0) -> AdversarialLoss:
+    """A loss by name.
+
+    Args:
+        name: ``non_saturating, minimax, hinge, wasserstein, least_squares, least_squares_zero_centered, cosine,
+            exponential, lgan_linear, lgan_log_sigmoid, lgan_sqrt, lgan_exp, lgan_square, relativistic``.
+        alpha: domain scaling L(alpha * u) / alpha, in [1e-25, 1e11].
+        weight: multiplies the losses of both players.
+
+    Raises:
+        ValueError: there is no such loss, the message lists those there are; or a number is outside its range.
+    """
+    if name == "relativistic":
+        return RelativisticLoss(alpha=alpha, weight=weight)
+    if name not in _LOSSES:
+        raise ValueError(f"no loss named {name!r}; there are: {', '.join([*_LOSSES, 'relativistic'])}")
+    return AdversarialLoss(*_LOSSES[name], alpha=alpha, name=name, weight=weight)
