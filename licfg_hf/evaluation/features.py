@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import InputError
-from .classifier import SmallClassifier
+from .classifier import SmallClassifier, load_digits_classifier
 
 NAMES = (
     "inception (TensorFlow's, by torch-fidelity), inception:WEIGHTS.pth, timm:MODEL, timm:MODEL:WEIGHTS, "
@@ -125,8 +125,6 @@ def _small(network: SmallClassifier, name: str, shape: tuple[int, int, int], dev
 
 
 def _digits(shape: tuple[int, int, int], device: torch.device) -> Extractor:
-    from .digits_classifier import load_digits_classifier
-
     return _small(load_digits_classifier(), "digits", shape, device)
 
 

@@ -175,13 +175,3 @@ def manifold(real: FeatureSet, fake: FeatureSet, k: int = 3) -> Manifold:
         density=balls.mean().item() / k,
         coverage=covered.double().mean().item(),
     )
-
-
-def precision_recall(real: torch.Tensor, fake: torch.Tensor, k: int = 3) -> tuple[float, float]:
-    """Improved precision and recall of feature vectors (n, d) and (m, d); see ``manifold``.
-
-    Raises:
-        ValueError: a set has at most k vectors, or a vector is not finite.
-    """
-    found = manifold(TensorFeatures(real), TensorFeatures(fake), k)
-    return found.precision, found.recall

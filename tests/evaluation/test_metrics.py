@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from licfg_hf.evaluation import metrics
-from licfg_hf.evaluation.metrics import frechet_distance, kernel_distance, manifold, precision_recall
+from licfg_hf.evaluation.metrics import frechet_distance, kernel_distance, manifold
 from licfg_hf.evaluation.statistics import TensorFeatures
 
 
@@ -118,6 +118,7 @@ def test_neighbour_metrics_of_equal_constant_and_distant_sets(rng):
     assert manifold(constant, constant, 3).precision == 1
     far = manifold(constant, TensorFeatures(torch.full((10, 4), 1001.0)), 3)
     assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
-    assert precision_recall(real, real + 100) == (0, 0)
+    moved = manifold(TensorFeatures(real), TensorFeatures(real + 100))
+    assert (moved.precision, moved.recall) == (0, 0)
     with pytest.raises(ValueError, match="more than 3"):
-        precision_recall(real[:3], real)
+        manifold(TensorFeatures(real[:3]), TensorFeatures(real))
