@@ -2,9 +2,9 @@
 (class-conditional) and auxiliary classifier; on several feature maps: one small critic per scale, and the fixed random
 mixing that goes before it in projected GANs.
 
-A head on a vector is called as ``head(features, class_labels)`` and returns ``(logits, class_logits)``; the class logits are None
-unless it classifies. The values go straight into the loss, so heads compute in the precision of their weights also
-under autocast.
+A head on a vector is called as ``head(features, class_labels)`` and returns ``(logits, class_logits)``; the class
+logits are None unless it classifies. The values go straight into the loss, so heads compute in the precision of their
+weights also under autocast.
 """
 
 from collections.abc import Sequence

@@ -21,6 +21,7 @@ from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.classifier import ClassifierOutput, SmallClassifier
 from licfg_hf.files import write_bytes
+from licfg_hf.images import from_pixels
 
 _FILE = "digits_classifier.safetensors"
 _KEPT_EVERY = 5
@@ -87,7 +88,7 @@ def trained_bytes(epochs: int = 40, seed: int = 0) -> tuple[bytes, dict[str, flo
     """
     data = open_images(DataConfig(data="digits"), progress=False)
     pixels, labels = data.fetch(torch.arange(len(data)), seed=0), data.labels
-    images, kept = pixels.float() / 127.5 - 1, held_out(len(data))
+    images, kept = from_pixels(pixels), held_out(len(data))
     classifier = train_classifier(images[~kept], labels[~kept], epochs, seed)
     facts = {
         "accuracy": round(accuracy(classifier, images[kept], labels[kept]), 6),

@@ -154,7 +154,7 @@ def tables(*results: Result, classes: int | None = 10) -> dict[str, list[list[st
 
 def report_text(study: Study) -> str:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("licfg_hf.recipes.ablation_report._protocol", lambda place: PROTOCOL)
+        patch.setattr("ablation_report._protocol", lambda place: PROTOCOL)
         return report(study, Path("unused"))
 
 
