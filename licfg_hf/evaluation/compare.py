@@ -11,7 +11,8 @@ from typing import Any
 from ..diagnostics.intervals import mean_interval, welch
 from ..errors import InputError
 from ..text import plain, printable
-from .protocol import METRICS, differences, in_words, label, makes_samples
+from .metrics import METRICS
+from .protocol import differences, in_words, label, makes_samples
 from .result import Result, read_result
 
 _LEGEND = "± is a 95 % interval: Student's t over the runs of a group, Welch's for a difference of two groups.\n"

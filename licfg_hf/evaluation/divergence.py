@@ -24,11 +24,11 @@ from ..errors import InputError
 from ..images import from_pixels
 from ..objective.losses import get_loss
 from ..objective.penalties import GradientPenalty
+from .metrics.neural_divergence import LARGEST_SIDE, SMALLEST_SET
 
 _BATCH, _CHUNK = 64, 1000
 _WIDEST = 64  # channels of the critic's last convolution
-SMALLEST_SET = 40  # images in a set: half of them learn, and a quarter of those choose when to stop
-SMALLEST_SIDE, LARGEST_SIDE = 8, 64  # pixels
+_SMALLEST_SIDE = 8  # pixels
 _CHOICES = 20  # times that training is looked at to choose when to stop
 _NORMAL = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
 _LOSS = get_loss("non_saturating")  # softplus(-D(real)) + softplus(D(fake)) for the critic
@@ -188,10 +188,10 @@ def _interval(value: float, terms: Pair) -> Divergence:
 
 
 def _require_images(images: torch.Tensor, name: str) -> None:
-    fits = images.ndim == 4 and all(SMALLEST_SIDE <= size <= LARGEST_SIDE for size in images.shape[2:])
+    fits = images.ndim == 4 and all(_SMALLEST_SIDE <= size <= LARGEST_SIDE for size in images.shape[2:])
     if not fits:
         raise InputError(
-            f"{name} images are (n, channels, height, width) with {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, "
+            f"{name} images are (n, channels, height, width) with {_SMALLEST_SIDE} to {LARGEST_SIDE} pixels, "
             f"not {tuple(images.shape)}"
         )
     if len(images) < SMALLEST_SET:

@@ -7,7 +7,7 @@ from pathlib import PurePath, PureWindowsPath
 from ..data.presets import PRESETS
 from ..data.sources import EMBEDDED
 from ..errors import InputError
-from ..evaluation.protocol import Protocol, differences, in_words, label, makes_samples
+from ..evaluation.protocol import EvaluationProtocol, differences, in_words, label, makes_samples
 from ..evaluation.result import Result
 from ..text import LONGEST, one_line
 from .board import LARGEST, Group, Row, in_order
@@ -33,7 +33,7 @@ class Wanted:
     public: bool = False
     fingerprints: frozenset[str] = frozenset()
 
-    def is_of(self, protocol: Protocol) -> bool:
+    def is_of(self, protocol: EvaluationProtocol) -> bool:
         """Whether a result was measured against this data set. One name may stand for several: see ``Group``."""
         reference = protocol.reference
         if last_part(reference) in map(last_part, self.names):
@@ -51,7 +51,7 @@ class Entry:
     """A measured row and its protocol, in which the data set has the name that people see."""
 
     row: Row
-    protocol: Protocol
+    protocol: EvaluationProtocol
 
 
 def entry_of(source: str, name: str, result: Result, wanted: Wanted) -> Entry:
@@ -78,7 +78,7 @@ def entry_of(source: str, name: str, result: Result, wanted: Wanted) -> Entry:
     return Entry(row, protocol)
 
 
-def _details(protocol: Protocol) -> Iterator[tuple[str, str]]:
+def _details(protocol: EvaluationProtocol) -> Iterator[tuple[str, str]]:
     for name, value in replace(protocol, further={}).as_dict().items():
         if name == "versions":
             value = ", ".join(f"{package} {number}" for package, number in sorted(value.items()))
@@ -87,7 +87,7 @@ def _details(protocol: Protocol) -> Iterator[tuple[str, str]]:
         yield name.replace("_", " "), f"{shown:,}" if counts else one_line(shown)
 
 
-def _require_presentable(protocol: Protocol, source: str) -> None:
+def _require_presentable(protocol: EvaluationProtocol, source: str) -> None:
     """Refuses texts that are long or have characters that cannot be seen, and huge numbers.
 
     Raises:
@@ -95,7 +95,9 @@ def _require_presentable(protocol: Protocol, source: str) -> None:
     """
     versions = protocol.versions
     further = {name: str(value)[:LONGEST] for name, value in protocol.further.items()}
-    values = [getattr(protocol, item.name) for item in fields(Protocol) if item.name not in ("versions", "further")]
+    values = [
+        getattr(protocol, item.name) for item in fields(EvaluationProtocol) if item.name not in ("versions", "further")
+    ]
     texts = (*values, *versions, *versions.values(), *further, *further.values())
     texts = [value for value in texts if isinstance(value, str)]
     numbers = [value for value in values if isinstance(value, (int, float))]

@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from ..errors import InputError
-from ..evaluation.protocol import Protocol, differences
+from ..evaluation.protocol import EvaluationProtocol, differences
 from ..evaluation.result import parse_result
 from ..text import hub_refusal, one_line
 from .board import Notes
@@ -112,7 +112,7 @@ def entries_of(repository: str, index: Any, wanted: Wanted, notes: Notes) -> lis
     return shown
 
 
-def _is_one_run(one: Protocol, other: Protocol, metric: str) -> bool:
+def _is_one_run(one: EvaluationProtocol, other: EvaluationProtocol, metric: str) -> bool:
     """Whether two entries differ in nothing but seeds, software and the like, as which anything can be stated."""
     same = all(getattr(one, name) == getattr(other, name) for name in ("step", "weights", "flow"))
     return same and not differences(one, other, metric)

@@ -24,7 +24,7 @@ from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.evaluate import processes
 from licfg_hf.evaluation.features import open_extractor
-from licfg_hf.evaluation.options import METRICS
+from licfg_hf.evaluation.metrics import metric_options
 from licfg_hf.files import require_writable, write_text
 from licfg_hf.recipes import ddgan_eps_cifar, main, sngan_pgn_cifar
 from licfg_hf.recipes.options import BATCH_NORM, DIGITS, LONG_RUN, optimizers
@@ -230,7 +230,7 @@ def _run(options: argparse.Namespace, rest: list[str], words: list[str]) -> None
 
 
 def _metrics(examiner: Examiner) -> list[str]:
-    return [name for name in METRICS if name in ("fid", "pr", "dc") or (name == "acc" and examiner.classes)]
+    return [name for name in metric_options() if name in ("fid", "pr", "dc") or (name == "acc" and examiner.classes)]
 
 
 def _by_setting(results: Sequence[Result]) -> list[tuple[Setting, list[Result]]]:

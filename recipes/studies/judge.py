@@ -19,7 +19,7 @@ from licfg_hf.diagnostics import gradient_norms, latent_neighbourhood_size
 from licfg_hf.diagnostics.intervals import mean_interval
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.classifier import SmallClassifier
-from licfg_hf.evaluation.metrics import manifold
+from licfg_hf.evaluation.neighbours import manifold
 from licfg_hf.evaluation.statistics import TensorFeatures
 from licfg_hf.files import write_bytes, write_json
 from licfg_hf.images import from_pixels

@@ -23,7 +23,7 @@ from loopback import TOKEN, running_hub
 from PIL import Image
 
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.protocol import METRICS
+from licfg_hf.evaluation.metrics import METRICS
 from licfg_hf.hub import hub_models
 from licfg_hf.hub.baselines import load_baselines, parse_baselines
 from licfg_hf.hub.board import Board, Notes
