@@ -127,6 +127,7 @@ def system_error(error: BaseException) -> OSError | None:
     named = re.search(r"\(os error (\d+)\)", str(error))  # safetensors names it in its words
     if named is not None:
         return OSError(int(named[1]), os.strerror(int(named[1])))
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
