@@ -14,8 +14,8 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 
 from ..errors import InputError
 from ..signals import SignalHandler
-from ..text import one_line, printable
-from .access import FAILURES, reason, require_branch_name, require_repo_name, require_token
+from ..text import one_line, printable, require_repository
+from .access import FAILURES, reason, require_branch_name, require_token
 from .benchmarks import BENCHMARK_FILE, Benchmark
 from .contents import Files, collect, could_be_ours, left_out, size
 from .results import read_card
@@ -88,7 +88,7 @@ def publish(
         SystemExit: SIGTERM or Ctrl-C during the upload; that command was printed.
     """
     folder = folder.expanduser()
-    require_repo_name(repo_id)
+    require_repository(repo_id)
     require_branch_name(revision)
     files = collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
     left = tuple(left_out(folder, files))
