@@ -85,6 +85,18 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def partial_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside its final name, to be filled, synced and renamed; what is left at the end is removed."""
+    partial = partial_of(path)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes bytes beside their final name, to disk, and renames them."""
     with writing(path) as file:

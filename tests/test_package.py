@@ -12,14 +12,13 @@ import licfg_hf
 ROOT = Path(__file__).resolve().parents[1]
 # Each part may import the parts below it, never above.
 ORDER = (
-    ("errors", "files", "images", "machine", "ranges", "seeds", "signals", "staging", "text"),
+    ("command_line", "errors", "files", "images", "machine", "ranges", "seeds", "signals", "staging", "text"),
     ("objective",),
     ("models", "schedulers"),
     ("convert", "pipelines", "data"),
     ("evaluation", "diagnostics"),
     ("hub",),
     ("training",),
-    ("command_line",),
     ("recipes",),
     ("bench",),
     ("cli",),

@@ -4,7 +4,6 @@ An entry is either checked from end to end or left out with a note; nothing of i
 three rows and two notes. What makes the Hub's list itself unreadable ends it, and then a note says so.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -16,13 +15,12 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFound
 from ..errors import InputError
 from ..evaluation.protocol import Protocol, differences
 from ..evaluation.result import parse_result
-from ..text import hub_refusal, one_line
+from ..text import hub_refusal, is_repository, one_line
 from .board import Notes
 from .entries import Entry, Wanted, entry_of
 from .results import read_protocol
 
 TAG = "licfg"  # of every model that this package publishes
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 _MOST_MODELS = 5_000
 _MOST_ROWS = 3  # of one model
 _MOST_RESULTS = 1_000  # of one model that are looked at
@@ -53,7 +51,7 @@ def _models(public: bool, notes: Notes) -> Iterator[tuple[str, Any]]:
     try:
         for model in HfApi().list_models(filter=TAG, limit=_MOST_MODELS, expand=["model-index"], token=token):
             seen += 1
-            if isinstance(model.id, str) and REPOSITORY.fullmatch(model.id):
+            if isinstance(model.id, str) and is_repository(model.id):
                 yield model.id, model.model_index
             else:
                 name = one_line(repr(model.id), 60)

@@ -11,14 +11,14 @@ from ..errors import InputError
 from ..evaluation.protocol import METRICS
 from ..evaluation.result import read_result
 from ..files import require_writable, write_text
-from ..text import one_line
+from ..text import one_line, require_repository
 from .baselines import load_baselines, published_groups
 from .board import Board, Notes
 from .entries import Wanted, measured_groups
 from .hub_models import TAG, hub_entries
 from .leaderboard_page import WRITERS
 from .local_runs import data_name, local_entries
-from .space import push_space, require_space_name
+from .space import push_space
 
 _PAGE = "leaderboard.html"
 
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
     if output is not None:
         require_writable(Path(output).expanduser(), "--output", folder=False)
     if space is not None:
-        require_space_name(space)
+        require_repository(space, "--push_space")
     runs = [Path(name).expanduser() for name in arguments.runs]
     public = output is not None or space is not None
     board = build(arguments.dataset, arguments.metric, runs, arguments.hub, arguments.baselines, public)

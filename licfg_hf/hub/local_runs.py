@@ -8,10 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from ..evaluation.result import Result
-from ..text import one_line
+from ..text import is_repository, one_line
 from .board import Notes
 from .entries import Entry, Wanted, entry_of, last_part
-from .hub_models import REPOSITORY
 
 _PICTURES = ("samples.png", "report/samples.png")
 
@@ -45,7 +44,7 @@ def local_entries(runs: Sequence[tuple[Path, Result]], wanted: Wanted, notes: No
 
 def data_name(name: str, public: bool) -> str:
     """A data set as people see it; in public without the folders that it lies in, but with the owner on the Hub."""
-    on_the_hub = REPOSITORY.fullmatch(name) and not Path(name).exists()
+    on_the_hub = is_repository(name) and not Path(name).exists()
     return one_line(name if on_the_hub or not public else last_part(name))
 
 

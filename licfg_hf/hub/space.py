@@ -1,29 +1,12 @@
 """The leaderboard's page as a static Space of the Hub."""
 
 from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InputError
-from ..text import one_line
+from ..text import require_repository
 from .access import FAILURES, reason, require_token
 from .board import Board
-from .hub_models import REPOSITORY
 from .leaderboard_page import to_html, to_json
-
-
-def require_space_name(name: str) -> None:
-    """Checks what ``--push_space`` was given.
-
-    Raises:
-        InputError: no repository can be called so.
-    """
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise InputError(f"--push_space is user/name, not {one_line(name, 60)}: {one_line(error, 200)}") from error
-    if not REPOSITORY.fullmatch(name):
-        raise InputError(f"--push_space is user/name, not {one_line(name, 60)}")
 
 
 def push_space(board: Board, repository: str) -> str:
@@ -34,7 +17,7 @@ def push_space(board: Board, repository: str) -> str:
     Raises:
         InputError: it failed; the message is one line.
     """
-    require_space_name(repository)
+    require_repository(repository, "--push_space")
     contents = {"index.html": to_html(board), "data.json": to_json(board)}
     operations = [CommitOperationAdd(name, text.encode("utf-8")) for name, text in contents.items()]
     api = HfApi(library_name="licfg_hf")
