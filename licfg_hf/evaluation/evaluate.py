@@ -18,8 +18,8 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
 from ..data import DataConfig, ImageSet, open_images
-from ..data.sources import EMBEDDED
-from ..data.subset import subset
+from ..data.config import EMBEDDED
+from ..data.image_sets import subset
 from ..errors import InputError
 from ..files import require_writable, write_json
 from ..machine import versions

@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
 from ..data import ImageSet
-from ..data.subset import ImageSubset
+from ..data.image_sets import ImageSubset
 from ..errors import InputError
 from .cache import FEATURES_FILE, reference_statistics
 from .features import Extractor

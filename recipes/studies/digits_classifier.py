@@ -6,10 +6,8 @@ It learns four fifths of the digits; its accuracy on the others stands in the fi
 each time on one machine: one thread, a seed.
 """
 
-import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +15,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save
 
+from licfg_hf.command_line import OptionParser, one_line_errors
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.classifier import ClassifierOutput, SmallClassifier
 from licfg_hf.files import write_bytes
 from licfg_hf.images import from_pixels
+from licfg_hf.ranges import MANY, require_whole
 
 _FILE = "digits_classifier.safetensors"
 _KEPT_EVERY = 5
@@ -109,22 +109,18 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: an option cannot be used; one line says why.
     """
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python recipes/studies/digits_classifier.py",
         description="Trains the classifier of the embedded digits on four fifths of them.",
     )
     parser.add_argument("--output", required=True, type=Path, help="file to write, .safetensors")
     parser.add_argument("--epochs", type=int, default=40, help="passes over the images (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    if options.epochs < 1:
-        parser.error(f"--epochs is at least 1, not {options.epochs}")
-    torch.set_num_threads(1)  # sums are in another order with more
-    try:
+    with one_line_errors():
+        options = parser.parse_args(arguments)
+        require_whole(1, MANY, **{"--epochs": options.epochs})
+        torch.set_num_threads(1)  # sums are in another order with more
         _write(options.output, *trained_bytes(options.epochs, options.seed))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _write(output: Path, content: bytes, facts: dict[str, float | int | str]) -> None:
