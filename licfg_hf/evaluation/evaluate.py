@@ -23,7 +23,7 @@ from ..data.image_sets import subset
 from ..errors import InputError
 from ..files import require_writable, write_json
 from ..machine import versions
-from .features import Extractor, open_extractor
+from .extractors import Extractor, open_extractor
 from .metrics import Measured, Plan, chosen_metrics, require_metrics
 from .metrics.neural_divergence import JUDGED
 from .options import EvaluationConfig

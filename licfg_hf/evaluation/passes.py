@@ -16,7 +16,7 @@ from ..data import ImageSet
 from ..data.image_sets import ImageSubset
 from ..errors import InputError
 from .cache import FEATURES_FILE, reference_statistics
-from .features import Extractor
+from .extractors import Extractor
 from .metrics import Measured, chosen_metrics
 from .options import EvaluationConfig
 from .samples import CHUNK, SampleSource, chunks, through_jpeg

@@ -12,7 +12,7 @@ from ..data import ImageSet
 from ..data.image_sets import subset
 from ..errors import InputError
 from ..evaluation.evaluate import measure, plan_of, protocol_of
-from ..evaluation.features import open_extractor
+from ..evaluation.extractors import open_extractor
 from ..evaluation.metrics import METRICS, chosen_metrics, require_metrics
 from ..evaluation.options import EvaluationConfig
 from ..evaluation.passes import reference_of

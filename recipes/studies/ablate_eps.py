@@ -23,7 +23,7 @@ from licfg_hf.data import number_of_classes
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.evaluate import processes
-from licfg_hf.evaluation.features import open_extractor
+from licfg_hf.evaluation.extractors import open_extractor
 from licfg_hf.evaluation.metrics import metric_options
 from licfg_hf.files import require_writable, write_text
 from licfg_hf.recipes import ddgan_eps_cifar, main, sngan_pgn_cifar

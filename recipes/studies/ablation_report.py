@@ -16,7 +16,7 @@ from sweep import Result, arm_folder
 from licfg_hf.diagnostics.intervals import mean_interval
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.features import Extractor
+from licfg_hf.evaluation.extractors import Extractor
 from licfg_hf.evaluation.metrics import METRICS
 from licfg_hf.evaluation.protocol import EvaluationProtocol, differences, in_words, label, makes_samples
 from licfg_hf.files import writing

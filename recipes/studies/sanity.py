@@ -18,7 +18,7 @@ from licfg_hf.data import DataConfig, ImageSet, open_images
 from licfg_hf.data.image_sets import ImageSubset
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.evaluate import measure
-from licfg_hf.evaluation.features import open_extractor
+from licfg_hf.evaluation.extractors import open_extractor
 from licfg_hf.evaluation.metrics import METRICS
 from licfg_hf.evaluation.options import EvaluationConfig
 from licfg_hf.evaluation.passes import reference_of

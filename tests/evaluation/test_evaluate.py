@@ -73,7 +73,7 @@ def test_images_against_themselves_are_perfect_and_numbers_do_not_depend_on_the_
 
 def test_the_distance_is_that_of_the_features(model):
     """The command's Fréchet distance, from its own samples and features by hand."""
-    from licfg_hf.evaluation.features import open_extractor
+    from licfg_hf.evaluation.extractors import open_extractor
 
     options = config(model, metrics=("fid",))
     source = open_samples(options, torch.device("cpu"))

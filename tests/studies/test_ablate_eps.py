@@ -36,7 +36,7 @@ from sweep import Arm, Result, arm_arguments
 from licfg_hf import GANPipeline
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.features import open_extractor
+from licfg_hf.evaluation.extractors import open_extractor
 from licfg_hf.objective.penalties import EpsCenteredGradientPenalty, GradientPenalty
 from licfg_hf.recipes import main
 from licfg_hf.training import Trainer
