@@ -144,12 +144,13 @@ def _flat(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def fit(image: Image.Image, size: int | None, crop: Crop, rng: np.random.Generator | None) -> Image.Image:
+def fit(image: Image.Image, size: int | None, crop: Crop | None, rng: np.random.Generator | None) -> Image.Image:
     """Brings an image to ``size`` x ``size`` pixels with an antialiasing filter; ``None`` leaves it as it is.
 
     Args:
         size: height and width in pixels.
-        crop: ``center`` and ``random`` scale the shorter side to ``size`` and cut a square; ``none`` squeezes.
+        crop: ``center``, which None means too, and ``random`` scale the shorter side to ``size`` and cut a square;
+            ``none`` squeezes.
         rng: draws the place of a random crop.
     """
     if size is None or image.size == (size, size):

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
@@ -272,14 +272,14 @@ def _parts(listed: list[tuple[str, dict[str, Any] | None]], folder: str) -> tupl
     folders = [tuple(path.split("/")[:-1]) for path, _ in listed]
     base = folders[0][: _shared(folders)]  # a folder around the whole set means nothing, unless it is a split
     depth = next((depth for depth, name in enumerate(base) if name.casefold() in _SPLITS), len(base))
+    whole = [_Picture(path, names[depth:], row) for (path, row), names in zip(listed, folders, strict=True)]
     below: dict[str, list[_Picture]] = {}
-    for (path, row), names in zip(listed, folders, strict=True):
-        below.setdefault("/".join(names[depth : depth + 1]), []).append(_Picture(path, names[depth + 1 :], row))
+    for picture in whole:
+        below.setdefault("".join(picture.classes[:1]), []).append(replace(picture, classes=picture.classes[1:]))
     splits = {name: _SPLITS[name.casefold()] for name in below if name.casefold() in _SPLITS}
     is_split = len(splits) == len(below)
     if is_split and len(set(splits.values())) < len(splits):
         raise InputError(f"in {folder}, {', '.join(sorted(splits))} mean the same split: name one with --data")
-    whole = [_Picture(path, names[depth:], row) for (path, row), names in zip(listed, folders, strict=True)]
     parts = {} if is_split else {"train": whole}
     for name in splits:
         parts.setdefault(name, below[name])

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import datasets.config
 import datasets.data_files
+import datasets.exceptions
 import huggingface_hub.constants
 import huggingface_hub.errors
 import yaml
@@ -83,7 +85,7 @@ def _saved_rows(path: str, split: str) -> datasets.Dataset:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot open {path}, which save_to_disk has made: {first_line(error)}") from error
     parts = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
-    chosen = spans(split, {name: len(rows) for name, rows in parts.items()}, path)
+    chosen = spans(split, {str(name): len(rows) for name, rows in parts.items()}, path)
     return datasets.concatenate_datasets([parts[name].select(range(first, last)) for name, first, last in chosen])
 
 

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..errors import InputError
-from ..hub.access import require_repo_name
 from ..ranges import MANY, require_number, require_set, require_whole
+from ..text import require_repository
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 TRACKERS = ("jsonl", "tensorboard", "trackio")
@@ -201,7 +201,7 @@ class TrainingConfig:
         )
         _require(not self.push_to_hub or self.repo_id is not None, "push_to_hub needs --repo_id USER/NAME")
         if self.repo_id is not None:
-            require_repo_name(self.repo_id)
+            require_repository(self.repo_id)
         require_number(0, 1, ema_decay=self.ema_decay)
         _require(self.ema_decay is None or self.ema_decay < 1, f"ema_decay is below 1, or None, not {self.ema_decay}")
         _require(

@@ -13,7 +13,7 @@ from torch import nn
 
 from licfg_hf import models
 from licfg_hf.data import ImageSet, open_images
-from licfg_hf.data.sources import EMBEDDED
+from licfg_hf.data.config import EMBEDDED
 from licfg_hf.diagnostics import gradient_norms, latent_neighbourhood_size
 from licfg_hf.diagnostics.intervals import mean_interval
 from licfg_hf.errors import InputError

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from accelerate import PartialState
 
+from licfg_hf.command_line import one_line_errors
 from licfg_hf.data import DataConfig, ImageSet, open_images
-from licfg_hf.data.subset import ImageSubset
+from licfg_hf.data.image_sets import ImageSubset
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.evaluate import measure, reference_of
 from licfg_hf.evaluation.features import open_extractor
@@ -115,10 +116,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--features", required=True, help="extractor, as in licfg-hf evaluate; a classifier")
     parser.add_argument("--limit", type=int, help="images of each side (default: all test images)")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors():
         print(study(options.data, options.features, options.limit))
-    except InputError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
