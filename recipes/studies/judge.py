@@ -25,7 +25,7 @@ from licfg_hf.files import write_bytes, write_json
 from licfg_hf.images import from_pixels
 from licfg_hf.objective.penalties import interpolate
 from licfg_hf.pipelines import GANPipeline
-from licfg_hf.recipes.recipe import Recipe
+from licfg_hf.recipes import Recipe
 from licfg_hf.staging import updated
 
 SAMPLES = 2000
