@@ -1,4 +1,4 @@
-"""Measuring generated images: what can be called by itself, and what metrics and extractors of your own are made of."""
+"""Measuring generated images: what can be called by itself, and what own metrics and extractors are made of."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
