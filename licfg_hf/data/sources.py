@@ -1,5 +1,6 @@
 """Opens an image data set by name: a preset, a Hub id, a local folder of images or parquet files, or the digits."""
 
+import io
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def _digits() -> datasets.Dataset:
     Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository (1998),
     doi:10.24432/C50P49, licensed CC BY 4.0; the copy that scikit-learn ships.
     """
-    with np.load(files("licfg_hf.data") / "digits.npz") as stored:
+    with np.load(io.BytesIO(files("licfg_hf.data").joinpath("digits.npz").read_bytes())) as stored:
         pixels = np.round(stored["images"] * (255 / 16)).astype(np.uint8)
         labels = stored["labels"].astype(np.int64)
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})
