@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ..data.sources import ImageSet
-from ..data.subset import subset
+from ..data import ImageSet
+from ..data.image_sets import subset
 from ..errors import InputError
 from ..evaluation.evaluate import measure, protocol_of, reference_of
 from ..evaluation.features import open_extractor

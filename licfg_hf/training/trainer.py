@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..data import ImageSet
 from ..data.loader import StepImages, StepLoader
-from ..data.sources import ImageSet, as_image_set
+from ..data.sources import as_image_set
 from ..errors import FolderInUse, InputError, TrainingDiverged, TrainingInterrupted
 from ..evaluation.protocol import label
 from ..evaluation.report import report_files
