@@ -108,7 +108,8 @@ class Arena:
                 require(self.sizes[0])
                 require(self.sizes[1])
         optimizer = make_optimizer(optimizer_config(self.model, player), network.train())
-        network.to(self.device).to(memory_format=torch.channels_last)  # as in a training
+        # As in a training; PyTorch's overloads do not know a module's memory format.
+        network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return network, self.accelerator.prepare_model(network), optimizer
 
     def _batch(self, size: int) -> Batch:
