@@ -22,10 +22,12 @@ def pipeline_class(name: Any) -> type[HubPipeline]:
     """The pipeline that a ``model_index.json`` names.
 
     Raises:
-        ValueError: it is none of this library.
+        ValueError: it names none, or none of this library.
     """
+    if not isinstance(name, str):
+        raise ValueError("its model_index.json names no pipeline")
     if name not in PIPELINES:
-        raise ValueError(f"its pipeline class is {name!r}, which is none of {', '.join(PIPELINES)}")
+        raise ValueError(f"its pipeline {name!r} is none of licfg_hf's, {' and '.join(PIPELINES)}")
     return {"DDGANPipeline": DDGANPipeline, "GANPipeline": GANPipeline}[name]
 
 

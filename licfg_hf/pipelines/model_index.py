@@ -24,7 +24,7 @@ def part_class(name: Any) -> type | None:
 
 
 def plain(index: Mapping[str, Any]) -> dict[str, Any]:
-    """A ``model_index.json`` as ``save_pretrained`` writes it: without code, and every known class where it is here.
+    """A ``model_index.json`` as ``save_pretrained`` writes it: without code, and without ``__main__``.
 
     Args:
         index: content of the file, in either form.
@@ -50,9 +50,10 @@ def require_known(index: Mapping[str, Any], given: Collection[str] = ()) -> None
             continue
         library, called = map(str, value)
         if library not in _ELSEWHERE and not hasattr(sys.modules.get(library), called):
+            module = "MODULE" if library == "__main__" else library
             raise ValueError(
                 f"its part {name!r} is a {called} of {library}, which is not known here: import the module that has "
-                f"@register_model on it first (in a command: --import {library})"
+                f"@register_model on it first (in a command: --import {module})"
             )
 
 
@@ -62,7 +63,9 @@ def _plain_entry(name: str, value: Any) -> Any:
     library, called = (*value, None)[:2] if len(value) == 2 else (value[0], None)
     if name == "_class_name":
         return called if library == PIPELINE_CODE and called in PIPELINES else value
-    known = None if library in _ELSEWHERE else part_class(called)
+    if library not in (COMPONENT_CODE, "__main__"):  # else its module is not where the file says
+        return value
+    known = part_class(called)
     if known is not None:
         return [known.__module__, known.__name__]
     if library == COMPONENT_CODE:
