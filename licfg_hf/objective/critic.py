@@ -130,7 +130,9 @@ def twice_differentiable() -> Any:
 
 def plain(critic: Critic) -> Critic:
     """The module inside DDP: its gradients still flow through the loss's own synchronized backward."""
-    return critic.module if isinstance(critic, DistributedDataParallel) else critic
+    if isinstance(critic, DistributedDataParallel):
+        return critic.module
+    return critic.plain() if isinstance(critic, nn.Module) and hasattr(critic, "plain") else critic
 
 
 def modules_of(critic: Critic) -> list[nn.Module]:

@@ -17,7 +17,7 @@ from ..files import sha256_of, sync_folder, system_error, to_disk, write_json
 
 STATE_FILE, DESCRIPTION_FILE = "state.pt", "training.json"
 WEIGHTS_FILE, EXTRA_STATE_FILE = "model.safetensors", "extra_state.pt"  # of networks that diffusers cannot save
-FORMAT = 1  # of a checkpoint; another number means another content of the state
+FORMAT = 2  # of a checkpoint; another number means another content of the state
 _PARTIAL = ".writing-"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 

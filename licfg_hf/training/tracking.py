@@ -1,17 +1,14 @@
 """Trackers for the numbers of a run: accelerate's own, and lines of JSON in a file."""
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
-from accelerate.tracking import GeneralTracker, on_main_process
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers, on_main_process
 
 from ..errors import InputError
 from ..files import write_bytes
 
-# Tracker -> the module it needs; jsonl needs none.
-_MODULES = {"tensorboard": "tensorboard", "trackio": "trackio"}
 
 
 class JSONLTracker(GeneralTracker):
@@ -91,9 +88,14 @@ def make_trackers(names: tuple[str, ...], folder: Path) -> list[str | GeneralTra
     """What ``Accelerator(log_with=...)`` takes.
 
     Raises:
-        InputError: the package of a tracker is not installed.
+        InputError: there is no such tracker, or its package is not installed.
     """
+    known = ["jsonl", *LOGGER_TYPE_TO_CLASS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(f"trackers are among {', '.join(known)}, not {', '.join(unknown)}")
+    available = ["jsonl", *map(str, get_available_trackers())]
     for name in names:
-        if name in _MODULES and importlib.util.find_spec(_MODULES[name]) is None:
-            raise InputError(f"tracker {name} needs a package that is not installed: pip install 'licfg_hf[tracking]'")
+        if name not in available:
+            raise InputError(f"tracker {name} needs a package that is not installed: pip install {name}")
     return [JSONLTracker(folder) if name == "jsonl" else name for name in names]
