@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def _sample(arguments: argparse.Namespace) -> None:
     import torch
 
-    from .pipelines.base import PICTURE_FORMATS, save_image
+    from .images import PICTURE_FORMATS, save_image
 
     require_whole(1, 10_000 if arguments.picture == "grid" else 1000, **{"--count": arguments.count})
     require_whole(0, 2**63 - 1, **{"--seed": arguments.seed})
@@ -74,8 +74,8 @@ def _load_pipeline(arguments: argparse.Namespace) -> tuple["HubPipeline", Path]:
 def _draw(pipeline: "HubPipeline", folder: Path, arguments: argparse.Namespace) -> "Image":
     import torch
 
+    from .images import grid_columns, image_grid
     from .pipelines import GANPipeline, load_flow
-    from .pipelines.base import grid_columns, image_grid
 
     generator, count = torch.Generator().manual_seed(arguments.seed), arguments.count
     given = {"class_labels": arguments.class_labels, "truncation": arguments.truncation}

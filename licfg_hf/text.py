@@ -1,6 +1,26 @@
-"""Text from files of unknown origin, made fit for a terminal and for Markdown."""
+"""Text made fit for where it goes: a line of a message, a terminal, Markdown."""
 
 import re
+
+LONGEST = 300  # characters of a text from outside
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; the name of its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def one_line(text: object, longest: int = LONGEST) -> str:
+    """Text from outside as one line of printable characters, cut after ``longest``.
+
+    Control characters, lone surrogates and marks that turn the direction of writing become blanks. Of an error that
+    says nothing it is the name of its class.
+    """
+    start = str(text)[: 4 * longest]
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in start).split())
+    if not line and isinstance(text, BaseException):
+        return type(text).__name__
+    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def printable(text: str) -> str:
@@ -19,3 +39,26 @@ def code_span(text: str) -> str:
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if "`" in (text[:1], text[-1:]) else ""
     return f"{fence}{space}{text}{space}{fence}"
+
+
+_OF_HUB = {
+    401: "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN to one that may do this",
+    403: "the Hub forbids it with this token",
+    404: "the Hub does not have it, or the token may not see it",
+    429: "the Hub wants fewer requests: wait some minutes",
+}
+
+
+def hub_refusal(status: int, said: str = "", known: dict[int, str] | None = None) -> str:
+    """The words for an HTTP status with which the Hub refused something, and what helps.
+
+    Args:
+        status: 400 or more.
+        said: the Hub's own words, which are added.
+        known: other words for some statuses, which say more where it is known what was asked for.
+    """
+    words = (_OF_HUB | (known or {})).get(status)
+    said = f" ({said})" if said else ""
+    if words is not None:
+        return words + said
+    return f"the Hub failed with {status}{said}: try later" if status >= 500 else f"the Hub answered {status}{said}"

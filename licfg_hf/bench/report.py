@@ -1,10 +1,8 @@
 """What was measured, as a dictionary for JSON, a Markdown table and a picture."""
 
 import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,9 @@ from torch import nn
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..files import write_json, write_text
+from ..machine import device_name, processor_name, versions
 from ..recipes.objective import ObjectiveConfig
 from ..training.progress import duration
-from ..training.trainer import device_name
 from .cases import Setting
 from .catalogue import BASELINE, Technique
 from .measure import Measured, Measurement
@@ -36,12 +34,12 @@ def protocol(device: torch.device) -> dict[str, Any]:
     """On what, by what and when."""
     return {
         "device": device_name(device),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "tf32": torch.get_float32_matmul_precision() != "highest",
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "versions": versions(_PACKAGES),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -49,13 +47,6 @@ def protocol(device: torch.device) -> dict[str, Any]:
 
 def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def content(measurement: Measurement, model_name: str, setting: Setting, rounds: int) -> dict[str, Any]:

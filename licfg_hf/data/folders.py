@@ -17,6 +17,7 @@ import pyarrow.parquet
 from PIL import Image
 
 from ..errors import InputError
+from ..text import first_line
 from .decoding import formats
 
 LABEL = "label"  # the column of the labels
@@ -155,7 +156,7 @@ def _table(folder: str, name: str) -> pyarrow.Table | None:
     try:
         table = _TABLES[name](path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read {path}: {first_line(error)}") from error
     return table if any(column.endswith(_FILE_NAME) for column in table.column_names) else None
 
 

@@ -8,8 +8,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
+from ..machine import usable_cores
 from ..seeds import seed_globally
-from .sources import ImageSet, TensorImages, usable_cores
+from .sources import ImageSet, TensorImages
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import huggingface_hub.errors
 import yaml
 
 from ..errors import InputError
+from ..text import first_line
 from .folders import Found, look_into, picture_rows, some, spans
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -80,7 +81,7 @@ def _saved_rows(path: str, split: str) -> datasets.Dataset:
     try:
         saved = datasets.load_from_disk(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"cannot open {path}, which save_to_disk has made: {_first_line(error)}") from error
+        raise InputError(f"cannot open {path}, which save_to_disk has made: {first_line(error)}") from error
     parts = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
     chosen = spans(split, {name: len(rows) for name, rows in parts.items()}, path)
     return datasets.concatenate_datasets([parts[name].select(range(first, last)) for name, first, last in chosen])
@@ -125,7 +126,7 @@ def _files_by_split(found: Found) -> dict[str, list[str]]:
     except FileNotFoundError:  # they lie behind links
         return {"train": every}
     except ValueError as error:
-        raise InputError(f"cannot split the files of {found.folder} by their names: {_first_line(error)}") from error
+        raise InputError(f"cannot split the files of {found.folder} by their names: {first_line(error)}") from error
     if list(patterns.values()) == [["**"]]:  # no name says anything
         return {"train": every}
     resolved = datasets.data_files.DataFilesDict.from_patterns(patterns, base_path=base)
@@ -148,21 +149,17 @@ def _load(name: str, source: str, config: str | None, split: str, **options: Any
                 f"{name} is gated and this token has no access, or there is none: accept its terms on its page on the "
                 "Hub, then log in with `hf auth login` or set HF_TOKEN"
             ) from error
-        raise InputError(f"no data set {name} on the Hub, or it is private: {_first_line(error)}") from error
+        raise InputError(f"no data set {name} on the Hub, or it is private: {first_line(error)}") from error
     except (ConnectionError, huggingface_hub.errors.OfflineModeIsEnabled) as error:
         raise InputError(
             f"the Hub cannot be reached for {name}, and it is not in the cache; offline, pass --data digits or a "
-            f"local folder of images or parquet files ({_first_line(error)})"
+            f"local folder of images or parquet files ({first_line(error)})"
         ) from error
     except FileNotFoundError as error:
-        raise InputError(f"no images or parquet files in {name}: {_first_line(error)}") from error
+        raise InputError(f"no images or parquet files in {name}: {first_line(error)}") from error
     except (ValueError, OSError, tarfile.TarError, yaml.YAMLError, datasets.exceptions.DatasetsError) as error:
         if "Config name is missing" in str(error):
             known = ", ".join(datasets.get_dataset_config_names(source))
             raise InputError(f"{name} has several configurations: choose one of {known} with --data_config") from error
         cause = error.__cause__ or error
-        raise InputError(f"cannot open {name}, split {split!r}: {_first_line(cause)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
+        raise InputError(f"cannot open {name}, split {split!r}: {first_line(cause)}") from error

@@ -438,11 +438,6 @@ def number_of_classes(images: ImageSet) -> int | None:
     return int(images.labels.max()) + 1 if names is None else len(names)
 
 
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def as_image_set(images: Any) -> ImageSet:
     """What users hand to the trainer as an ``ImageSet``: one already, a uint8 tensor, or a ``datasets.Dataset``.
 

@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from ..data import DataConfig, open_images
 from ..errors import InputError
 from ..files import write_bytes
+from ..images import from_pixels
 from .classifier import SmallClassifier, accuracy, train_classifier
 
 _FILE = "digits_classifier.safetensors"
@@ -51,7 +52,7 @@ def trained_bytes(epochs: int = 40, seed: int = 0) -> tuple[bytes, dict[str, flo
     """
     data = open_images(DataConfig(data="digits"), progress=False)
     pixels, labels = data.fetch(torch.arange(len(data)), seed=0), data.labels
-    images, kept = pixels.float() / 127.5 - 1, held_out(len(data))
+    images, kept = from_pixels(pixels), held_out(len(data))
     classifier = train_classifier(images[~kept], labels[~kept], epochs, seed)
     facts = {
         "accuracy": round(accuracy(classifier, images[kept], labels[kept]), 6),

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import InputError
+from ..images import from_pixels
 from ..objective.losses import get_loss
 from ..objective.penalties import GradientPenalty
 
@@ -203,7 +204,7 @@ def _draw(images: torch.Tensor, rng: torch.Generator, critic: _Critic) -> torch.
 def _signed(images: torch.Tensor, critic: _Critic) -> torch.Tensor:
     """Images as float32 in [-1, 1], where the critic is."""
     images = images.to(critic.head.weight.device)
-    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images.float()
+    return from_pixels(images) if images.dtype == torch.uint8 else images.float()
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from ..data.sources import EMBEDDED
 from ..data.subset import ImageSubset, subset
 from ..errors import InputError
 from ..files import require_writable, write_json
+from ..machine import versions
 from .cache import FEATURES_FILE, reference_statistics
 from .divergence import LARGEST_SIDE, SMALLEST_SET, neural_divergence
 from .features import Extractor, open_extractor
@@ -483,7 +483,7 @@ def protocol_of(
         kid_subsets=config.kid_subsets,
         kid_subset_size=source.count if whole else config.kid_subset_size,
         is_splits=config.is_splits,
-        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        versions=versions(_PACKAGES),
     )
     return Protocol(**own | source.facts)
 

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import InputError
+from ..images import from_pixels
+from ..text import first_line
 from .classifier import SmallClassifier
 
 NAMES = (
@@ -92,13 +94,9 @@ def _pixels(shape: tuple[int, int, int]) -> Extractor:
     )
 
     def compute(images: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return F.adaptive_avg_pool2d(_unit(images), size).flatten(1), None
+        return F.adaptive_avg_pool2d(from_pixels(images), size).flatten(1), None
 
     return Extractor("pixels", "", averaged, shape[0] * size[0] * size[1], None, compute)
-
-
-def _unit(images: torch.Tensor) -> torch.Tensor:
-    return images.float() / 127.5 - 1
 
 
 def _rgb(images: torch.Tensor) -> torch.Tensor:
@@ -118,7 +116,7 @@ def _small(network: SmallClassifier, name: str, shape: tuple[int, int, int], dev
     network = _prepared(network, device)
 
     def compute(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        output = network(_unit(images.to(device)))
+        output = network(from_pixels(images.to(device)))
         return output.features, output.logits
 
     return Extractor(name, digest, "values in [-1, 1]", network.hidden.out_features, config["num_classes"], compute)
@@ -181,7 +179,7 @@ def _classifier_file(path: Path, shape: tuple[int, int, int], device: torch.devi
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read the classifier {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read the classifier {path}: {first_line(error)}") from error
     try:
         if "layer3.0.conv1.weight" in state and "linear.weight" in state:
             return _resnet(state, path.name, shape, device)
@@ -191,7 +189,7 @@ def _classifier_file(path: Path, shape: tuple[int, int, int], device: torch.devi
             network.load_state_dict(state)
             return _small(network, path.name, shape, device)
     except (RuntimeError, KeyError) as error:
-        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} is damaged: {first_line(error)}") from error
     raise InputError(f"{path} is of no known classifier; known are the ResNets for CIFAR-10 and SmallClassifier")
 
 
@@ -218,7 +216,7 @@ def _inception(weights: str | None, device: torch.device) -> Extractor:
     except (ImportError, RuntimeError) as error:
         raise InputError(
             "Inception features need torch-fidelity (pip install 'licfg_hf[metrics]') and the torchvision that "
-            f"belongs to your torch: {str(error).splitlines()[0]}"
+            f"belongs to your torch: {first_line(error)}"
         ) from error
     if weights is not None:
         _require_plain_weights(Path(weights).expanduser())
@@ -228,7 +226,7 @@ def _inception(weights: str | None, device: torch.device) -> Extractor:
         )
     except Exception as error:  # the download, the file and the network each raise their own
         raise InputError(
-            f"Inception's weights cannot be had; name their file: inception:WEIGHTS.pth ({str(error).splitlines()[0]})"
+            f"Inception's weights cannot be had; name their file: inception:WEIGHTS.pth ({first_line(error)})"
         ) from error
     digest = digest_of(network.state_dict())
     network = _prepared(network, device)
@@ -245,7 +243,7 @@ def _require_plain_weights(path: Path) -> None:
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"{path} is no file of plain weights: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} is no file of plain weights: {first_line(error)}") from error
 
 
 def _timm(model: str, weights: str | None = None, *, device: torch.device) -> Extractor:
@@ -254,13 +252,13 @@ def _timm(model: str, weights: str | None = None, *, device: torch.device) -> Ex
     except (ImportError, RuntimeError) as error:
         raise InputError(
             "timm features need timm (pip install 'licfg_hf[timm]') and the torchvision that belongs to your torch: "
-            f"{str(error).splitlines()[0]}"
+            f"{first_line(error)}"
         ) from error
     options = {"pretrained": True} if weights is None else {"pretrained": False, "checkpoint_path": weights}
     try:
         network = timm.create_model(model, num_classes=0, **options)
     except Exception as error:  # unknown names, the Hub and files each raise their own
-        raise InputError(f"timm cannot load {model}: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"timm cannot load {model}: {first_line(error)}") from error
     settings = timm.data.resolve_model_data_config(network)
     size = tuple(settings["input_size"][1:])
     digest = digest_of(network.state_dict())

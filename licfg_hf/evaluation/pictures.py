@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from ..data import ImageSet
+from ..images import MOST_COLUMNS, from_pixels, grid_columns, image_grid
 from ..pipelines import GANPipeline
-from ..pipelines.base import MOST_COLUMNS, grid_columns, image_grid
 from .metrics import manifold
 from .report import Pictures, nearest_neighbours, write_report
 from .samples import ModelSamples, SampleSource
@@ -41,16 +41,12 @@ def write_pictures(
     curves = _curves(reference_features, features)
     columns = grid_columns(_GRID, source.classes)
     pictures = Pictures(
-        samples=image_grid(_signed(samples[: _GRID // columns * columns]), columns=columns),
+        samples=image_grid(from_pixels(samples[: _GRID // columns * columns]), columns=columns),
         neighbours=_neighbours(samples, features, reference, reference_features),
         **_of_pipeline(source),
     )
     write_report(folder, {**result, **curves}, pictures, _history(Path(source.name).expanduser()))
     return curves
-
-
-def _signed(images: torch.Tensor) -> torch.Tensor:
-    return images.float() / 127.5 - 1
 
 
 def _curves(real: FeatureSet, fake: FeatureSet) -> dict[str, Any]:
@@ -72,9 +68,9 @@ def _neighbours(
     distances = torch.cat([torch.cdist(own, block) for block in reference_features.blocks(2000)], dim=1)
     nearest = distances.topk(min(_NEIGHBOURS, distances.shape[1]), dim=1, largest=False).indices
     candidates = nearest.unique()
-    images = _signed(reference.fetch(candidates, seed=0).cpu())
+    images = from_pixels(reference.fetch(candidates, seed=0).cpu())
     return nearest_neighbours(
-        _signed(samples[:rows]), images, own, reference_features.rows(candidates), nearest.shape[1]
+        from_pixels(samples[:rows]), images, own, reference_features.rows(candidates), nearest.shape[1]
     )
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
 from ..files import write_text
-from ..pipelines.base import image_grid, save_image
+from ..images import image_grid, save_image
 from ..text import printable
 from .protocol import METRICS, in_words, label, makes_samples
 from .result import Result, parse_result

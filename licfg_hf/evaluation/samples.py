@@ -17,6 +17,7 @@ from ..data import DataConfig, ImageSet, open_images
 from ..data.subset import ImageSubset
 from ..errors import InputError, SamplesNotFinite
 from ..files import sha256_of
+from ..images import pixels_to_pil
 from ..pipelines import GANPipeline, load_flow, open_pipeline
 from ..pipelines.base import HubPipeline
 from ..pipelines.locate import locate
@@ -226,8 +227,7 @@ def through_jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
 
 
 def _jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
-    array = image.permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
-    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(buffer, format="JPEG", quality=quality)
+    pixels_to_pil(image).save(buffer, format="JPEG", quality=quality)
     decoded = np.atleast_3d(np.asarray(Image.open(buffer)))
     return torch.from_numpy(decoded.copy()).permute(2, 0, 1)

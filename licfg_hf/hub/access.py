@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, validate_repo_id
 
 from ..errors import InputError
-from .board import one_line
+from ..text import hub_refusal, one_line
 
 # What the Hub's client raises where it or the connection fails.
 FAILURES = (HTTPError, OSError, ValueError, RuntimeError, KeyError, OIDCError)
@@ -98,23 +98,19 @@ def reason(error: Exception, repo_id: str) -> str:
     if isinstance(error, HfHubHTTPError):
         return _refusal(error, repo_id)
     if isinstance(error, (HTTPError, ConnectionError)):
-        return f"no connection to {constants.ENDPOINT} ({one_line(str(error)) or type(error).__name__})"
+        return f"no connection to {constants.ENDPOINT} ({one_line(error)})"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'a file'} cannot be read: {error.strerror}"
-    return f"the Hub and its client do not get on ({one_line(str(error)) or type(error).__name__})"
+    return f"the Hub and its client do not get on ({one_line(error)})"
 
 
 def _refusal(error: HfHubHTTPError, repo_id: str) -> str:
     status, words = error.response.status_code, one_line(error.server_message or "")
-    said = f" ({words})" if words else ""
     known = {
         401: "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN to one with the right to write",
         403: f"the token has no right to do this to {repo_id}: use one with the right to write, or an owner of yours",
         404: f"{repo_id} or the branch is not there, or the token may not see it",
         409: f"{repo_id} is being changed by somebody else: try again",
         412: f"{repo_id} was changed by somebody else meanwhile: try again",
-        429: "the Hub wants fewer requests: wait some minutes",
     }
-    if status in known:
-        return f"{known[status]}{said}"
-    return f"the Hub failed with {status}{said}: try later" if status >= 500 else f"the Hub answered {status}{said}"
+    return hub_refusal(status, words, known)

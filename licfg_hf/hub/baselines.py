@@ -10,7 +10,8 @@ import yaml
 
 from ..errors import InputError
 from ..evaluation.protocol import METRICS, require_possible
-from .board import LARGEST, Group, Row, in_order, one_line
+from ..text import one_line
+from .board import LARGEST, Group, Row, in_order
 
 _CHECKED = ("code", "paper", "page", "review")
 

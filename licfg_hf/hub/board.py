@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 from ..evaluation.protocol import METRICS
 
-LONGEST = 300  # characters of a text from outside
 LARGEST = 10**15  # number from outside; NaN and infinity are not below it
 _MOST_NOTES = 40
 
@@ -99,16 +98,6 @@ class Notes:
         """Own ones first; those about models are counted from the fortieth on."""
         shown, more = self.models[:_MOST_NOTES], len(self.models) - _MOST_NOTES
         return (*self.own, *shown, *([f"and {more} more notes about models"] if more > 0 else []))
-
-
-def one_line(text: object, longest: int = LONGEST) -> str:
-    """Text from outside as one line of printable characters, cut after ``longest``.
-
-    Control characters, lone surrogates and marks that turn the direction of writing become blanks.
-    """
-    start = str(text)[: 4 * longest]
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in start).split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def in_order(rows: Sequence[Row], metric: str, ranked: bool) -> tuple[Row, ...]:

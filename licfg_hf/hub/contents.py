@@ -12,8 +12,8 @@ from ..errors import InputError
 from ..evaluation.samples import settings_hash, weights_hash, weights_of
 from ..pipelines.model_index import COMPONENT_CODE, PIPELINE_CODE, plain
 from ..staging import finish_update
+from ..text import one_line
 from .benchmarks import BENCHMARK_FILE, Benchmark, benchmark_file
-from .board import one_line
 from .cleaning import BLOCK, Cleaner, dump, settings_in
 from .reading import parse, read, unreadable
 from .remote_code import with_remote_code

@@ -9,7 +9,8 @@ from ..data.sources import EMBEDDED
 from ..errors import InputError
 from ..evaluation.protocol import Protocol, differences, in_words, label, makes_samples
 from ..evaluation.result import Result
-from .board import LARGEST, LONGEST, Group, Row, in_order, one_line
+from ..text import LONGEST, one_line
+from .board import LARGEST, Group, Row, in_order
 
 _SEEDS = ("seed", "training_seed")
 

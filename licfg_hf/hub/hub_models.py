@@ -16,7 +16,8 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFound
 from ..errors import InputError
 from ..evaluation.protocol import Protocol, differences
 from ..evaluation.result import parse_result
-from .board import Notes, one_line
+from ..text import hub_refusal, one_line
+from .board import Notes
 from .entries import Entry, Wanted, entry_of
 from .results import read_protocol
 
@@ -60,7 +61,7 @@ def _models(public: bool, notes: Notes) -> Iterator[tuple[str, Any]]:
     except (HTTPError, OSError) as error:
         notes.own.append(f"the Hub's models are missing: {_reason(error)}")
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        reason = one_line(error) or type(error).__name__
+        reason = one_line(error)
         notes.own.append(f"the Hub's list broke off, models may be missing: {reason}")
     if seen == _MOST_MODELS:
         notes.own.append(f"of the Hub's models, only the first {_MOST_MODELS:,} were looked at")
@@ -73,15 +74,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, LocalTokenNotFoundError):
         return "nobody is logged in: run `hf auth login`, or set HF_TOKEN"
     if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        known = {
-            401: "the token is wrong: run `hf auth login`, or set HF_TOKEN",
-            403: "the token has no right to do this",
-            404: "there is no list of models at this address",
-            429: "the Hub asks for fewer requests: try again later",
-        }
-        said = one_line(error.server_message or "", 100)
-        return known.get(status, f"the Hub answered {status}: {said}".rstrip(": "))
+        known = {404: "there is no list of models at this address"}
+        return hub_refusal(error.response.status_code, one_line(error.server_message or "", 100), known)
     return f"the Hub cannot be reached ({type(error).__name__})"
 
 

@@ -11,8 +11,9 @@ from ..errors import InputError
 from ..evaluation.protocol import METRICS
 from ..evaluation.result import read_result
 from ..files import require_writable, write_text
+from ..text import one_line
 from .baselines import load_baselines, published_groups
-from .board import Board, Notes, one_line
+from .board import Board, Notes
 from .entries import Wanted, measured_groups
 from .hub_models import TAG, hub_entries
 from .leaderboard_page import WRITERS

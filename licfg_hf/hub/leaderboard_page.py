@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from .board import Board, Group, Row, one_line
+from ..text import one_line
+from .board import Board, Group, Row
 
 _SOURCES = {"hub": "Hub model", "local": "local run", "published": "published"}
 _STATED = "Figures of Hub models are as their authors state them; published figures are as the sources print them."

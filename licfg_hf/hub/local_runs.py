@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from ..evaluation.result import Result
-from .board import Notes, one_line
+from ..text import one_line
+from .board import Notes
 from .entries import Entry, Wanted, entry_of, last_part
 from .hub_models import REPOSITORY
 

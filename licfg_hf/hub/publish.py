@@ -16,10 +16,9 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from ..errors import InputError
-from ..text import printable
+from ..text import one_line, printable
 from .access import FAILURES, reason, require_branch_name, require_repo_name, require_token
 from .benchmarks import BENCHMARK_FILE, Benchmark
-from .board import one_line
 from .contents import Files, collect, could_be_ours, left_out, size
 from .results import read_card
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
-from .board import one_line
+from ..text import one_line
 from .results import RESULT_FILES
 
 

@@ -19,7 +19,7 @@ from ..pipelines.base import LOAD_FAILURES
 from ..pipelines.flow import CONFIG as FLOW_CONFIG
 from ..pipelines.flow import folder_of, read_numbers
 from ..pipelines.model_index import own_class, plain
-from .board import one_line
+from ..text import one_line
 from .reading import read_object
 
 _PARTS = ("model", "unet", "scheduler")  # of the pipelines of this library
@@ -147,7 +147,7 @@ def _require_loadable(place: Path, kind: type | None) -> None:
         for files in weights.values():
             _require_shapes(_shapes_in(files), wanted)
     except LOAD_FAILURES as error:
-        raise InputError(f"{place} cannot be loaded: {one_line(str(error)) or type(error).__name__}") from error
+        raise InputError(f"{place} cannot be loaded: {one_line(error)}") from error
 
 
 def weight_files(place: Path) -> dict[str, list[Path]]:

@@ -5,8 +5,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InputError
+from ..text import one_line
 from .access import FAILURES, reason, require_token
-from .board import Board, one_line
+from .board import Board
 from .hub_models import REPOSITORY
 from .leaderboard_page import to_html, to_json
 

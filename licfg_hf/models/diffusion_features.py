@@ -12,6 +12,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import nn
 
 from ..objective.weights import refresh_power_iterations
+from ..text import first_line
 from .discriminator import Discriminator, normalizes_output
 from .frozen import KeepsPartsFrozen
 from .heads import HeadName, MultiScaleHead
@@ -54,7 +55,7 @@ def build_unet(unet_config: dict[str, Any]) -> UNet2DModel:
     try:
         unet = UNet2DModel(**settings)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"unet_config is not that of a UNet2DModel: {str(error).strip().splitlines()[0]}") from error
+        raise ValueError(f"unet_config is not that of a UNet2DModel: {first_line(error)}") from error
     unfit = sorted(set(unet.config.down_block_types) - set(_BLOCKS))
     if unfit:
         raise ValueError(f"the features are those of {' and '.join(_BLOCKS)}, not of {', '.join(unfit)}")
@@ -193,7 +194,7 @@ def load_unet(name_or_folder: str | Path, subfolder: str | None = None) -> UNet2
             str(name_or_folder), subfolder=subfolder, output_loading_info=True, low_cpu_mem_usage=False
         )
     except Exception as error:  # files, the Hub, the network and unfit configs each raise their own
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"{name_or_folder} cannot be loaded as a UNet2DModel: {reason}") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])

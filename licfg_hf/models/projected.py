@@ -13,6 +13,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ..objective.augmentation import DifferentiableAugmentation
+from ..text import first_line
 from .biggan import SPECTRAL
 from .discriminator import Discriminator, normalizes_output
 from .frozen import KeepsPartsFrozen
@@ -22,16 +23,12 @@ from .outputs import DiscriminatorOutput
 Policy = Literal["color", "translation", "cutout"]
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _import_timm() -> ModuleType:
     try:
         import timm
     except Exception as error:  # a torchvision built for another torch raises RuntimeError
         raise ValueError(
-            f"a projected discriminator needs timm, which cannot be imported ({_first_line(error)}): "
+            f"a projected discriminator needs timm, which cannot be imported ({first_line(error)}): "
             "pip install 'licfg_hf[timm]', with the torchvision that belongs to the installed torch"
         ) from error
     return timm
@@ -140,7 +137,7 @@ class ProjectedDiscriminator(KeepsPartsFrozen, Discriminator):
                 )
             except Exception as error:  # timm raises whatever the network's own code does
                 what = "load the weights of" if pretrained else "build"
-                raise ValueError(f"timm cannot {what} {config['backbone']!r}: {_first_line(error)}") from error
+                raise ValueError(f"timm cannot {what} {config['backbone']!r}: {first_line(error)}") from error
 
     def load_backbone(self, weights: str | Path = "timm") -> list[str]:
         """Puts pretrained weights into the frozen network.
@@ -211,4 +208,4 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         return _import_timm().models.load_state_dict(str(path))
     except Exception as error:  # unpickling, zip, safetensors and key errors
-        raise ValueError(f"{path} cannot be read: {_first_line(error)}") from error
+        raise ValueError(f"{path} cannot be read: {first_line(error)}") from error

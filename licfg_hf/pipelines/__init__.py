@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from .base import LOAD_FAILURES, OF_THE_DOWNLOAD, HubPipeline, first_line
+from ..text import first_line
+from .base import LOAD_FAILURES, OF_THE_DOWNLOAD, HubPipeline
 from .ddgan import DDGANPipeline
 from .flow import load_flow
 from .gan import GANPipeline

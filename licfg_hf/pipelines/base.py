@@ -1,6 +1,5 @@
 """What the library's pipelines share."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -10,16 +9,13 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
-from PIL import Image
 from torch import nn
 
-from ..files import writing
+from ..images import images_to_pil
 from ..staging import finish_update
 from .locate import fetch
 from .model_index import plain
 
-MOST_COLUMNS = 20  # of classes in a grid
-PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tiff": "TIFF"}
 RandomGenerators = torch.Generator | list[torch.Generator] | None
 
 OF_THE_DOWNLOAD = (
@@ -30,11 +26,6 @@ OF_THE_DOWNLOAD = (
 )  # among the options of from_pretrained
 # What goes wrong where files are not those of a pipeline or a network.
 LOAD_FAILURES = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class HubPipeline(DiffusionPipeline):
@@ -109,45 +100,3 @@ def finish(images: torch.Tensor, output_type: str, return_dict: bool) -> ImagePi
         images = ((images + 1) / 2).clamp(0, 1)
         images = images if output_type == "pt" else images.permute(0, 2, 3, 1).float().cpu().numpy()
     return ImagePipelineOutput(images=images) if return_dict else (images,)
-
-
-def images_to_pil(images: torch.Tensor) -> list[Image.Image]:
-    """Images (batch, 1 or 3, height, width) in [-1, 1] as 8-bit PIL images; values outside are clipped."""
-    pixels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    arrays = pixels.permute(0, 2, 3, 1).numpy()
-    return [Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array) for array in arrays]
-
-
-def grid_columns(count: int, classes: int | None) -> int:
-    """Columns of a grid of ``count`` samples whose classes come in turn: one for each class, where they are few."""
-    return classes if classes is not None and 1 < classes <= min(count, MOST_COLUMNS) else math.ceil(math.sqrt(count))
-
-
-def image_grid(images: torch.Tensor, columns: int, smallest: int = 32) -> Image.Image:
-    """A grid, row by row, of images (batch, 1 or 3, height, width) in [-1, 1], one pixel apart.
-
-    Images of fewer than ``smallest`` pixels are enlarged by a whole factor, without smoothing.
-    """
-    factor = max(1, -(-smallest // images.shape[-1]))
-    pictures = images_to_pil(images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3))
-    width, height = pictures[0].size
-    rows = -(-len(pictures) // columns)
-    grid = Image.new(
-        pictures[0].mode,
-        (columns * (width + 1) - 1, rows * (height + 1) - 1),
-        color=128 if pictures[0].mode == "L" else (128, 128, 128),
-    )
-    for index, picture in enumerate(pictures):
-        grid.paste(picture, ((index % columns) * (width + 1), (index // columns) * (height + 1)))
-    return grid
-
-
-def save_image(image: Image.Image, path: Path) -> None:
-    """Writes a picture, in the format that its name ends in, beside its final name and renames it: never half of one.
-
-    Raises:
-        KeyError: the name does not end as one of ``PICTURE_FORMATS``.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as file:
-        image.save(file, format=PICTURE_FORMATS[path.suffix.lower()])

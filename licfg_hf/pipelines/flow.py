@@ -13,7 +13,8 @@ from torch import nn
 from .. import models
 from ..files import write_json
 from ..objective.functional_gradient import FunctionalGradientFlow, group_size
-from .base import LOAD_FAILURES, first_line
+from ..text import first_line
+from .base import LOAD_FAILURES
 from .locate import locate
 
 CONFIG = "flow.json"

@@ -10,10 +10,11 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 # Also lets from_pretrained find these classes: diffusers only looks at imported modules.
+from ..images import image_grid
 from ..models import BigGANDeepGenerator, BigGANGenerator, DCGANGenerator, SNGANGenerator  # noqa: F401
 from ..models.class_names import class_names, label_of
 from ..objective.functional_gradient import FunctionalGradientFlow
-from .base import HubPipeline, RandomGenerators, evaluating, finish, image_grid, require_request
+from .base import HubPipeline, RandomGenerators, evaluating, finish, require_request
 
 Labels = int | str | Sequence[int | str] | torch.Tensor
 

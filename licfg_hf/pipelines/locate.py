@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 
 from ..errors import InputError
 from ..staging import finish_update
+from ..text import first_line, hub_refusal
 
 # What a pipeline is made of. Nothing else is fetched: no checkpoints, no code, no data that lies there besides. In a
 # pattern of the Hub's client, `*` stands for folders, too.
@@ -100,20 +101,10 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, LocalEntryNotFoundError):
         return "it is not in the cache, and the Hub was not to be asked"
     if isinstance(error, HfHubHTTPError):
-        return _refusal(error)
+        return hub_refusal(error.response.status_code)
     if isinstance(error, (HTTPError, ConnectionError)):
         return f"there is no connection to {constants.ENDPOINT} ({type(error).__name__}); pass a local folder"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'the cache'}: {error.strerror}"
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    first = first_line(error)
     return f"a file came cut short ({first})" if first.startswith("Consistency check") else first
-
-
-def _refusal(error: HfHubHTTPError) -> str:
-    status = error.response.status_code
-    known = {
-        401: "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN",
-        403: "the Hub forbids it with this token",
-        429: "the Hub wants fewer requests: wait some minutes",
-    }
-    return known.get(status, f"the Hub answered {status}" + (": try later" if status >= 500 else ""))

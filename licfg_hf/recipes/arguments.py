@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from ..command_line import require_no_more
 from ..errors import InputError
+from ..text import first_line
 from ..training import TrainingConfig
 
 _LARGEST_FILE = 2**20  # bytes; a recipe has some hundred options
@@ -58,7 +59,7 @@ def _content(path: str) -> str:
     except OSError as error:
         raise InputError(f"cannot read --config {path}: {error.strerror}") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise InputError(f"--config {path} is no YAML: {reason}") from error
     content = {} if content is None else content
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):

@@ -17,7 +17,7 @@ from ..data import DataConfig, ImageSet, open_images
 from ..errors import InputError
 from ..files import write_text
 from ..objective.losses import AdversarialLoss
-from ..pipelines.base import first_line
+from ..text import first_line
 from ..training import AdversarialStep, LazyPenalty, Trainer, TrainingConfig
 from ..training.generator_steps import GeneratorStep
 from ..training.run_folder import refused_leaves_nothing

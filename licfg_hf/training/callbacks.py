@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..diagnostics.health import HealthMonitor
-from ..pipelines.base import save_image
+from ..images import save_image
 
 if TYPE_CHECKING:
     from .trainer import Trainer

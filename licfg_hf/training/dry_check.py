@@ -15,10 +15,12 @@ from torch.nn.parameter import is_lazy
 
 from ..data.sources import ImageSet
 from ..errors import InputError
+from ..images import from_pixels
 from ..objective.critic import flat_logits, frozen
 from ..objective.functional_gradient import group_size
 from ..objective.losses import AdversarialLoss
-from ..pipelines.base import evaluating, first_line
+from ..pipelines.base import evaluating
+from ..text import first_line
 from .steps import Draw, LazyPenalty, Terms, discriminator_terms, generator_terms
 from .untouched import untouched
 
@@ -141,7 +143,7 @@ def _draw(task: Any, images: ImageSet, count: int, rng: torch.Generator) -> Draw
     if pixels.dtype != torch.uint8 or pixels.shape != (count, *images.shape):
         raise InputError(f"the image set gives {_shown(pixels)} for {count} uint8 images of {tuple(images.shape)}")
     labels = None if images.labels is None else images.labels[:count].to(rng.device)
-    draw = task.draw(pixels.to(rng.device).float() / 127.5 - 1, labels, rng)
+    draw = task.draw(from_pixels(pixels.to(rng.device)), labels, rng)
     counted = getattr(task, "counted", {})
     ends = {name: torch.arange(count, device=rng.device) % 2 * (number - 1) for name, number in counted.items()}
     conditioning, noise = (

@@ -11,7 +11,7 @@ from ..evaluation.result import RESULT_FILE
 from ..evaluation.samples import settings_hash, weights_hash, weights_of
 from ..files import system_error, write_json
 from ..objective.functional_gradient import FunctionalGradientFlow
-from ..pipelines.base import save_image
+from ..images import save_image
 from ..staging import Update, updated
 from .callbacks import FinishedModel
 from .checkpoint import DESCRIPTION_FILE, save_network

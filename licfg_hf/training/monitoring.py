@@ -22,6 +22,7 @@ from ..evaluation.protocol import METRICS as KNOWN
 from ..evaluation.result import parse_result
 from ..evaluation.samples import CHUNK, require_finite_samples, settings_hash, weights_hash, weights_of
 from ..files import write_json
+from ..images import to_pixels
 from ..objective.functional_gradient import FunctionalGradientFlow
 from ..staging import finish_update, updated
 from .callbacks import Callback, is_every
@@ -57,7 +58,7 @@ class GeneratorSamples:
         size = min(CHUNK, self.count - number * CHUNK)
         drawn = self.draw(number)[:size].float()
         require_finite_samples(drawn, self.name)
-        images = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+        images = to_pixels(drawn).cpu()
         labels = torch.arange(number * CHUNK, number * CHUNK + size)
         return images, None if self.classes is None else labels % self.classes
 

@@ -2,14 +2,12 @@
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +20,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.loader import StepImages, StepLoader
-from ..data.sources import ImageSet, as_image_set, usable_cores
+from ..data.sources import ImageSet, as_image_set
 from ..errors import FolderInUse, InputError, TrainingDiverged, TrainingInterrupted
 from ..evaluation.protocol import label
 from ..evaluation.report import report_files
@@ -32,12 +30,14 @@ from ..hub.access import require_accepted_token
 from ..hub.card import write_card
 from ..hub.publish import publish, push_command
 from ..hub.results import RESULT_FILES, stored_result
+from ..images import from_pixels, grid_columns, image_grid, save_image
+from ..machine import device_name, usable_cores, versions
 from ..models.class_names import class_names, name_classes
 from ..objective.functional_gradient import FunctionalGradientFlow
 from ..objective.losses import AdversarialLoss
-from ..pipelines.base import grid_columns, image_grid, save_image
 from ..seeds import Purpose, seed_for, seed_globally
 from ..staging import Update, updated
+from ..text import first_line
 from .checkpoint import (
     DESCRIPTION_FILE,
     checkpoints,
@@ -100,16 +100,11 @@ def random_generator(
 
 def to_unit_range(pixels: torch.Tensor, flip: bool, rng: torch.Generator) -> torch.Tensor:
     """uint8 images -> float32 in [-1, 1], on the device of ``rng``, each mirrored with probability 1/2 if ``flip``."""
-    images = pixels.to(rng.device).float() / 127.5 - 1
+    images = from_pixels(pixels.to(rng.device))
     if not flip:
         return images
     mirrored = torch.rand(len(images), 1, 1, 1, generator=rng, device=rng.device) < 0.5
     return torch.where(mirrored, images.flip(3), images)
-
-
-def device_name(device: torch.device) -> str:
-    """What a person calls the device."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
 
 
 def _named(penalties: list[LazyPenalty]) -> list[LazyPenalty]:
@@ -238,7 +233,7 @@ class Trainer:
                 project_dir=str(self.folder),
             )
         except ValueError as error:
-            raise InputError(f"accelerate refuses these settings: {str(error).splitlines()[0]}") from error
+            raise InputError(f"accelerate refuses these settings: {first_line(error)}") from error
         accelerator.gradient_accumulation_steps = 1  # ``optimize`` divides by the micro-batches itself
         return accelerator
 
@@ -289,7 +284,7 @@ class Trainer:
         """What a checkpoint and the card say of the run."""
         return {
             "settings": {**asdict(self.config), **self.settings},
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+            "versions": versions(_PACKAGES),
             "device": device_name(self.device),
             "processes": self.accelerator.num_processes,
             "threads": torch.get_num_threads(),

@@ -12,8 +12,8 @@ from torch import nn
 
 from ..errors import InputError
 from ..models.class_names import ID2LABEL, class_names, name_classes
-from ..pipelines.base import first_line
 from ..pipelines.locate import locate
+from ..text import first_line
 from .checkpoint import EXTRA_STATE_FILE
 
 # Folder -> where a pipeline keeps the generator (by pipeline) and the discriminator.

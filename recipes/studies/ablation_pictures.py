@@ -21,9 +21,10 @@ from licfg_hf.evaluation.evaluate import reference_of
 from licfg_hf.evaluation.features import Extractor
 from licfg_hf.evaluation.report import nearest_neighbours
 from licfg_hf.evaluation.samples import CHUNK
+from licfg_hf.images import from_pixels, image_grid, to_pixels
 from licfg_hf.objective.penalties import interpolate
 from licfg_hf.pipelines import GANPipeline, open_pipeline
-from licfg_hf.pipelines.base import HubPipeline, image_grid
+from licfg_hf.pipelines.base import HubPipeline
 from licfg_hf.pipelines.ddgan import sample_ddgan
 
 _GRID = 36  # samples of each arm
@@ -32,11 +33,6 @@ _NEIGHBOURS, _ROWS, _REFERENCES = 4, 5, 10_000
 _GAP, _TITLE, _TEXT = 14, 20, 13  # pixels
 _BATCH = 200  # points per pass of the critic
 _MULTIPLE = 4  # of points in a pass, which minibatch-stddev wants
-
-
-def _pixels(images: torch.Tensor) -> torch.Tensor:
-    """Images in [-1, 1] as uint8."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
 class Examiner:
@@ -63,7 +59,7 @@ class Examiner:
         latents = None
         if isinstance(pipeline, GANPipeline):
             latents = torch.randn(SAMPLES, network.latent_dim, generator=self._rng(), device=self.device)
-        pixels = _pixels(self.samples(network, SAMPLES))
+        pixels = to_pixels(self.samples(network, SAMPLES)).cpu()
         return {
             "gradient_norm": self._gradient_norm(place, network),
             "neighbourhood": None if latents is None else median_neighbourhood(network, latents, self._rng()),
@@ -89,7 +85,7 @@ class Examiner:
         critic, rng = discriminator_of(place).to(self.device), self._rng()
         chosen, norms = subset(self.images, SAMPLES), []
         for part in torch.arange(len(chosen) // _MULTIPLE * _MULTIPLE).split(_BATCH):
-            real = chosen.fetch(part, seed=0).to(self.device).float() / 127.5 - 1
+            real = from_pixels(chosen.fetch(part, seed=0).to(self.device))
             with torch.no_grad():
                 draw = self.task.draw(real, None, rng)
                 points = interpolate(draw.real, self.task.generate(network, draw), rng=rng)
@@ -164,10 +160,10 @@ def _neighbours(pipelines: Mapping[str, HubPipeline], examiner: Examiner) -> dic
     references, pictures = stored.rows(torch.arange(len(images))), {}
     for name, pipeline in pipelines.items():
         samples = examiner.samples(generator_of(pipeline), _ROWS).cpu()
-        features, _ = examiner.extractor(_pixels(samples))
+        features, _ = examiner.extractor(to_pixels(samples).cpu())
         distances = torch.cdist(features.double(), references.double())
         candidates = distances.topk(min(4 * count, len(images)), largest=False).indices.unique()
-        real = images.fetch(candidates, seed=0).cpu().float() / 127.5 - 1
+        real = from_pixels(images.fetch(candidates, seed=0).cpu())
         pictures[name] = nearest_neighbours(samples, real, features, references[candidates], count)
     return pictures
 

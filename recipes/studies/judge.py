@@ -21,6 +21,7 @@ from licfg_hf.evaluation.classifier import SmallClassifier, accuracy, train_clas
 from licfg_hf.evaluation.digits_classifier import held_out
 from licfg_hf.evaluation.metrics import precision_recall
 from licfg_hf.files import write_bytes, write_json
+from licfg_hf.images import from_pixels
 from licfg_hf.objective.penalties import interpolate
 from licfg_hf.pipelines import GANPipeline
 from licfg_hf.recipes.recipe import Recipe
@@ -45,7 +46,7 @@ def all_images(images: ImageSet) -> Labelled:
     if images.labels is None:
         raise InputError("classes are counted by a classifier, and the data has no labels: pass --label_column")
     pixels = images.fetch(torch.arange(len(images)), seed=0).cpu()
-    return pixels.float() / 127.5 - 1, images.labels.cpu()
+    return from_pixels(pixels), images.labels.cpu()
 
 
 def real_images(recipe: Recipe, rest: list[str]) -> tuple[Labelled, Labelled]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.report import Pictures, nearest_neighbours, write_report
-from licfg_hf.pipelines.base import image_grid
+from licfg_hf.images import image_grid
 
 PROTOCOL = {
     "extractor": "digits", "extractor_hash": "0123456789abcdef", "preprocessing": "grey 8 px as they are",

@@ -11,8 +11,8 @@ from licfg_hf import BigGANDiscriminator, BigGANGenerator, GANPipeline, get_loss
 from licfg_hf.cli import main
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.evaluation.result import parse_result
+from licfg_hf.images import grid_columns
 from licfg_hf.models.class_names import class_names, name_classes
-from licfg_hf.pipelines.base import grid_columns
 from licfg_hf.training import GANTask, Trainer, TrainingConfig
 
 NAMES = ("circle", "cross", "square", "star")

@@ -141,7 +141,7 @@ def test_refusals_say_in_a_line_what_to_do(hub, folders, monkeypatch, open_):
 @pytest.mark.parametrize(
     ("pattern", "fault", "words"),
     [
-        ("/api/models", {"status": 500}, "the Hub answered 500: try later"),
+        ("/api/models", {"status": 500}, "the Hub failed with 500: try later"),
         ("/api/models", {"status": 403}, "the Hub forbids it with this token"),
         ("/api/models", {"status": 429}, "fewer requests"),
         ("/resolve/", {"status": 403}, "the Hub forbids it with this token"),

@@ -26,12 +26,13 @@ from licfg_hf.errors import InputError
 from licfg_hf.evaluation.protocol import METRICS
 from licfg_hf.hub import hub_models
 from licfg_hf.hub.baselines import load_baselines, parse_baselines
-from licfg_hf.hub.board import Board, Notes, one_line
+from licfg_hf.hub.board import Board, Notes
 from licfg_hf.hub.entries import Wanted, measured_groups
 from licfg_hf.hub.leaderboard import add_arguments, build, run
 from licfg_hf.hub.leaderboard_page import embedded, to_csv, to_html, to_json, to_markdown, to_table
 from licfg_hf.hub.local_runs import thumbnail
 from licfg_hf.hub.results import read_card, with_results
+from licfg_hf.text import one_line
 
 PROTOCOL = {
     "extractor": "inception", "extractor_hash": "0123456789abcdef", "preprocessing": "RGB 32 px",

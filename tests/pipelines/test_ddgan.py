@@ -10,7 +10,7 @@ from tiny import tiny_generator
 
 from licfg_hf import DDGANGenerator, DDGANPipeline, DDGANScheduler
 from licfg_hf.convert.ddgan import convert_generator, generator_config
-from licfg_hf.pipelines.base import image_grid
+from licfg_hf.images import image_grid
 
 
 def pipeline() -> DDGANPipeline:
