@@ -15,13 +15,15 @@ from .. import models
 from ..errors import InputError
 from ..objective.critic import frozen
 from ..objective.losses import AdversarialLoss
+from ..objective.weights import power_iterated_once
 from ..ranges import require_memory
 from ..recipes.objective import ObjectiveConfig
 from ..schedulers import DDGANScheduler
 from ..training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig
 from ..training.compilation import CompiledTerms
+from ..training.context import Terms
 from ..training.optimizers import make_optimizer
-from ..training.steps import Terms, discriminator_terms, generator_terms, iterated_once, optimize
+from ..training.step import discriminator_terms, generator_terms, optimize
 from ..training.trainer import to_unit_range
 from .catalogue import MODELS, Model, Technique
 
@@ -259,7 +261,7 @@ class Case:
             return self._update(arena.generator, terms_of, arena.generator_batch)
 
     def _update(self, player: Player, terms_of: Callable[..., Terms], batch: Batch) -> Terms:
-        with iterated_once(self.player.network):
+        with power_iterated_once(self.player.network):
             return optimize(
                 self.arena.accelerator, player.prepared, player.optimizer, terms_of, self._micro_batches(batch)
             )

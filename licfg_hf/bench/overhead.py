@@ -25,9 +25,11 @@ from ..data import DataConfig, open_images
 from ..data.loader import StepImages, StepLoader
 from ..errors import TrainingInterrupted
 from ..objective.critic import frozen
+from ..objective.weights import power_iterated_once
 from ..training import Trainer, TrainingConfig
+from ..training.context import Terms
 from ..training.optimizers import make_optimizer
-from ..training.steps import Terms, discriminator_terms, generator_terms, iterated_once
+from ..training.step import discriminator_terms, generator_terms
 from ..training.trainer import to_unit_range
 from .cases import Setting, build_discriminator, build_generator, objective_of, optimizer_config, setting_from
 from .catalogue import MODELS, parse
@@ -126,11 +128,11 @@ class BareLoop:
         networks = (self.generator, self.discriminator, self.task, self.loss)
         for pixels, labels in images.discriminator:
             draw = self.task.draw(to_unit_range(pixels, False, self.rng), labels, self.rng)
-            with iterated_once(self.discriminator):
+            with power_iterated_once(self.discriminator):
                 self._update(1, lambda draw=draw: discriminator_terms(*networks, self.penalties, draw))
         pixels, labels = images.generator
         draw = self.task.draw(to_unit_range(pixels, False, self.rng), labels, self.rng)
-        with frozen(self.discriminator), iterated_once(self.discriminator):
+        with frozen(self.discriminator), power_iterated_once(self.discriminator):
             self._update(0, lambda: generator_terms(*networks, draw, self.penalties))
 
     def _update(self, player: int, terms: Callable[[], Terms]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import InputError
+from ..evaluation.result import RESULT_FILES
 from ..evaluation.samples import settings_hash, weights_hash, weights_of
 from ..pipelines.model_index import COMPONENT_CODE, PIPELINE_CODE, plain
 from ..staging import finish_update
@@ -17,7 +18,7 @@ from .benchmarks import BENCHMARK_FILE, Benchmark, benchmark_file
 from .cleaning import BLOCK, Cleaner, dump, settings_in
 from .reading import parse, read, unreadable
 from .remote_code import with_remote_code
-from .results import RESULT_FILES, read_card, results_section, with_results
+from .results import read_card, results_section, with_results
 from .secrets import require_no_secrets
 from .soundness import require_finished, require_flow, require_loadable, shapes_in, weight_files
 

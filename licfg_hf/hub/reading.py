@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from ..evaluation.result import RESULT_FILES
 from ..text import one_line
-from .results import RESULT_FILES
 
 
 def unreadable(path: Path, error: OSError) -> InputError:

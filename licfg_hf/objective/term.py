@@ -29,7 +29,7 @@ class Term(Protocol):
 
     @property
     def differentiates_twice(self) -> bool:
-        """Whether it differentiates the discriminator's input gradient again, which sharded parameters do not allow."""
+        """Whether it differentiates the critic's input gradient again, which sharded parameters do not allow."""
         return True
 
     def __call__(

@@ -19,7 +19,8 @@ _LARGEST_FILE = 2**20  # bytes; a recipe has some hundred options
 _MOST_VALUES = 100_000  # of a file, its aliases counted wherever they stand
 _LONGEST_NAME = 120  # of an output folder
 # What does not make another run, beside what a resumed run may change.
-_SAME_RUN = {"config", "preset", "in_memory_limit", *TrainingConfig.RESUMABLE}
+_HUB = {"push_to_hub", "repo_id", "hub_private"}
+_SAME_RUN = {"config", "preset", "in_memory_limit", *_HUB, *TrainingConfig.RESUMABLE}
 _TYPES = {
     "<class 'int'>": "a whole number",
     "<class 'float'>": "a finite number",

@@ -16,6 +16,7 @@ from ..command_line import OptionParser, as_spelled, is_main_process
 from ..data import DataConfig, ImageSet, open_images
 from ..errors import InputError
 from ..files import write_text
+from ..hub.callbacks import HubConfig, ModelCard
 from ..objective.losses import AdversarialLoss
 from ..text import first_line
 from ..training import AdversarialStep, LazyPenalty, Trainer, TrainingConfig
@@ -24,7 +25,7 @@ from ..training.run_folder import refused_leaves_nothing
 from .arguments import derived_folder, in_words, read_yaml, require_known, with_files_read
 from .objective import ObjectiveConfig
 
-_CONFIGS = (TrainingConfig, DataConfig, ObjectiveConfig)
+_CONFIGS = (TrainingConfig, HubConfig, DataConfig, ObjectiveConfig)
 # The images and the objective decide these, so they are no options of the networks.
 _DECIDED_ELSEWHERE = {"sample_size", "in_channels", "out_channels", "num_classes", "normalizers"}
 
@@ -127,7 +128,7 @@ class Recipe:
         Raises:
             InputError: they do not fit together or the data.
         """
-        training, data, objective = (_config(config, options) for config in _CONFIGS)
+        training, hub, data, objective = (_config(config, options) for config in _CONFIGS)
         images = open_images(data, progress=is_main_process()) if images is None else images
         torch.manual_seed(training.seed)
         arguments = {prefix: dict(options[prefix]) for prefix in self.components}
@@ -141,7 +142,7 @@ class Recipe:
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(f"these options of {' and '.join(arguments)} make no network: {reason}") from error
         networks = (generator, discriminator, task, generator_step)
-        return Parts(training, data, objective, images, *networks, *objective.build())
+        return Parts(training, hub, data, objective, images, *networks, *objective.build())
 
     def trainer(self, options: Namespace, images: ImageSet | None = None) -> Trainer:
         """The trainer that parsed options describe.
@@ -170,9 +171,9 @@ class Recipe:
             parts.task,
             parts.loss,
             parts.penalties,
-            settings,
-            card,
             parts.generator_step,
+            callbacks=[ModelCard(card), *parts.hub.callbacks()],
+            settings=settings,
         )
 
     def typed(self, words: Sequence[str]) -> "Recipe":
@@ -199,6 +200,7 @@ class Parts:
     """What a run is made of, before it has an output folder."""
 
     training: TrainingConfig
+    hub: HubConfig
     data: DataConfig
     objective: ObjectiveConfig
     images: ImageSet

@@ -3,7 +3,8 @@
 from ..objective.term import LazyPenalty
 from .config import OptimizerConfig, TrainingConfig
 from .distillation import DistillationTask
-from .generator_steps import AdversarialStep, FunctionalGradientStep, StagedFunctionalGradient
+from .generator_steps import AdversarialStep, FunctionalGradientStep
+from .stages import StagedFunctionalGradient
 from .tasks import DDGANTask, GANTask
 from .trainer import Trainer
 

@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from ..images import from_pixels
 from ..objective.losses import AdversarialLoss
 from ..objective.term import LazyPenalty
 from .config import TrainingConfig
@@ -28,7 +29,6 @@ class StepContext:
         generator_optimizer, discriminator_optimizer: one for each.
         terms: those of the discriminator's loss.
         discriminator_terms, generator_terms: the functions of ``step``, or their compiled forms.
-        micro_batches: (batch from the loader, images in each, random generator) -> images in [-1, 1] with labels.
         micro_batch_size, generator_micro_batch_size: images of a micro-batch of this process, for each player.
     """
 
@@ -47,6 +47,17 @@ class StepContext:
     discriminator_optimizer: torch.optim.Optimizer
     discriminator_terms: Callable[..., Terms]
     generator_terms: Callable[..., Terms]
-    micro_batches: Callable[[Batch, int, torch.Generator], list[Batch]]
     micro_batch_size: int
     generator_micro_batch_size: int
+
+    def micro_batches(self, batch: Batch, size: int, rng: torch.Generator) -> list[Batch]:
+        """A batch of uint8 images in parts of ``size`` images in [-1, 1], mirrored by chance if the settings say so."""
+        pixels, labels = batch
+        device = self.accelerator.device
+        images = from_pixels(pixels.to(device))
+        if self.config.horizontal_flip:
+            mirrored = torch.rand(len(images), 1, 1, 1, generator=rng, device=device) < 0.5
+            images = torch.where(mirrored, images.flip(3), images)
+        parts = images.split(size)
+        labels_of = [None] * len(parts) if labels is None else labels.to(device).split(size)
+        return list(zip(parts, labels_of, strict=True))

@@ -1,20 +1,20 @@
 """The finished model: written beside the old one, and put into its place as a whole."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from ..errors import InputError
 from ..evaluation.report import report_files
-from ..evaluation.result import RESULT_FILE
+from ..evaluation.result import RESULT_FILES, stored_result
 from ..evaluation.samples import settings_hash, weights_hash, weights_of
 from ..files import system_error, write_json
-from ..objective.functional_gradient import FunctionalGradientFlow
 from ..images import save_image
+from ..objective.functional_gradient import FunctionalGradientFlow
 from ..staging import Update, updated
 from .callbacks import FinishedModel
 from .checkpoint import DESCRIPTION_FILE, save_network
+from .checks import or_warn
 from .run_folder import superseded
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def export(trainer: "Trainer") -> None:
         with trainer.sampler.settled_generator() as network:
             pipeline = trainer.task.export(network, place)
         save_network(trainer.discriminator.eval(), place / "discriminator")
-        trainer.or_warn(lambda: save_image(trainer.sampler.grid(), place / "samples.png"))
+        or_warn(trainer, lambda: save_image(trainer.sampler.grid(), place / "samples.png"))
         trainer.generator_step.export(place)
         if flow is not None:
-            trainer.or_warn(lambda: save_image(trainer.sampler.grid(flow), place / "samples_moved.png"))
+            or_warn(trainer, lambda: save_image(trainer.sampler.grid(flow), place / "samples_moved.png"))
         weights = weights_of(place)
         results = _results(trainer, update, weights, flow)
         facts = {"identity": trainer.run.identity, **trainer.run.facts, "step": trainer.step, "weights": weights}

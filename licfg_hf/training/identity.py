@@ -6,25 +6,52 @@ A technique counts by its class and its settings, never by its repr, which may s
 
 import functools
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from ..machine import device_name, versions
 
-def identity_of(networks: Mapping[str, nn.Module], **others: Any) -> dict[str, Any]:
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_PACKAGES = ("licfg_hf", "torch", "diffusers", "accelerate", "datasets", "numpy")
+
+
+def identity_of(trainer: "Trainer", optimizers: Any = None) -> dict[str, Any]:
     """The identity of a run, as JSON content; a checkpoint of another one is refused.
 
     Args:
-        networks: by their role.
-        others: whatever else tells runs apart.
+        optimizers: the user's own factory of optimizers; None where the settings name them.
     """
-    content = {**{name: _layout(network) for name, network in networks.items()}, **others}
-    return json.loads(json.dumps(described(content)))
+    images = trainer.images
+    optional = {"optimizers": optimizers, "augmentation": trainer.augmentation}
+    return {
+        "generator": _layout(trainer.generator),
+        "discriminator": _layout(trainer.discriminator),
+        "task": described(trainer.task),
+        "training": described(trainer.config.identity()),
+        "loss": described(trainer.loss),
+        "terms": {term.name: described(term) for term in trainer.terms},
+        "generator_step": described(trainer.generator_step),
+        "images": described({"fingerprint": images.fingerprint, "count": len(images), "shape": images.shape}),
+        **{name: described(thing) for name, thing in optional.items() if thing is not None},
+    }
+
+
+def facts_of(trainer: "Trainer") -> dict[str, Any]:
+    """What a checkpoint and the card say of a run besides."""
+    return {
+        "settings": {**asdict(trainer.config), **trainer.settings},
+        "versions": versions(_PACKAGES),
+        "device": device_name(trainer.device),
+        "processes": trainer.accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def described(thing: Any) -> Any:

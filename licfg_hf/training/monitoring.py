@@ -193,7 +193,8 @@ class Evaluation(Callback):
         """The numbers of a result, for a person."""
         evaluator = self._evaluator
         shown = "  ".join(
-            f"{label(name, evaluator.extractor.name)} {entry['value']:.4g}" for name, entry in result["metrics"].items()
+            f"{label(name, evaluator.extractor.name)} {entry['value']:.4g}"
+            for name, entry in result["metrics"].items()
         )
         return f"{evaluator.count} samples: {shown}"
 

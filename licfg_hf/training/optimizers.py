@@ -39,7 +39,9 @@ def make_optimizer(
     """
     groups = _parameter_groups(config, network)
     for group in groups:
-        _require_usable(config, {name: value for name, value in group.items() if name not in ("params", _SCALE)}, device)
+        _require_usable(
+            config, {name: value for name, value in group.items() if name not in ("params", _SCALE)}, device
+        )
     return _OPTIMIZERS[config.name](groups, lr=config.learning_rate)
 
 

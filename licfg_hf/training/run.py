@@ -12,8 +12,8 @@ from accelerate import Accelerator
 
 from ..errors import FolderInUse, InputError, TrainingInterrupted
 from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, load_state, save_checkpoint
+from .checks import is_lack_of_memory
 from .config import TrainingConfig
-from .memory import is_lack_of_memory
 from .optimizers import load_optimizer
 from .run_folder import Home, claim_folder, held, other_circumstances
 
@@ -21,7 +21,7 @@ _Result = TypeVar("_Result")
 
 
 class Stateful(Protocol):
-    """What has a state that a checkpoint holds: tensors, numbers, strings and nested dictionaries and lists of them."""
+    """What has a state for a checkpoint: tensors, numbers, strings and nested dictionaries and lists of them."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -78,9 +78,7 @@ class Run:
         self.parts: Parts = {}
         self._began, self._device_seconds_before = time.monotonic(), 0.0
         self._finished: dict[str, Any] = {}  # what training.json says of the model that lies in the folder
-        self.resume_from = on_the_main_process(
-            accelerator, lambda: claim_folder(self.folder, config, identity, facts)
-        )
+        self.resume_from = on_the_main_process(accelerator, lambda: claim_folder(self.folder, config, identity, facts))
 
     @property
     def checkpoint_folder(self) -> Path:

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..objective.functional_gradient import FunctionalGradientFlow
 from ..images import grid_columns, image_grid
+from ..objective.functional_gradient import FunctionalGradientFlow
 from ..seeds import Purpose, seed_for
 from .config import TrainingConfig
 from .settling import settled

@@ -44,9 +44,7 @@ def train_step(
     return {name: value for terms in updates for name, value in terms.items()}
 
 
-def update_discriminator(
-    context: StepContext, update: int, source: Task, batch: Batch, rng: torch.Generator
-) -> Terms:
+def update_discriminator(context: StepContext, update: int, source: Task, batch: Batch, rng: torch.Generator) -> Terms:
     """One update of the discriminator, counted from 0 over the whole run, against the fakes of ``source``."""
     due = [term for term in context.terms if term.due(update)]
 

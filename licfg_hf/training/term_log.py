@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 
 from ..errors import TrainingDiverged
-from .steps import Terms
+from .context import Terms
 
 
 class TermLog:

@@ -1,6 +1,7 @@
 """Trackers for the numbers of a run: accelerate's own, and lines of JSON in a file."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_availa
 
 from ..errors import InputError
 from ..files import write_bytes
-
 
 
 class JSONLTracker(GeneralTracker):
@@ -63,6 +63,17 @@ def drop_lines_after(path: Path, step: int) -> int:
     if cut or len(kept) < len(lines):
         write_bytes(path, b"".join(line + b"\n" for line in kept))
     return sum(content is None for _, content in known)
+
+
+def tidy_log(path: Path, step: int, say: Callable[[str], None]) -> None:
+    """Drops what was logged after ``step``, see ``drop_lines_after``, and says what could not be kept or dropped."""
+    try:
+        unreadable = drop_lines_after(path, step)
+    except OSError as error:
+        say(f"WARNING: {path.name} keeps lines after step {step}: {error.strerror}")
+        return
+    if unreadable:
+        say(f"WARNING: {unreadable} line(s) of {path.name} were damaged and are dropped")
 
 
 def names_at(path: Path, step: int) -> set[str]:

@@ -25,7 +25,7 @@ from licfg_hf.objective.critic import frozen
 from licfg_hf.objective.losses import _LOSSES
 from licfg_hf.training import FunctionalGradientStep, GANTask, LazyPenalty
 from licfg_hf.training.generator_steps import Game
-from licfg_hf.training.steps import discriminator_terms, generator_terms, optimize
+from licfg_hf.training.step import discriminator_terms, generator_terms, optimize
 
 LOSSES = (*_LOSSES, "relativistic")
 PENALTIES = {

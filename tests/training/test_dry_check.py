@@ -11,7 +11,7 @@ from torch import nn
 from licfg_hf import DDGANScheduler, get_loss, r1_penalty, spectral_normalize
 from licfg_hf.errors import InputError
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig, Trainer, TrainingConfig
-from licfg_hf.training.memory import is_lack_of_memory
+from licfg_hf.training.checks import is_lack_of_memory
 from licfg_hf.training.optimizers import make_optimizer
 from licfg_hf.training.progress import Progress
 from licfg_hf.training.untouched import copied

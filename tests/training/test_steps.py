@@ -18,8 +18,8 @@ from licfg_hf import (
 from licfg_hf.convert.ddgan import convert_discriminator, convert_generator, discriminator_config, generator_config
 from licfg_hf.objective.critic import frozen
 from licfg_hf.training import DDGANTask, LazyPenalty
-from licfg_hf.training.steps import discriminator_terms, generator_terms, optimize
-from licfg_hf.training.tasks import Draw
+from licfg_hf.training.step import discriminator_terms, generator_terms, optimize
+from licfg_hf.training.tasks import MicroBatch
 
 LOSS = get_loss("non_saturating")
 
@@ -32,7 +32,7 @@ def task() -> DDGANTask:
     return DDGANTask(DDGANScheduler(), latent_dim=6)
 
 
-def draw(rng: torch.Generator, batch: int = 8) -> Draw:
+def draw(rng: torch.Generator, batch: int = 8) -> MicroBatch:
     return task().draw(torch.rand(batch, 1, 8, 8, generator=rng) * 2 - 1, None, rng)
 
 
@@ -53,7 +53,7 @@ def test_one_training_iteration_golden():
     )
     torch.testing.assert_close(pair, (tensors["out.x_t"], tensors["out.x_t1"]), rtol=1e-4, atol=1e-5)
     noise = {"latents": tensors["in.z"], "posterior": tensors["in.posterior_noise"]}
-    prepared = Draw(pair[0], {"timestep": t, "next_sample": pair[1]}, noise)
+    prepared = MicroBatch(pair[0], {"timestep": t, "next_sample": pair[1]}, noise)
     torch.testing.assert_close(game.generate(generator, prepared), tensors["out.fake"], rtol=1e-4, atol=1e-5)
 
     def terms(*penalties):
