@@ -51,7 +51,7 @@ class StepContext:
     generator_micro_batch_size: int
 
     def micro_batches(self, batch: Batch, size: int, rng: torch.Generator) -> list[Batch]:
-        """A batch of uint8 images in parts of ``size`` images in [-1, 1], mirrored by chance if the settings say so."""
+        """A batch of uint8 images in parts of ``size`` images in [-1, 1]; each mirrored by chance, if that is set."""
         pixels, labels = batch
         device = self.accelerator.device
         images = from_pixels(pixels.to(device))

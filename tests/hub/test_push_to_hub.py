@@ -95,18 +95,18 @@ def test_a_failure_at_the_end_says_how_to_finish(hub, tmp_path):
     """One that comes before the upload, too: the training is over, and what is left is a push."""
     run = trainer(tmp_path / "run")
     run.progress = Progress(0, 2, visible=False)  # as in train
-    run._export()
+    export(run)
     place = tmp_path / "run" / "model_index.json"
     place.write_text("{")
     with pytest.raises(InputError) as caught:
-        run._publish()
+        run.notify("train_end")
     again = f"licfg-hf push {tmp_path / 'run'} --repo_id {NAME}"
     assert str(caught.value).endswith(again) and "model_index.json is damaged" in str(caught.value)
     place.unlink()
-    run._export()
+    export(run)
     hub.fail("GET /api/models/", 403)
     with pytest.raises(InputError) as caught:
-        run._publish()
+        run.notify("train_end")
     assert str(caught.value).count(again) == 1
 
 

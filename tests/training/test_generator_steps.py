@@ -103,8 +103,8 @@ def test_the_flow_of_a_folder_draws_what_the_trainer_draws(conditional, normaliz
     run.train()
     flow = load_flow(tmp_path)
     assert len(flow.discriminators) == 2
-    expected = run.draw_samples(4, flow=step.flow())
-    alone = run.draw_samples(4)
+    expected = run.sampler.draw(4, flow=step.flow())
+    alone = run.sampler.draw(4)
     assert (expected - alone).abs().max() > 1e-3
     pipeline = GANPipeline.from_pretrained(tmp_path)
     rng = torch.Generator().manual_seed(0)
