@@ -19,7 +19,9 @@ from licfg_hf import DDGANScheduler, get_loss
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError
 from licfg_hf.hub.access import require_accepted_token
+from licfg_hf.hub.callbacks import ModelCard, PushToHub
 from licfg_hf.training import DDGANTask, Trainer, TrainingConfig
+from licfg_hf.training.export import export
 from licfg_hf.training.progress import Progress
 
 NAME = "tester/run"
@@ -33,15 +35,16 @@ def hub(monkeypatch):
         yield one
 
 
-def trainer(folder: Path, **settings) -> Trainer:
+def trainer(folder: Path, repo_id: str = NAME, **settings) -> Trainer:
     defaults = {"max_steps": 2, "batch_size": 8, "sample_every": None, "sample_count": 4}
     return Trainer(
-        TrainingConfig(output_dir=str(folder), push_to_hub=True, **{"repo_id": NAME, **defaults, **settings}),
+        TrainingConfig(output_dir=str(folder), **{**defaults, **settings}),
         tiny_generator(),
         tiny_discriminator(),
         images=open_images(DataConfig()),
         task=DDGANTask(DDGANScheduler(), latent_dim=6),
         loss=get_loss("non_saturating"),
+        callbacks=[ModelCard(), PushToHub(repo_id)],
     )
 
 
