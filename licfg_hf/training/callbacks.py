@@ -41,7 +41,7 @@ class Callback(Protocol):
         """Before the first step, on every process; a run that goes on has its state by now."""
 
     def step_end(self, trainer: "Trainer") -> None:
-        """After every step, on every process, when all that was due after it is done."""
+        """After every step, on every process, before a checkpoint of it is written."""
 
     def log(self, trainer: "Trainer", numbers: Mapping[str, float]) -> None:
         """Every ``log_every`` steps, on every process.
@@ -100,7 +100,8 @@ class ProgressLine(Callback):
         trainer.progress.update(trainer.step, numbers)
 
     def step_end(self, trainer: "Trainer") -> None:
-        trainer.progress.advance(trainer.step)
+        if not is_every(trainer.step, trainer.config.max_steps, trainer.config.log_every):  # else the log does so
+            trainer.progress.advance(trainer.step)
 
 
 class TrackerLog(Callback):

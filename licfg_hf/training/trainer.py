@@ -211,8 +211,8 @@ class Trainer:
                 for images in self.loader.steps(self.step, self.config.max_steps):
                     term_log.add(self.step, self._train_step(images))
                     self.step += 1
-                    between.after_step()
                     self.notify("step_end")
+                    between.after_step()
                 between.end()
         except (TrainingDiverged, OverflowError) as error:
             raise TrainingDiverged(f"{error}; {self.run.last_checkpoint()}. Try a lower learning rate") from error

@@ -177,7 +177,7 @@ def test_the_schedule_scales_the_rate_of_an_optimizer_of_ones_own(tmp_path):
     run = trainer(tmp_path, optimizers=sign_descent)
     run.train()
     assert [run.optimizers[name].param_groups[0]["lr"] for name in ("generator", "discriminator")] == [1e-3, 2e-3]
-    with pytest.raises(InputError, match="torch.optim.Optimizer, not NoneType"):
+    with pytest.raises(InputError, match=r"torch\.optim\.Optimizer, not NoneType"):
         trainer(tmp_path / "none", optimizers=lambda role, network: None)
 
 

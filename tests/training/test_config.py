@@ -66,7 +66,7 @@ def test_a_repository_that_cannot_be_is_named(arguments, word):
 
 
 def test_trackers_are_those_of_accelerate(tmp_path):
-    with pytest.raises(InputError, match="trackers are among jsonl, .*wandb.*, not abacus"):
+    with pytest.raises(InputError, match=r"trackers are among jsonl, .*wandb.*, not abacus"):
         make_trackers(("abacus",), tmp_path)
     with pytest.raises(InputError, match="pip install wandb"):
         make_trackers(("wandb",), tmp_path)
