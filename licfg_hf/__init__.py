@@ -1,75 +1,162 @@
 """Lipschitz regularizers, GAN losses and generators for Hugging Face Accelerate and diffusers."""
+# ruff: noqa: I001  (names stand together, module by module)
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING
 
-try:
-    __version__ = version("licfg_hf")
-except PackageNotFoundError:  # a source tree that was not installed
-    __version__ = "0+unknown"
-
-# Public name -> module. Imported on first use, so that taking a loss does not import diffusers.
-_HOME = {
-    "AdversarialLoss": "objective.losses",
-    "AuxiliaryClassification": "objective.classification",
-    "RelativisticLoss": "objective.losses",
-    "get_loss": "objective.losses",
-    "AdversarialLipschitzPenalty": "objective.penalties",
-    "EpsCenteredGradientPenalty": "objective.penalties",
-    "GradientPenalty": "objective.penalties",
-    "MaxGradientPenalty": "objective.penalties",
-    "dragan": "objective.penalties",
-    "r1_penalty": "objective.penalties",
-    "r2_penalty": "objective.penalties",
-    "wgan_gp": "objective.penalties",
-    "GradientNormalized": "objective.outputs",
-    "OutputNormalized": "objective.outputs",
-    "PenaltyGradientNormalized": "objective.outputs",
-    "clip_weights_": "objective.weights",
-    "refresh_power_iterations": "objective.weights",
-    "remove_weight_normalization": "objective.weights",
-    "spectral_normalize": "objective.weights",
-    "stable_rank_normalize": "objective.weights",
-    "BalancedConsistencyRegularization": "objective.consistency",
-    "ConsistencyRegularization": "objective.consistency",
-    "DifferentiableAugmentation": "objective.augmentation",
-    "FlipAndShift": "objective.augmentation",
-    "LatentConsistencyRegularization": "objective.consistency",
-    "FunctionalGradientFlow": "objective.functional_gradient",
-    "regression_loss": "objective.functional_gradient",
-    "AuxiliaryClassifierHead": "models.heads",
-    "FeatureMixing": "models.heads",
-    "LinearHead": "models.heads",
-    "MultiScaleHead": "models.heads",
-    "ProjectionHead": "models.heads",
-    "BigGANDeepDiscriminator": "models",
-    "BigGANDeepGenerator": "models",
-    "BigGANDiscriminator": "models",
-    "BigGANGenerator": "models",
-    "DCGANDiscriminator": "models",
-    "DCGANGenerator": "models",
-    "DDGANDiscriminator": "models",
-    "DDGANGenerator": "models",
-    "DiffusionDiscriminator": "models",
-    "ProjectedDiscriminator": "models",
-    "SNGANDiscriminator": "models",
-    "SNGANGenerator": "models",
-    "DDGANScheduler": "schedulers",
-    "DDGANPipeline": "pipelines",
-    "GANPipeline": "pipelines",
-    "load": "pipelines",
-    "load_flow": "pipelines",
+# Module -> its public names, imported on first use, so that taking a loss does not import diffusers.
+_PUBLIC = {
+    "data": ("DataConfig", "open_images"),
+    "errors": ("InputError",),
+    "models": (
+        "BigGANDeepDiscriminator",
+        "BigGANDeepGenerator",
+        "BigGANDiscriminator",
+        "BigGANGenerator",
+        "DCGANDiscriminator",
+        "DCGANGenerator",
+        "DDGANDiscriminator",
+        "DDGANGenerator",
+        "DiffusionDiscriminator",
+        "ProjectedDiscriminator",
+        "SNGANDiscriminator",
+        "SNGANGenerator",
+    ),
+    "models.discriminator": ("Discriminator",),
+    "models.heads": ("AuxiliaryClassifierHead", "LinearHead", "ProjectionHead"),
+    "models.outputs": ("DiscriminatorOutput", "GeneratorOutput"),
+    "objective.augmentation": ("DifferentiableAugmentation", "FlipAndShift"),
+    "objective.classification": ("AuxiliaryClassification",),
+    "objective.consistency": (
+        "BalancedConsistencyRegularization",
+        "ConsistencyRegularization",
+        "LatentConsistencyRegularization",
+    ),
+    "objective.functional_gradient": ("FunctionalGradientFlow", "StageConfig"),
+    "objective.losses": ("AdversarialLoss", "RelativisticLoss", "get_loss"),
+    "objective.outputs": ("GradientNormalized", "OutputNormalized", "PenaltyGradientNormalized"),
+    "objective.penalties": (
+        "AdversarialLipschitzPenalty",
+        "EpsCenteredGradientPenalty",
+        "GradientPenalty",
+        "MaxGradientPenalty",
+        "dragan",
+        "r1_penalty",
+        "r2_penalty",
+        "wgan_gp",
+    ),
+    "objective.weights": (
+        "clip_weights_",
+        "remove_weight_normalization",
+        "spectral_normalize",
+        "stable_rank_normalize",
+    ),
+    "pipelines": ("DDGANPipeline", "GANPipeline", "load", "load_flow"),
+    "schedulers": ("DDGANScheduler",),
+    "training": ("DDGANTask", "GANTask", "LazyPenalty", "Trainer", "TrainingConfig"),
 }
 
-__all__ = sorted(_HOME)
+if TYPE_CHECKING:  # the same names, for editors and type checkers
+    __version__: str
+    __all__: list[str]
 
+    from .data import DataConfig as DataConfig, open_images as open_images
+    from .errors import InputError as InputError
+    from .models import (
+        BigGANDeepDiscriminator as BigGANDeepDiscriminator,
+        BigGANDeepGenerator as BigGANDeepGenerator,
+        BigGANDiscriminator as BigGANDiscriminator,
+        BigGANGenerator as BigGANGenerator,
+        DCGANDiscriminator as DCGANDiscriminator,
+        DCGANGenerator as DCGANGenerator,
+        DDGANDiscriminator as DDGANDiscriminator,
+        DDGANGenerator as DDGANGenerator,
+        DiffusionDiscriminator as DiffusionDiscriminator,
+        ProjectedDiscriminator as ProjectedDiscriminator,
+        SNGANDiscriminator as SNGANDiscriminator,
+        SNGANGenerator as SNGANGenerator,
+    )
+    from .models.discriminator import Discriminator as Discriminator
+    from .models.heads import (
+        AuxiliaryClassifierHead as AuxiliaryClassifierHead,
+        LinearHead as LinearHead,
+        ProjectionHead as ProjectionHead,
+    )
+    from .models.outputs import DiscriminatorOutput as DiscriminatorOutput, GeneratorOutput as GeneratorOutput
+    from .objective.augmentation import (
+        DifferentiableAugmentation as DifferentiableAugmentation,
+        FlipAndShift as FlipAndShift,
+    )
+    from .objective.classification import AuxiliaryClassification as AuxiliaryClassification
+    from .objective.consistency import (
+        BalancedConsistencyRegularization as BalancedConsistencyRegularization,
+        ConsistencyRegularization as ConsistencyRegularization,
+        LatentConsistencyRegularization as LatentConsistencyRegularization,
+    )
+    from .objective.functional_gradient import (
+        FunctionalGradientFlow as FunctionalGradientFlow,
+        StageConfig as StageConfig,
+    )
+    from .objective.losses import (
+        AdversarialLoss as AdversarialLoss,
+        RelativisticLoss as RelativisticLoss,
+        get_loss as get_loss,
+    )
+    from .objective.outputs import (
+        GradientNormalized as GradientNormalized,
+        OutputNormalized as OutputNormalized,
+        PenaltyGradientNormalized as PenaltyGradientNormalized,
+    )
+    from .objective.penalties import (
+        AdversarialLipschitzPenalty as AdversarialLipschitzPenalty,
+        EpsCenteredGradientPenalty as EpsCenteredGradientPenalty,
+        GradientPenalty as GradientPenalty,
+        MaxGradientPenalty as MaxGradientPenalty,
+        dragan as dragan,
+        r1_penalty as r1_penalty,
+        r2_penalty as r2_penalty,
+        wgan_gp as wgan_gp,
+    )
+    from .objective.weights import (
+        clip_weights_ as clip_weights_,
+        remove_weight_normalization as remove_weight_normalization,
+        spectral_normalize as spectral_normalize,
+        stable_rank_normalize as stable_rank_normalize,
+    )
+    from .pipelines import (
+        DDGANPipeline as DDGANPipeline,
+        GANPipeline as GANPipeline,
+        load as load,
+        load_flow as load_flow,
+    )
+    from .schedulers import DDGANScheduler as DDGANScheduler
+    from .training import (
+        DDGANTask as DDGANTask,
+        GANTask as GANTask,
+        LazyPenalty as LazyPenalty,
+        Trainer as Trainer,
+        TrainingConfig as TrainingConfig,
+    )
+else:
+    _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+    __all__ = sorted(_HOME)
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    def __getattr__(name):
+        if name == "__version__":
+            return _version()
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*globals(), "__version__", *__all__]
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # takes as long as all the rest of this module
+
+    try:
+        return version("licfg_hf")
+    except PackageNotFoundError:  # a source tree that was not installed
+        return "0+unknown"

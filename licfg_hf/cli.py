@@ -3,21 +3,18 @@
 import argparse
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from .command_line import OptionParser, Terminated, one_line_errors, require_no_more
+from .command_line import OptionParser, one_line_errors, require_no_more
 from .convert.formats import FORMATS
 from .errors import InputError
 from .evaluation.options import add_arguments as add_evaluation_arguments
 from .files import require_writable
 from .ranges import require_whole
+from .signals import SignalHandler, terminate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -210,23 +207,6 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-@contextmanager
-def _termination_raises() -> Iterator[None]:
-    """SIGTERM raises, like Ctrl-C, so that unfinished files are removed. Only the main thread can handle signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    previous = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the ``licfg-hf`` command.
 
@@ -238,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
         if given[:1] == ["train"] and len(given) > 1:  # its options are the recipe's, and it handles its own signals
             _train(given[1], given[2:])
             return
-        with _termination_raises():
+        with SignalHandler((signal.SIGTERM,), terminate):
             known, rest = _parser(given[0] if given else None).parse_known_args(given)
             require_no_more(rest, known.options)
             known.run(known)

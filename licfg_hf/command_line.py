@@ -10,11 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from .errors import InputError, TrainingDiverged, TrainingInterrupted
+from .signals import Terminated
 from .text import printable
-
-
-class Terminated(BaseException):
-    """SIGTERM came; no Exception, so that nothing on the way out takes it for a failure."""
 
 
 class OptionParser(argparse.ArgumentParser):

@@ -85,6 +85,18 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def partial_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside its final name, to be filled, synced and renamed; what is left at the end is removed."""
+    partial = partial_of(path)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes bytes beside their final name, to disk, and renames them."""
     with writing(path) as file:
@@ -127,6 +139,7 @@ def system_error(error: BaseException) -> OSError | None:
     named = re.search(r"\(os error (\d+)\)", str(error))  # safetensors names it in its words
     if named is not None:
         return OSError(int(named[1]), os.strerror(int(named[1])))
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    return cause

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import InputError
-from .files import partial_of, sync_folder, sync_tree, write_json
+from .files import partial_folder, sync_folder, sync_tree, write_json
 
 _READY = ".update"  # all of it is on the disk
 _REMOVED = ".removed.json"
@@ -35,10 +35,7 @@ class Update:
 def updated(folder: Path) -> Iterator[Update]:
     """Replaces files of a folder at the end of the block, all together; nothing changes where it ends in an error."""
     finish_update(folder)
-    partial = partial_of(folder / "update")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    with partial_folder(folder / "update") as partial:
         update = Update(partial)
         yield update
         # What is replaced is not removed: a second try to finish would take the new file.
@@ -46,8 +43,6 @@ def updated(folder: Path) -> Iterator[Update]:
         sync_tree(partial)
         partial.rename(folder / _READY)
         sync_folder(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     finish_update(folder)
 
 

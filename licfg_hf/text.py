@@ -2,6 +2,8 @@
 
 import re
 
+from .errors import InputError
+
 LONGEST = 300  # characters of a text from outside
 
 
@@ -62,3 +64,28 @@ def hub_refusal(status: int, said: str = "", known: dict[int, str] | None = None
     if words is not None:
         return words + said
     return f"the Hub failed with {status}{said}: try later" if status >= 500 else f"the Hub answered {status}{said}"
+
+
+_REPOSITORY = re.compile(r"(?!.*(--|\.\.|\.git$))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
+
+
+def is_repository(name: str) -> bool:
+    """Whether a repository of the Hub can be called so: ``OWNER/NAME``."""
+    return _REPOSITORY.fullmatch(name) is not None
+
+
+def require_repository(name: str, option: str = "repo_id") -> None:
+    """Checks the name of a repository of the Hub.
+
+    Args:
+        option: that names it, for the message.
+
+    Raises:
+        InputError: no repository can be called so; the message is one line.
+    """
+    if "/" not in name:
+        raise InputError(f"{option} is OWNER/NAME, with your user name or organization as owner, not {name!r}")
+    if not is_repository(name):
+        raise InputError(
+            f"{option} cannot be {name!r}: OWNER/NAME has one slash, letters, digits and single '.', '-' and '_'"
+        )

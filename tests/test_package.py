@@ -12,14 +12,13 @@ import licfg_hf
 ROOT = Path(__file__).resolve().parents[1]
 # Each part may import the parts below it, never above.
 ORDER = (
-    ("errors", "files", "images", "machine", "ranges", "seeds", "signals", "staging", "text"),
+    ("command_line", "errors", "files", "images", "machine", "ranges", "seeds", "signals", "staging", "text"),
     ("objective",),
     ("models", "schedulers"),
     ("convert", "pipelines", "data"),
     ("evaluation", "diagnostics"),
     ("hub",),
     ("training",),
-    ("command_line",),
     ("recipes",),
     ("bench",),
     ("cli",),
@@ -37,6 +36,13 @@ def test_losses_and_penalties_import_only_torch():
     code = "import sys; from licfg_hf import GradientPenalty, get_loss; print('diffusers' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_the_package_itself_imports_next_to_nothing():
+    code = "import sys; before = set(sys.modules); import licfg_hf; print(*set(sys.modules) - before)"
+    found = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    new = {name.split(".")[0] for name in found.stdout.split()}
+    assert not new & {"torch", "email", "zipfile", "logging"}  # importlib.metadata alone took 0.1 s
 
 
 def test_imports_run_one_way():

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import models
 from ..errors import InputError
+from ..images import from_pixels
 from ..objective.critic import frozen
 from ..objective.losses import AdversarialLoss
 from ..objective.weights import power_iterated_once
@@ -24,7 +25,6 @@ from ..training.compilation import CompiledTerms
 from ..training.context import Terms
 from ..training.optimizers import make_optimizer
 from ..training.step import discriminator_terms, generator_terms, optimize
-from ..training.trainer import to_unit_range
 from .catalogue import MODELS, Model, Technique
 
 Batch = tuple[torch.Tensor, torch.Tensor | None]
@@ -233,7 +233,7 @@ class Case:
 
     def _micro_batches(self, batch: Batch) -> Sequence[Batch]:
         pixels, labels = batch
-        return [(to_unit_range(pixels, False, self.arena.rng), labels)]
+        return [(from_pixels(pixels), labels)]
 
     def discriminator(self) -> Terms:
         """One update of the discriminator."""

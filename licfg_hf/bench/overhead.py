@@ -24,13 +24,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..data import DataConfig, open_images
 from ..data.loader import StepImages, StepLoader
 from ..errors import TrainingInterrupted
+from ..images import from_pixels
 from ..objective.critic import frozen
 from ..objective.weights import power_iterated_once
 from ..training import Trainer, TrainingConfig
 from ..training.context import Terms
 from ..training.optimizers import make_optimizer
 from ..training.step import discriminator_terms, generator_terms
-from ..training.trainer import to_unit_range
 from .cases import Setting, build_discriminator, build_generator, objective_of, optimizer_config, setting_from
 from .catalogue import MODELS, parse
 from .report import interval_text, protocol, write_tables
@@ -127,11 +127,11 @@ class BareLoop:
     def _step(self, images: StepImages) -> None:
         networks = (self.generator, self.discriminator, self.task, self.loss)
         for pixels, labels in images.discriminator:
-            draw = self.task.draw(to_unit_range(pixels, False, self.rng), labels, self.rng)
+            draw = self.task.draw(from_pixels(pixels), labels, self.rng)
             with power_iterated_once(self.discriminator):
                 self._update(1, lambda draw=draw: discriminator_terms(*networks, self.penalties, draw))
         pixels, labels = images.generator
-        draw = self.task.draw(to_unit_range(pixels, False, self.rng), labels, self.rng)
+        draw = self.task.draw(from_pixels(pixels), labels, self.rng)
         with frozen(self.discriminator), power_iterated_once(self.discriminator):
             self._update(0, lambda: generator_terms(*networks, draw, self.penalties))
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from string import Template
 
@@ -10,7 +9,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import InputError
-from ..files import partial_of, sync_tree, write_text
+from ..files import partial_folder, sync_tree, write_text
 from ..pipelines import DDGANPipeline, GANPipeline
 from ..text import code_span
 from .networks import Networks
@@ -152,18 +151,15 @@ def write(networks: Networks, folder: Path, source: str, file: Path) -> list[str
         InputError: it cannot be written.
     """
     place = folder.resolve()  # a link to an empty folder stays a link
-    partial = partial_of(place)
     try:
-        partial.mkdir(parents=True)
-        _save(networks, partial)
-        write_text(partial / "README.md", _card(networks, source, file))
-        sync_tree(partial)
-        if place.is_dir():
-            place.rmdir()
-        partial.rename(place)
+        with partial_folder(place) as partial:
+            _save(networks, partial)
+            write_text(partial / "README.md", _card(networks, source, file))
+            sync_tree(partial)
+            if place.is_dir():
+                place.rmdir()
+            partial.rename(place)
     except (OSError, SafetensorError) as error:  # a full disk is a SafetensorError while weights are saved
         raise InputError(f"cannot write {folder}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     code = [f"    {line}" for line in _code(networks, str(folder))]
     return [f"{file.name} ({source}) is now in {folder}", *_facts(networks), "load it:", *code]

@@ -38,8 +38,8 @@ def latent_neighbourhood_size(
     direction = torch.randn(latents.shape, generator=rng, device=latents.device, dtype=latents.dtype)
     for _ in range(iterations):
         direction = torch.nn.functional.normalize(direction, dim=1)
-        _, pushed = torch.func.jvp(images, (latents,), (direction,))
-        _, pull = torch.func.vjp(images, latents)
+        pushed = torch.func.jvp(images, (latents,), (direction,))[1]
+        pull = torch.func.vjp(images, latents)[1]
         (direction,) = pull(pushed.detach())  # J^T J u, sample by sample
     sigma = torch.linalg.vector_norm(direction, dim=1).sqrt()  # ||J^T J u|| tends to sigma^2
     return delta / sigma

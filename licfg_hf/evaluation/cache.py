@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
-from ..files import partial_of, remove_unfinished, sha256_of, sync_tree, write_json
+from ..files import partial_folder, remove_unfinished, sha256_of, sync_tree, write_json
 from .statistics import FeatureFile, GaussianStatistics
 
 MOMENTS_FILE, FEATURES_FILE, COMPLETE_FILE = "moments.safetensors", "features.npy", "complete.json"
@@ -44,19 +44,16 @@ def reference_statistics(
     if kept is not None:
         return kept
     remove_unfinished(place.parent)
-    partial = partial_of(place)
     try:
-        partial.mkdir(parents=True)
-        moments = compute(partial)
-        save_file({name: value.contiguous() for name, value in moments.tensors().items()}, partial / MOMENTS_FILE)
-        sums = {name: sha256_of(partial / name) for name in (MOMENTS_FILE, FEATURES_FILE)}
-        write_json(partial / COMPLETE_FILE, {"content": dict(content), "sha256": sums})
-        sync_tree(partial)
-        return _publish(partial, place)
+        with partial_folder(place) as partial:
+            moments = compute(partial)
+            save_file({name: value.contiguous() for name, value in moments.tensors().items()}, partial / MOMENTS_FILE)
+            sums = {name: sha256_of(partial / name) for name in (MOMENTS_FILE, FEATURES_FILE)}
+            write_json(partial / COMPLETE_FILE, {"content": dict(content), "sha256": sums})
+            sync_tree(partial)
+            return _publish(partial, place)
     except PermissionError as error:
         raise InputError(f"cannot write the cache {place.parent}: set LICFG_HF_CACHE to another folder") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _publish(partial: Path, place: Path) -> tuple[GaussianStatistics, FeatureFile]:

@@ -6,20 +6,20 @@ Its features and classes judge samples of the digits without any download. It le
 on the others stands in the file. The command writes the same bytes each time on one machine: one thread, a seed.
 """
 
-import argparse
 import hashlib
 import json
-import sys
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
 
+from ..command_line import OptionParser, one_line_errors
 from ..data import DataConfig, open_images
 from ..errors import InputError
 from ..files import write_bytes
 from ..images import from_pixels
+from ..ranges import MANY, require_whole
 from .classifier import SmallClassifier, accuracy, train_classifier
 
 _FILE = "digits_classifier.safetensors"
@@ -73,22 +73,18 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: an option cannot be used; one line says why.
     """
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python -m licfg_hf.evaluation.digits_classifier",
         description="Trains the classifier of the embedded digits on four fifths of them.",
     )
     parser.add_argument("--output", required=True, type=Path, help="file to write, .safetensors")
     parser.add_argument("--epochs", type=int, default=40, help="passes over the images (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    if options.epochs < 1:
-        parser.error(f"--epochs is at least 1, not {options.epochs}")
-    torch.set_num_threads(1)  # sums are in another order with more
-    try:
+    with one_line_errors():
+        options = parser.parse_args(arguments)
+        require_whole(1, MANY, **{"--epochs": options.epochs})
+        torch.set_num_threads(1)  # sums are in another order with more
         _write(options.output, *trained_bytes(options.epochs, options.seed))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _write(output: Path, content: bytes, facts: dict[str, float | int | str]) -> None:

@@ -5,12 +5,11 @@ import re
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
     HfHubHTTPError,
-    HFValidationError,
     HTTPError,
     OfflineModeIsEnabled,
     OIDCError,
 )
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, validate_repo_id
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from ..errors import InputError
 from ..text import hub_refusal, one_line
@@ -19,20 +18,6 @@ from ..text import hub_refusal, one_line
 FAILURES = (HTTPError, OSError, ValueError, RuntimeError, KeyError, OIDCError)
 _BRANCH = re.compile(r"(?!-|/)(?!.*(\.\.|//|@\{|\.lock$|[./]$))[^\s~^:?*\[\\\x00-\x1f\x7f]+")
 _PATIENCE = 10.0  # seconds; the client itself would wait for ever
-
-
-def require_repo_name(repo_id: str) -> None:
-    """Checks the name of a repository, ``OWNER/NAME``.
-
-    Raises:
-        InputError: it cannot be called so; the message is one line.
-    """
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise InputError(f"repo_id cannot be {repo_id!r}: {one_line(str(error))}") from error
-    if "/" not in repo_id:
-        raise InputError(f"repo_id is OWNER/NAME, with your user name or organization as owner, not {repo_id!r}")
 
 
 def require_branch_name(revision: str | None) -> None:

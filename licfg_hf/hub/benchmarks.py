@@ -6,12 +6,11 @@ from typing import Any
 
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InputError
 from ..evaluation.protocol import METRICS, in_words, label, makes_samples
 from ..evaluation.result import Result, parse_result
+from ..text import is_repository
 
 BENCHMARK_FILE = ".eval_results/licfg_hf.yaml"
 
@@ -34,12 +33,7 @@ class Benchmark:
     metric: str
 
     def __post_init__(self) -> None:
-        try:
-            validate_repo_id(self.dataset)
-            named = "/" in self.dataset
-        except HFValidationError:
-            named = False
-        if not named:
+        if not is_repository(self.dataset):
             raise InputError(f"--benchmark takes a data set OWNER/NAME of the Hub, not {self.dataset!r}")
         if not self.task.strip():
             raise InputError(f"--benchmark {self.dataset} needs the name of a task")

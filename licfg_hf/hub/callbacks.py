@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError
-from .access import require_accepted_token, require_repo_name
+from ..ranges import require_repository
+from .access import require_accepted_token
 from .card import write_card
 from .publish import publish, push_command
 
@@ -45,7 +46,7 @@ class PushToHub:
     private: bool | None = None
 
     def __post_init__(self) -> None:
-        require_repo_name(self.repo_id)
+        require_repository(self.repo_id)
 
     def setup(self, trainer: Any) -> None:
         """Called before anything is trained.
@@ -101,7 +102,7 @@ class HubConfig:
         if self.push_to_hub and self.repo_id is None:
             raise InputError("push_to_hub needs --repo_id USER/NAME")
         if self.repo_id is not None:
-            require_repo_name(self.repo_id)
+            require_repository(self.repo_id)
 
     def callbacks(self) -> list[PushToHub]:
         """What publishes it; nothing where nothing is to be published."""

@@ -1,12 +1,10 @@
-"""Rows of the Hub's models: what they say about themselves, which comes from strangers.
+"""Entries of the Hub's models: what they say about themselves, which comes from strangers.
 
 An entry is either checked from end to end or left out with a note; nothing of it is executed. A model fills at most
-three rows and two notes. What makes the Hub's list itself unreadable ends it, and then a note says so.
+three entries and two notes. What makes the Hub's list itself unreadable ends it, and then a note says so.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -16,32 +14,30 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFound
 from ..errors import InputError
 from ..evaluation.protocol import Protocol, differences
 from ..evaluation.result import parse_result
-from ..text import hub_refusal, one_line
-from .board import Notes
-from .entries import Entry, Wanted, entry_of
+from ..text import hub_refusal, is_repository, one_line
+from .ranking import Entry, Omissions, Query, entry_of
 from .results import read_protocol
 
 TAG = "licfg"  # of every model that this package publishes
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 _MOST_MODELS = 5_000
-_MOST_ROWS = 3  # of one model
+_MOST_ENTRIES = 3  # of one model
 _MOST_RESULTS = 1_000  # of one model that are looked at
 
 
-def hub_entries(wanted: Wanted, notes: Notes) -> list[Entry]:
-    """Rows of the Hub's models; whatever goes wrong becomes a note."""
+def hub_entries(query: Query, omissions: Omissions) -> list[Entry]:
+    """Entries of the Hub's models; whatever goes wrong becomes a note."""
     entries: list[Entry] = []
     repositories: set[str] = set()
-    for repository, index in _models(wanted.public, notes):
+    for repository, index in _models(query.public, omissions):
         if repository.lower() in repositories:
-            notes.models.append(f"{repository} was listed twice")
+            omissions.models.append(f"{repository} was listed twice")
             continue
         repositories.add(repository.lower())
-        entries += entries_of(repository, index, wanted, notes)
+        entries += entries_of(repository, index, query, omissions)
     return entries
 
 
-def _models(public: bool, notes: Notes) -> Iterator[tuple[str, Any]]:
+def _models(public: bool, omissions: Omissions) -> Iterator[tuple[str, Any]]:
     """Ids of the Hub's models with the content of their ``model-index``, which is anything.
 
     Nothing else is asked for: the client parses the card's other fields and fails on some contents.
@@ -53,18 +49,17 @@ def _models(public: bool, notes: Notes) -> Iterator[tuple[str, Any]]:
     try:
         for model in HfApi().list_models(filter=TAG, limit=_MOST_MODELS, expand=["model-index"], token=token):
             seen += 1
-            if isinstance(model.id, str) and REPOSITORY.fullmatch(model.id):
+            if isinstance(model.id, str) and is_repository(model.id):
                 yield model.id, model.model_index
             else:
                 name = one_line(repr(model.id), 60)
-                notes.models.append(f"a model of the Hub has an impossible name, {name}: left out")
+                omissions.models.append(f"a model of the Hub has an impossible name, {name}: left out")
     except (HTTPError, OSError) as error:
-        notes.own.append(f"the Hub's models are missing: {_reason(error)}")
+        omissions.own.append(f"the Hub's models are missing: {_reason(error)}")
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        reason = one_line(error)
-        notes.own.append(f"the Hub's list broke off, models may be missing: {reason}")
+        omissions.own.append(f"the Hub's list broke off, models may be missing: {one_line(error)}")
     if seen == _MOST_MODELS:
-        notes.own.append(f"of the Hub's models, only the first {_MOST_MODELS:,} were looked at")
+        omissions.own.append(f"of the Hub's models, only the first {_MOST_MODELS:,} were looked at")
 
 
 def _reason(error: Exception) -> str:
@@ -74,13 +69,13 @@ def _reason(error: Exception) -> str:
     if isinstance(error, LocalTokenNotFoundError):
         return "nobody is logged in: run `hf auth login`, or set HF_TOKEN"
     if isinstance(error, HfHubHTTPError):
-        known = {404: "there is no list of models at this address"}
+        known = {403: "the token has no right to do this", 404: "there is no list of models at this address"}
         return hub_refusal(error.response.status_code, one_line(error.server_message or "", 100), known)
     return f"the Hub cannot be reached ({type(error).__name__})"
 
 
-def entries_of(repository: str, index: Any, wanted: Wanted, notes: Notes) -> list[Entry]:
-    """Rows of one model; what cannot be shown becomes a note.
+def entries_of(repository: str, index: Any, query: Query, omissions: Omissions) -> list[Entry]:
+    """Entries of one model; what cannot be shown becomes a note.
 
     Args:
         index: content of its ``model-index``.
@@ -88,32 +83,35 @@ def entries_of(repository: str, index: Any, wanted: Wanted, notes: Notes) -> lis
     shown: list[Entry] = []
     damaged: list[str] = []
     repeated = left_out = 0
-    metrics = list(islice(_metrics_in(index, wanted.metric), _MOST_RESULTS + 1))
+    metrics = list(islice(_metrics_in(index, query.metric), _MOST_RESULTS + 1))
     if len(metrics) > _MOST_RESULTS:
         seen = f"only the first {_MOST_RESULTS:,} were looked at"
-        notes.models.append(f"{repository}: of its values of {wanted.metric}, {seen}")
+        omissions.models.append(f"{repository}: of its values of {query.metric}, {seen}")
     for dataset, content in metrics[:_MOST_RESULTS]:
         try:
-            entry = _entry(repository, content, wanted)
+            entry = _entry(repository, content, query)
         except (ValueError, RecursionError) as error:  # ValueError: also of whole numbers too long to be printed
-            if not _names_in(dataset, content).isdisjoint(wanted.names):
-                damaged.append(_without(error, repository))
+            if not _names_in(dataset, content).isdisjoint(query.names):
+                reason = one_line(error, 200).removeprefix(f"{repository}: ")
+                damaged.append(reason.removeprefix(f"{repository} is damaged: "))
             continue
         if entry is None:
             continue
-        same = next((one for one in shown if _is_one_run(one.protocol, entry.protocol, wanted.metric)), None)
+        same = next((one for one in shown if _is_one_run(one.protocol, entry.protocol, query.metric)), None)
         if same is not None:
-            repeated += same.row.value != entry.row.value
-        elif len(shown) == _MOST_ROWS:
+            repeated += same.value != entry.value
+        elif len(shown) == _MOST_ENTRIES:
             left_out += 1
         else:
             shown.append(entry)
-    notes.models += _about(repository, wanted.metric, damaged, repeated, left_out)
+    omissions.models += _about(repository, query.metric, damaged, repeated, left_out)
     return shown
 
 
-def _is_one_run(one: Protocol, other: Protocol, metric: str) -> bool:
+def _is_one_run(one: Protocol | None, other: Protocol | None, metric: str) -> bool:
     """Whether two entries differ in nothing but seeds, software and the like, as which anything can be stated."""
+    if one is None or other is None:
+        return False
     same = all(getattr(one, name) == getattr(other, name) for name in ("step", "weights", "flow"))
     return same and not differences(one, other, metric)
 
@@ -123,13 +121,9 @@ def _about(repository: str, metric: str, damaged: list[str], repeated: int, left
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         yield one_line(f"{repository}: {metric} left out{more}: {damaged[0]}")
     several = [f"{repeated} more values of one run, whose first is shown"] if repeated else []
-    several += [f"{left_out} more rows than the {_MOST_ROWS} that are shown of one model"] if left_out else []
+    several += [f"{left_out} more rows than the {_MOST_ENTRIES} that are shown of one model"] if left_out else []
     if several:
         yield f"{repository}: states {' and '.join(several)}"
-
-
-def _without(error: Exception, repository: str) -> str:
-    return one_line(error, 200).removeprefix(f"{repository}: ").removeprefix(f"{repository} is damaged: ")
 
 
 def _metrics_in(index: Any, metric: str) -> Iterator[tuple[Any, Mapping[str, Any]]]:
@@ -154,8 +148,8 @@ def _names_in(dataset: Any, content: Mapping[str, Any]) -> set[str]:
     return {name for name in names if isinstance(name, str)}
 
 
-def _entry(repository: str, content: Mapping[str, Any], wanted: Wanted) -> Entry | None:
-    """The row of a metric's entry; None where it was measured against other data.
+def _entry(repository: str, content: Mapping[str, Any], query: Query) -> Entry | None:
+    """The entry of a metric; None where it was measured against other data.
 
     Raises:
         ValueError: it is damaged, or its numbers are impossible.
@@ -165,16 +159,13 @@ def _entry(repository: str, content: Mapping[str, Any], wanted: Wanted) -> Entry
         raise InputError("it states no protocol")
     numbers = {key: arguments[key] for key in ("std", "low", "high") if arguments.get(key) is not None}
     numbers["value"] = content.get("value")
-    result = parse_result(
-        {
-            "format": arguments.get("format"),
-            "name": repository,
-            "protocol": read_protocol(arguments["protocol"]).as_dict(),
-            "metrics": {wanted.metric: numbers},
-        },
-        repository,
-    )
-    if not wanted.is_of(result.protocol):
+    claimed = {
+        "format": arguments.get("format"),
+        "name": repository,
+        "protocol": read_protocol(arguments["protocol"]).as_dict(),
+        "metrics": {query.metric: numbers},
+    }
+    result = parse_result(claimed, repository)
+    if not query.is_of(result.protocol):
         return None
-    entry = entry_of("hub", repository, result, wanted)
-    return replace(entry, row=replace(entry.row, link=f"{constants.ENDPOINT}/{repository}"))
+    return entry_of("hub", repository, result, query, link=f"{constants.ENDPOINT}/{repository}")

@@ -1,29 +1,34 @@
 """The leaderboard: Hub models, local runs and published figures, in order only where they can be compared."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from huggingface_hub import CommitOperationAdd, HfApi
+from PIL import Image
+
 from ..data.presets import PRESETS
 from ..errors import InputError
 from ..evaluation.protocol import METRICS
-from ..evaluation.result import read_result
+from ..evaluation.result import Result, read_result
 from ..files import require_writable, write_text
-from ..text import one_line
-from .baselines import load_baselines, published_groups
-from .board import Board, Notes
-from .entries import Wanted, measured_groups
+from ..text import is_repository, one_line, require_repository
+from .access import FAILURES, reason, require_token
+from .baselines import load_baselines, published_rankings
 from .hub_models import TAG, hub_entries
-from .leaderboard_page import WRITERS
-from .local_runs import data_name, local_entries
-from .space import push_space, require_space_name
+from .leaderboard_page import WRITERS, to_html, to_json
+from .ranking import Entry, Leaderboard, Omissions, Query, entry_of, last_part, measured_rankings
 
 _PAGE = "leaderboard.html"
+_PICTURES = ("samples.png", "report/samples.png")
 
 
-def build(dataset: str, metric: str, runs: Sequence[Path], hub: bool, baselines: bool, public: bool = False) -> Board:
+def build(
+    dataset: str, metric: str, runs: Sequence[Path], hub: bool, baselines: bool, public: bool = False
+) -> Leaderboard:
     """Collects a leaderboard.
 
     Results are of the data set if their reference is called so (of a path, the last part counts), or if its content is
@@ -42,30 +47,107 @@ def build(dataset: str, metric: str, runs: Sequence[Path], hub: bool, baselines:
     """
     if metric not in METRICS:
         raise InputError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
-    names, notes = _names_of(dataset), Notes()
-    results = [(run, read_result(run)) for run in runs]
-    wanted = Wanted(names, data_name(names[0], public), metric, public)
-    known = {one.protocol.reference_fingerprint for _, one in results if wanted.is_of(one.protocol)}
-    wanted = replace(wanted, fingerprints=frozenset({dataset, *known}))
-    entries = local_entries(results, wanted, notes) + (hub_entries(wanted, notes) if hub else [])
-    contents = list(dict.fromkeys(entry.protocol.reference_fingerprint for entry in entries))
+    presets = ((name, preset.data) for name, preset in PRESETS.items())
+    names = next((both for both in presets if dataset in both), (dataset,))
+    omissions, results = Omissions(), [(run, read_result(run)) for run in runs]
+    query = Query(names, _data_name(names[0], public), metric, public)
+    known = {one.protocol.reference_fingerprint for _, one in results if query.is_of(one.protocol)}
+    query = replace(query, fingerprints=frozenset({dataset, *known}))
+    entries = _local_entries(results, query, omissions) + (hub_entries(query, omissions) if hub else [])
+    contents = list(dict.fromkeys(one.protocol.reference_fingerprint for one in entries if one.protocol is not None))
     if len(contents) > 1:
         shown = ", ".join(one_line(content, 40) for content in contents[:4]) + (", …" if len(contents) > 4 else "")
-        notes.own.append(
-            f"{len(contents)} sets of images with different content are called {wanted.shown} and have no common "
+        omissions.own.append(
+            f"{len(contents)} sets of images with different content are called {query.shown} and have no common "
             f"order; --dataset takes the fingerprint of one: {shown}"
         )
-    groups = measured_groups(entries, metric)
-    groups += published_groups(load_baselines(), names[0], metric) if baselines else []
-    return Board(wanted.shown, metric, tuple(groups), notes.lines())
+    rankings = measured_rankings(entries, metric)
+    rankings += published_rankings(load_baselines(), names[0], metric) if baselines else []
+    return Leaderboard(query.shown, metric, tuple(rankings), omissions.lines())
 
 
-def _names_of(dataset: str) -> tuple[str, ...]:
-    """All names of a data set, that of its preset first."""
-    for name, preset in PRESETS.items():
-        if dataset in (name, preset.data):
-            return name, preset.data
-    return (dataset,)
+def _local_entries(runs: Sequence[tuple[Path, Result]], query: Query, omissions: Omissions) -> list[Entry]:
+    """Entries of runs, with a picture of their samples; what does not belong on the leaderboard becomes a note.
+
+    Args:
+        runs: ``eval.json`` files, or folders that hold one, and what they say.
+
+    Raises:
+        InputError: a protocol cannot be shown as it is.
+    """
+    entries, seen = [], set()
+    for run, result in runs:
+        folder = run if run.is_dir() else run.parent
+        name = one_line(folder.resolve().name if query.public else run)
+        if run.resolve() in seen:
+            omissions.own.append(f"{name} was named twice")
+        elif not query.is_of(result.protocol):
+            reference = _data_name(result.protocol.reference, query.public)
+            omissions.own.append(f"{name} was measured against {reference}: left out")
+        elif query.metric not in result.metrics:
+            omissions.own.append(f"{name} has no {query.metric}: left out")
+        else:
+            shown = last_part(result.name) if query.public else result.name
+            entries.append(entry_of("local", shown, result, query, picture=thumbnail(folder)))
+        seen.add(run.resolve())
+    return entries
+
+
+def _data_name(name: str, public: bool) -> str:
+    """A data set as people see it; in public without the folders that it lies in, but with the owner on the Hub."""
+    on_the_hub = is_repository(name) and not Path(name).exists()
+    return one_line(name if on_the_hub or not public else last_part(name))
+
+
+def thumbnail(folder: Path, size: int = 256) -> bytes | None:
+    """The upper left part of a run's sample grid as a JPEG file; None where there is no grid that can be read.
+
+    Args:
+        size: height and width in pixels of the part, at most.
+    """
+    path = next((folder / name for name in _PICTURES if (folder / name).is_file()), None)
+    if path is None:
+        return None
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            if picture.width * picture.height > 2**25:
+                return None
+            part = picture.convert("RGB").crop((0, 0, min(size, picture.width), min(size, picture.height)))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    buffer = io.BytesIO()
+    part.save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def push_space(leaderboard: Leaderboard, repository: str) -> str:
+    """Publishes the page as a static Space, with its data as ``data.json``; returns the Space's address.
+
+    A Space that is there gets another commit.
+
+    Raises:
+        InputError: it failed; the message is one line.
+    """
+    require_repository(repository, "--push_space")
+    contents = {"index.html": to_html(leaderboard), "data.json": to_json(leaderboard)}
+    operations = [CommitOperationAdd(name, text.encode("utf-8")) for name, text in contents.items()]
+    api = HfApi(library_name="licfg_hf")
+    try:
+        require_token()
+        try:
+            url = str(api.create_repo(repository, repo_type="space", space_sdk="static", exist_ok=True))
+        except KeyError as error:  # something of this name exists, and it has no address as a Space
+            raise InputError("the name is that of another kind of repository: choose another one") from error
+        api.create_commit(repository, operations, repo_type="space", commit_message="Update the leaderboard")
+    except FAILURES as error:
+        raise InputError(f"the Space {repository} was not updated: {reason(error, repository)}") from error
+    return url
+
+
+def _format(name: str) -> str:
+    if name in ("csv", "markdown"):
+        raise argparse.ArgumentTypeError(f"{name} is written no more; json holds the same figures, for any program")
+    return name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +166,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"show the Hub's models with the tag {TAG}, in a file or a Space public ones only (default: yes)",
     )
     parser.add_argument("--no-baselines", dest="baselines", action="store_false", help="leave published figures out")
-    parser.add_argument("--format", choices=WRITERS, default="table", help="(default: %(default)s)")
+    parser.add_argument(
+        "--format", type=_format, choices=WRITERS, default="table", help="of what is written (default: %(default)s)"
+    )
     parser.add_argument("--output", help=f"file to write (default: {_PAGE} for html, else the terminal)")
     parser.add_argument("--push_space", metavar="USER/NAME", help="also publish the page as a static Space")
 
@@ -100,25 +184,23 @@ def run(arguments: argparse.Namespace) -> None:
     if output is not None:
         require_writable(Path(output).expanduser(), "--output", folder=False)
     if space is not None:
-        require_space_name(space)
+        require_repository(space, "--push_space")
     runs = [Path(name).expanduser() for name in arguments.runs]
     public = output is not None or space is not None
-    board = build(arguments.dataset, arguments.metric, runs, arguments.hub, arguments.baselines, public)
-    if not board.groups:
-        _say(board.notes)
-        raise InputError(
-            f"there is nothing to show: no run, Hub model or publication has {board.metric} on {board.dataset}"
-        )
-    text = WRITERS[arguments.format](board)
+    leaderboard = build(arguments.dataset, arguments.metric, runs, arguments.hub, arguments.baselines, public)
+    if not leaderboard.groups:
+        _say(leaderboard.notes)
+        asked = f"{leaderboard.metric} on {leaderboard.dataset}"
+        raise InputError(f"there is nothing to show: no run, Hub model or publication has {asked}")
+    text = WRITERS[arguments.format](leaderboard)
     if output is None:
         print(text, end="")
     else:
         _write(Path(output).expanduser(), text)
         print(f"leaderboard in {output}")
-    if arguments.format == "csv" or output is not None:
-        _say(board.notes)
+        _say(leaderboard.notes)
     if space is not None:
-        print(f"Space {push_space(board, space)}", file=sys.stderr)
+        print(f"Space {push_space(leaderboard, space)}", file=sys.stderr)
 
 
 def _say(notes: Sequence[str]) -> None:

@@ -5,19 +5,17 @@ import json
 import os
 import shlex
 import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from ..errors import InputError
-from ..text import one_line, printable
-from .access import FAILURES, reason, require_branch_name, require_repo_name, require_token
+from ..signals import SignalHandler
+from ..text import one_line, printable, require_repository
+from .access import FAILURES, reason, require_branch_name, require_token
 from .benchmarks import BENCHMARK_FILE, Benchmark
 from .contents import Files, collect, could_be_ours, left_out, size
 from .results import read_card
@@ -90,7 +88,7 @@ def publish(
         SystemExit: SIGTERM or Ctrl-C during the upload; that command was printed.
     """
     folder = folder.expanduser()
-    require_repo_name(repo_id)
+    require_repository(repo_id)
     require_branch_name(revision)
     files = collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
     left = tuple(left_out(folder, files))
@@ -197,30 +195,19 @@ def _sizes(files: Files) -> dict[str, int]:
 # The upload
 
 
-@contextmanager
-def _stopped_says(line: str) -> Iterator[None]:
+def _stopped_says(line: str) -> SignalHandler:
     """Context in which the first SIGTERM or Ctrl-C prints a line at once and raises SystemExit; a second one kills.
 
-    At once, because the client's threads may take minutes to come to their end. Only the main thread can do this.
+    At once, because the client's threads may take minutes to come to their end.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        for known in previous:
-            signal.signal(known, signal.SIG_DFL)
+    def stop(number: int) -> None:
+        handler.end_at_once()
         os.write(2, f"{line}\n".encode())  # print might be in the middle of a line of its own
         raise SystemExit(128 + number)
 
-    for number in previous:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    handler = SignalHandler((signal.SIGTERM, signal.SIGINT), stop)
+    return handler
 
 
 def _upload(

@@ -180,7 +180,7 @@ def still(modules: Iterable[nn.Module]) -> Iterator[None]:
     classic = [(module, hook) for module in modules for hook in classic_spectral_norms(module)]
     held = [(hook, hook.n_power_iterations) for _, hook in classic]
     vectors = [(module, f"{hook.name}_{end}") for module, hook in classic for end in ("u", "v")]
-    stored = [module._buffers[name] for module, name in vectors]
+    stored = [module.get_buffer(name) for module, name in vectors]
     for module in moving:
         module.eval()
     for hook, _ in held:
@@ -201,7 +201,7 @@ def still(modules: Iterable[nn.Module]) -> Iterator[None]:
 @contextmanager
 def full_precision(device_type: str) -> Iterator[None]:
     """Autocast off, also where ``Accelerator.prepare`` or the critic's own forward pass would switch it on."""
-    autocast = torch.autocast
+    autocast: Any = torch.autocast
     with autocast(device_type, enabled=False):
         if torch.compiler.is_compiling():
             yield
@@ -226,7 +226,8 @@ def same_noise(device: torch.device, state: torch.Tensor | None = None) -> Itera
     if torch.compiler.is_compiling():
         yield
         return
-    where = {"devices": []} if device.type == "cpu" else {"devices": [device], "device_type": device.type}
+    on_device: dict[str, Any] = {"devices": [device], "device_type": device.type}
+    where = {"devices": []} if device.type == "cpu" else on_device
     with torch.random.fork_rng(**where):
         if state is not None and device.type == "cpu":
             torch.set_rng_state(state)

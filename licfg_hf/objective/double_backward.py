@@ -86,7 +86,7 @@ def prepare_double_backward(gradient: torch.Tensor) -> None:
             raise NoSecondDerivative(_reason(node))
 
 
-def _reason(node: torch.autograd.graph.Node) -> str:
+def _reason(node: Any) -> str:
     if node.name().startswith("CompiledFunction"):
         return "it is compiled by itself; compile the whole step instead, or pass the module that was compiled"
     try:
@@ -127,20 +127,20 @@ def _convolution_double_backward(
     *options: Any,
 ) -> tuple[torch.Tensor | None, ...]:
     """Derivatives of a convolution's backward pass by (gradient, sample, weight), along the given tangents."""
-    *options, (by_gradient, by_sample, by_weight) = options
+    *settings, (by_gradient, by_sample, by_weight) = options
     convolve, backward = torch.ops.aten.convolution, torch.ops.aten.convolution_backward
     parts = []
     if by_gradient:
         if tangent is not None:
-            parts.append(convolve(tangent, weight, None, *options))
+            parts.append(convolve(tangent, weight, None, *settings))
         if weight_tangent is not None:
-            parts.append(convolve(sample, weight_tangent, None, *options))
+            parts.append(convolve(sample, weight_tangent, None, *settings))
         if bias_tangent is not None:
             parts.append(bias_tangent.view(-1, *[1] * (gradient.ndim - 2)).expand_as(gradient))
     outer = sum(parts[1:], parts[0]) if parts else None
     inner = outer_weight = None
     if by_sample and weight_tangent is not None:
-        inner = backward(gradient, sample, weight_tangent, None, *options, [True, False, False])[0]
+        inner = backward(gradient, sample, weight_tangent, None, *settings, [True, False, False])[0]
     if by_weight and tangent is not None:
-        outer_weight = backward(gradient, tangent, weight, None, *options, [False, True, False])[1]
+        outer_weight = backward(gradient, tangent, weight, None, *settings, [False, True, False])[1]
     return outer, inner, outer_weight

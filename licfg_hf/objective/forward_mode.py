@@ -51,14 +51,14 @@ def directional_derivative(
     noise = noise_state(points.device) if eager else None
     try:
         with hooks, twice_differentiable(), _WrittenOut():
-            logits, slope = torch.func.jvp(critic, (points,), (direction,))
+            logits, slope = torch.func.jvp(critic, (points,), (direction,))[:2]
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, NotImplementedError) as error:
         if not eager:
             raise
         raise _refusal(str(error).splitlines()[0]) from error
-    if eager:
+    if noise is not None:  # not while it is compiled
         _require_right(logits, slope)
         if not torch.equal(noise, noise_state(points.device)):
             with torch.no_grad(), same_noise(points.device, noise):

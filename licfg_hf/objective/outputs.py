@@ -170,8 +170,8 @@ class OutputNormalized(nn.Module):
         ValueError: the folder would not bring the network back.
         """
         self.record  # noqa: B018, a formula of one's own has none
-        if hasattr(self.discriminator, "require_saveable"):
-            self.discriminator.require_saveable()
+        if (require := getattr(self.discriminator, "require_saveable", None)) is not None:
+            require()
 
     def extra_repr(self) -> str:
         return f"{self.formula.__name__}, first_order_generator={self.first_order_generator}"

@@ -27,7 +27,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -263,7 +263,7 @@ class GradientPenalty(Term):
         """
         if _wants_the_number_alone():
             return _number(self, discriminator, real, fake, interpolation=interpolation, rng=rng, **conditioning)
-        given = {"real": (real, real_logits), "fake": (fake, fake_logits)}
+        given: dict[str, tuple[Any, Any]] = {"real": (real, real_logits), "fake": (fake, fake_logits)}
         for name in _BATCHES[self.points]:
             if given[name][0] is None or len(given[name][0]) == 0:
                 raise ValueError(f"a penalty on {self.points!r} points needs a non-empty {name} batch")
@@ -278,7 +278,7 @@ class GradientPenalty(Term):
             raise ValueError("shared logits need points that require grad: call requires_grad_() on them first")
         points = self._points(real, fake, interpolation, rng)
         if self.points == "real_and_fake":
-            conditioning = _repeated(conditioning, len(real), 2)
+            conditioning = _repeated(conditioning, len(given["real"][0]), 2)
         distance = self._distance(discriminator, points, shared, conditioning)
         return self.weight * (distance.mean() if self.reduction == "mean" else distance.max())
 
@@ -325,7 +325,7 @@ class GradientPenalty(Term):
                 )
             else:
                 slope = _central_difference(critic, points, direction, conditioning, self.step)
-        if shared and not torch.equal(noise, noise_state(points.device)):
+        if noise is not None and not torch.equal(noise, noise_state(points.device)):
             # The critic draws random numbers, others than in the shared pass: an own pass draws the same.
             return self._slope(discriminator, points, [], conditioning)
         return slope if center is None else slope - (direction.flatten(1) * center).sum(dim=1)
@@ -376,9 +376,9 @@ def _first_order_gradient(critic: Critic, points: torch.Tensor, conditioning: di
                 ) from error
         # Sharding and reentrant checkpointing know a plain backward pass alone.
         conditioning = tree_map_only(torch.Tensor, torch.Tensor.detach, conditioning)
-        with frozen(critic):
+        with frozen(cast(nn.Module, critic)):
             flat_logits(critic(points, **conditioning), len(points)).sum().backward()
-    return wide(points.grad.flatten(1))
+    return wide(cast(torch.Tensor, points.grad).flatten(1))
 
 
 def _central_difference(

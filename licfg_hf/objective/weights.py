@@ -7,9 +7,9 @@ vectors of the power iteration in buffers: they are saved, broadcast by DDP, and
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from .critic import classic_spectral_norms, still
 
-_NORMALIZED = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
+_Layer = nn.modules.conv._ConvNd | nn.Linear | nn.Embedding
 _WARM_UP_ITERATIONS = 15
 _SMALLEST = 1e-6  # what is smaller, in every direction, is not scaled up: its gradient would be as large
 WEIGHT_NORMALIZERS = ("spectral", "stable_rank")  # as recorded in a model's config
@@ -38,6 +38,9 @@ class _PowerIteration(nn.Module):
         k: the largest singular value that the normalized weight has.
         transposed: whether the output channels are the second dimension (transposed convolutions).
     """
+
+    u: torch.Tensor
+    v: torch.Tensor
 
     def __init__(self, weight: torch.Tensor, k: float, transposed: bool):
         super().__init__()
@@ -111,6 +114,11 @@ class _StableRankNorm(_PowerIteration):
         return flat.view(shape).transpose(0, 1) if self.transposed else flat.view(shape)
 
 
+def _normalizers(layer: nn.Module) -> parametrize.ParametrizationList:
+    """Of a layer whose weight is parametrized."""
+    return cast(parametrize.ParametrizationList, layer.get_submodule("parametrizations.weight"))
+
+
 def _is_trained(layer: nn.Module) -> bool:
     return any(parameter.requires_grad for name, parameter in layer.named_parameters() if "bias" not in name)
 
@@ -120,13 +128,13 @@ def _is_normalized(layer: nn.Module) -> bool:
     return "weight" not in layer._parameters
 
 
-def _layers(module: nn.Module) -> list[nn.Module]:
+def _layers(module: nn.Module) -> list[_Layer]:
     """The layers to normalize.
 
     Frozen layers, such as those of a pretrained feature network, stay as they are. All refusals come here, so that
     they leave the network as it was.
     """
-    layers = [layer for layer in module.modules() if isinstance(layer, _NORMALIZED) and _is_trained(layer)]
+    layers = [layer for layer in module.modules() if isinstance(layer, _Layer) and _is_trained(layer)]
     if not layers:
         raise ValueError(f"{type(module).__name__} has no convolution, linear or embedding layer that is not frozen")
     for layer in layers:
@@ -152,7 +160,9 @@ def _layers(module: nn.Module) -> list[nn.Module]:
     return layers
 
 
-def _normalize(module: nn.Module, make, record: dict[str, Any]) -> nn.Module:
+def _normalize(
+    module: nn.Module, make: Callable[[torch.Tensor, bool], _PowerIteration], record: dict[str, Any]
+) -> nn.Module:
     layers = _layers(module)
     normalizers = [make(layer.weight, isinstance(layer, nn.modules.conv._ConvTransposeNd)) for layer in layers]
     for layer, normalizer in zip(layers, normalizers, strict=True):
@@ -164,8 +174,8 @@ def _normalize(module: nn.Module, make, record: dict[str, Any]) -> nn.Module:
         if zeros:
             refresh_power_iterations(layer, _WARM_UP_ITERATIONS)
     for model in module.modules():  # the module itself, or a model of this library that it wraps
-        if hasattr(model, "record_normalizer"):
-            model.record_normalizer(record)
+        if (note := getattr(model, "record_normalizer", None)) is not None:
+            note(record)
     return module
 
 
@@ -216,11 +226,11 @@ def remove_weight_normalization(module: nn.Module) -> nn.Module:
     """Bakes the normalized weights in and removes the parametrizations, in place; outputs stay as in eval mode."""
     for layer in module.modules():
         if parametrize.is_parametrized(layer, "weight"):
-            layer.parametrizations.eval()
+            _normalizers(layer).eval()
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
     for model in module.modules():
-        if hasattr(model, "forget_normalizers"):
-            model.forget_normalizers(WEIGHT_NORMALIZERS)
+        if (forget := getattr(model, "forget_normalizers", None)) is not None:
+            forget(WEIGHT_NORMALIZERS)
     return module
 
 
@@ -232,11 +242,11 @@ def refresh_power_iterations(module: nn.Module, iterations: int = 50) -> nn.Modu
     """
     for owner in module.modules():
         if parametrize.is_parametrized(owner, "weight"):
-            weight = owner.parametrizations.weight.original
-            for normalizer in owner.parametrizations.weight:
+            normalizers = _normalizers(owner)
+            for normalizer in normalizers:
                 if isinstance(normalizer, _PowerIteration):
                     for _ in range(iterations):
-                        normalizer._iterate(normalizer._matrix(weight))
+                        normalizer._iterate(normalizer._matrix(normalizers.original))
     return module
 
 

@@ -66,7 +66,7 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
         self.set_timesteps()
 
     def __len__(self) -> int:
-        return self.config.num_train_timesteps
+        return len(self.betas)
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: torch.device | str | None = None) -> None:
         """Sets ``timesteps`` to T-1 .. 0.
@@ -74,7 +74,7 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: ``num_inference_steps`` is not T; these networks denoise only in the steps they learned.
         """
-        steps = self.config.num_train_timesteps
+        steps = len(self)
         if num_inference_steps not in (None, steps):
             raise ValueError(f"a DDGAN samples in the {steps} steps it was trained with, not {num_inference_steps}")
         self.num_inference_steps = steps

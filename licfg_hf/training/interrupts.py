@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 
 import psutil
 import torch
 from accelerate import Accelerator
+
+from ..signals import SignalHandler
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SAME_WISH = 2.0  # seconds in which terminals, launchers and schedulers repeat a signal
@@ -23,27 +25,23 @@ class StopRequested(BaseException):
     """A signal ends what is done at the moment; no Exception, so that nothing on the way takes it for a failure."""
 
 
-class StopSignals:
+class StopSignals(SignalHandler):
     """Context in which a signal only sets ``received``; one that comes seconds later ends the process at once.
 
-    A signal that the parent had ignored, as ``nohup`` does with SIGHUP, stays ignored. The end of a launcher that
-    does not pass signals on, such as ``accelerate launch``, counts as SIGTERM.
+    The end of a launcher that does not pass signals on, such as ``accelerate launch``, counts as SIGTERM.
     """
 
     def __init__(self) -> None:
+        super().__init__(_NUMBERS, self._receive)
         self.received: int | None = None
         self._received_at, self._at_once = 0.0, False
-        self._previous: dict[int, object] = {}
         self._ended = threading.Event()
 
     def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():
-            for number in _NUMBERS:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._previous[number] = signal.signal(number, self._receive)
-            launcher = os.getppid()
-            if signal.SIGTERM in self._previous and _is_launcher(launcher):
-                threading.Thread(target=self._wait_for_the_end_of, args=(launcher,), daemon=True).start()
+        super().__enter__()
+        launcher = os.getppid()
+        if signal.SIGTERM in self.handled and _is_launcher(launcher):
+            threading.Thread(target=self._wait_for_the_end_of, args=(launcher,), daemon=True).start()
         return self
 
     def _wait_for_the_end_of(self, launcher: int) -> None:
@@ -53,13 +51,13 @@ class StopSignals:
                     os.kill(os.getpid(), signal.SIGTERM)
                 return
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int) -> None:
         if self.received is None:
             self.received, self._received_at = number, time.monotonic()
             if self._at_once:
                 raise StopRequested
         elif time.monotonic() - self._received_at > _SAME_WISH:
-            self._restore()
+            self.restore()
             signal.raise_signal(number)
 
     def until_stopped(self, action: Callable[[], None]) -> None:
@@ -73,16 +71,11 @@ class StopSignals:
         finally:
             self._at_once = False
 
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._restore()
+        super().__exit__(kind, error, trace)
 
 
 class SharedStop:

@@ -11,7 +11,6 @@ import torch
 from ablation_report import Study
 from judge import SAMPLES, discriminator_of, median_neighbourhood
 from PIL import Image, ImageDraw, ImageFont
-from sweep import publish
 
 from licfg_hf.data import ImageSet
 from licfg_hf.data.subset import subset
@@ -21,7 +20,8 @@ from licfg_hf.evaluation.evaluate import reference_of
 from licfg_hf.evaluation.features import Extractor
 from licfg_hf.evaluation.report import nearest_neighbours
 from licfg_hf.evaluation.samples import CHUNK
-from licfg_hf.images import from_pixels, image_grid, to_pixels
+from licfg_hf.files import writing
+from licfg_hf.images import from_pixels, image_grid, save_image, to_pixels
 from licfg_hf.objective.penalties import interpolate
 from licfg_hf.pipelines import GANPipeline, open_pipeline
 from licfg_hf.pipelines.base import HubPipeline
@@ -135,7 +135,7 @@ def write_pictures(study: Study, shown: Mapping[str, Path], examiner: Examiner, 
     }
     for name, draw in save.items():
         picture = draw()
-        publish(folder / f"{name}.png", picture.save)
+        save_image(picture, folder / f"{name}.png")
     if study.classes is not None:
         plot_histograms(study, examiner.real_shares(), folder / "histograms.png")
 
@@ -270,4 +270,5 @@ def plot_histograms(study: Study, real: Sequence[float], path: Path) -> None:
         if index % 4 == 0:
             panel.set_ylabel("share of samples", fontsize=8)
     panels[0].legend(fontsize=7)
-    publish(path, lambda partial: figure.savefig(partial, dpi=100))
+    with writing(path) as file:
+        figure.savefig(file, dpi=100)

@@ -11,13 +11,14 @@ from typing import Any
 
 from ablation_arms import Setting
 from judge import DELTA, cell
-from sweep import Result, arm_folder, publish
+from sweep import Result, arm_folder
 
 from licfg_hf.diagnostics.intervals import mean_interval
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.features import Extractor
 from licfg_hf.evaluation.protocol import METRICS, Protocol, differences, in_words, label, makes_samples
+from licfg_hf.files import writing
 
 Found = Sequence[tuple[Setting, Sequence[Result]]]
 _QUALITY = ("fid", "precision", "recall", "density", "coverage", "classes_covered")
@@ -359,7 +360,8 @@ def plot_against_scale(study: Study, path: Path) -> None:
     handles = _legend_handles(panels[0], [setting for setting, _ in found], colours)
     words = "large: means; small: seeds; bars: 95 % intervals over the seeds, cut off at the frame"
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), fontsize=9, title=words)
-    publish(path, lambda partial: figure.savefig(partial, dpi=100))
+    with writing(path) as file:
+        figure.savefig(file, dpi=100)
 
 
 def _places(settings: Sequence[Setting]) -> dict[str, float]:
@@ -447,4 +449,5 @@ def plot_along_training(study: Study, path: Path) -> None:
         if index % 4 == 0:
             panel.set_ylabel(study.title("fid"), fontsize=8)
     panels[0].legend(fontsize=7)
-    publish(path, lambda partial: figure.savefig(partial, dpi=100))
+    with writing(path) as file:
+        figure.savefig(file, dpi=100)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import PartialState
 
+from licfg_hf.command_line import one_line_errors
 from licfg_hf.data import DataConfig, ImageSet, open_images
 from licfg_hf.data.subset import ImageSubset
 from licfg_hf.errors import InputError
@@ -115,10 +116,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--features", required=True, help="extractor, as in licfg-hf evaluate; a classifier")
     parser.add_argument("--limit", type=int, help="images of each side (default: all test images)")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors():
         print(study(options.data, options.features, options.limit))
-    except InputError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

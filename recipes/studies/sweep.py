@@ -1,7 +1,6 @@
 """Many training runs of one recipe as one resumable study: arms x seeds, each in a folder of its own."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -360,15 +359,3 @@ def _lines(results: Sequence[Result]) -> str:
         for result in results
     ]
     return "\n".join(lines) + "\n"
-
-
-def publish(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file beside its final name and renames it; safe where several processes write the same file.
-
-    Args:
-        path: the final name.
-        write: writes the file that it is given.
-    """
-    partial = path.with_name(f".{os.getpid()}.{path.name}")  # pictures are told by their suffix
-    write(partial)
-    partial.replace(path)

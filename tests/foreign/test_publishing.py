@@ -18,11 +18,10 @@ from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline, SNGANDiscrimina
 from licfg_hf.cli import main as command
 from licfg_hf.convert import convert, ddgan, mapping
 from licfg_hf.errors import InputError
-from licfg_hf.hub.board import Notes
 from licfg_hf.hub.cleaning import Cleaner
 from licfg_hf.hub.contents import collect, left_out
-from licfg_hf.hub.entries import Wanted
 from licfg_hf.hub.hub_models import entries_of
+from licfg_hf.hub.ranking import Omissions, Query
 from licfg_hf.objective.functional_gradient import FunctionalGradientFlow
 from licfg_hf.pipelines.flow import save_flow
 
@@ -354,8 +353,8 @@ def test_relative_folders_keep_their_last_part_only(tmp_path, monkeypatch):
 def test_one_card_with_very_many_results_does_not_hold_a_leaderboard_up():
     entry = {"type": "fid", "value": 1.0, "args": {"format": 1, "protocol": {"reference": "cifar10"}}}
     index = [{"name": "x", "results": [{"dataset": {"name": "cifar10"}, "metrics": [entry] * 50_000}]}]
-    notes, began = Notes(), time.monotonic()
-    assert entries_of("a/b", index, Wanted(("cifar10",), "cifar10", "fid"), notes) == []
+    notes, began = Omissions(), time.monotonic()
+    assert entries_of("a/b", index, Query(("cifar10",), "cifar10", "fid"), notes) == []
     assert time.monotonic() - began < 30
     assert any("only the first 1,000 were looked at" in note for note in notes.lines())
 

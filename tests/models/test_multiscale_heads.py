@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from licfg_hf import FeatureMixing, MultiScaleHead, spectral_normalize
+from licfg_hf import spectral_normalize
+from licfg_hf.models.heads import FeatureMixing, MultiScaleHead
 
 CHANNELS = (4, 6, 8)
 

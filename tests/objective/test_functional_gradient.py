@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from licfg_hf import FunctionalGradientFlow, get_loss, regression_loss
-from licfg_hf.objective.functional_gradient import SCALINGS, StageConfig, scaled_gradient
+from licfg_hf import FunctionalGradientFlow, get_loss
+from licfg_hf.objective.functional_gradient import SCALINGS, StageConfig, regression_loss, scaled_gradient
 
 
 def normal_log_density(points: torch.Tensor, mean: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:

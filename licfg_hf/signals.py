@@ -1,0 +1,57 @@
+"""What a process does when a signal asks it to end."""
+
+import signal
+import threading
+from collections.abc import Callable, Collection
+from types import FrameType, TracebackType
+
+
+class Terminated(BaseException):
+    """SIGTERM came; no Exception, so that nothing on the way out takes it for a failure."""
+
+
+def terminate(number: int) -> None:
+    """Raises ``Terminated``, as Ctrl-C raises KeyboardInterrupt, so that unfinished files are removed."""
+    raise Terminated
+
+
+class SignalHandler:
+    """Context in which a function receives signals; afterwards each is handled as before.
+
+    A signal that the parent had ignored, as ``nohup`` does with SIGHUP, stays ignored. Only the main thread can
+    handle signals: in another one nothing changes.
+
+    Args:
+        numbers: of the signals.
+        receive: is called with the number of a signal that comes.
+    """
+
+    def __init__(self, numbers: Collection[int], receive: Callable[[int], None]):
+        self.numbers, self.receive = numbers, receive
+        self.handled: dict[int, object] = {}
+
+    def __enter__(self) -> "SignalHandler":
+        if threading.current_thread() is threading.main_thread():
+            for number in self.numbers:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self.handled[number] = signal.signal(number, self._call)
+        return self
+
+    def _call(self, number: int, frame: FrameType | None) -> None:
+        self.receive(number)
+
+    def end_at_once(self) -> None:
+        """From here on, a signal ends the process as if nothing handled it."""
+        for number in self.handled:
+            signal.signal(number, signal.SIG_DFL)
+
+    def restore(self) -> None:
+        """Handles the signals as before the context."""
+        for number, handler in self.handled.items():
+            signal.signal(number, handler)
+        self.handled.clear()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.restore()
