@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError
-from ..ranges import require_repository
+from ..text import require_repository
 from .access import require_accepted_token
 from .card import write_card
 from .publish import publish, push_command
