@@ -5,7 +5,7 @@ For consistency regularization, and for all that the critic sees where a data se
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -146,7 +146,7 @@ class AugmentedCritic(nn.Module):
 
     def plain(self) -> "AugmentedCritic":
         """The same without DDP."""
-        return AugmentedCritic(plain(self.critic), self.augmentation)
+        return AugmentedCritic(cast(nn.Module, plain(self.critic)), self.augmentation)
 
     def forward(self, images: torch.Tensor, **conditioning: Any) -> Any:
         """The critic's output on augmented images (batch, channels, height, width).

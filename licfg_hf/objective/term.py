@@ -15,22 +15,17 @@ class Term(Protocol):
     term to the loss before the one backward, logs it under ``name``, saves ``state_dict()`` in every checkpoint and
     gives it back on resume. Settings are fields of a dataclass, or a mapping ``config``: a run with other settings is
     another run. What changes during a training belongs into the state, not into the settings.
+
+    Attributes:
+        name: how it is called in logs.
+        shareable: the batches (``real``, ``fake``) whose forward pass it shares if they require grad.
+        differentiates_twice: whether it differentiates the critic's input gradient again, which sharded parameters do
+            not allow.
     """
 
-    @property
-    def name(self) -> str:
-        """How it is called in logs."""
-        return "penalty"
-
-    @property
-    def shareable(self) -> tuple[str, ...]:
-        """The batches (``real``, ``fake``) whose forward pass it shares if they require grad."""
-        return ()
-
-    @property
-    def differentiates_twice(self) -> bool:
-        """Whether it differentiates the critic's input gradient again, which sharded parameters do not allow."""
-        return True
+    name: str = "penalty"
+    shareable: tuple[str, ...] = ()
+    differentiates_twice: bool = True
 
     def __call__(
         self,

@@ -261,7 +261,7 @@ def power_iterated_once(discriminator: nn.Module) -> Iterator[None]:
     with torch.no_grad():
         for owner in discriminator.modules():
             if parametrize.is_parametrized(owner):
-                for name in owner.parametrizations:
+                for name in cast(nn.ModuleDict, owner.parametrizations):
                     getattr(owner, name)  # in train mode, computing the weight iterates
             for hook in classic_spectral_norms(owner):
                 hook(owner, None)

@@ -20,7 +20,7 @@ from ..hub.callbacks import HubConfig, ModelCard
 from ..objective.losses import AdversarialLoss
 from ..text import first_line
 from ..training import AdversarialStep, LazyPenalty, Trainer, TrainingConfig
-from ..training.generator_steps import GeneratorStep
+from ..training.context import GeneratorStep
 from ..training.run_folder import refused_leaves_nothing
 from .arguments import derived_folder, in_words, read_yaml, require_known, with_files_read
 from .objective import ObjectiveConfig

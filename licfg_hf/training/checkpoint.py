@@ -6,7 +6,7 @@ import pickle
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -184,7 +184,7 @@ def save_network(network: nn.Module, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if is_saveable(network):
-        network.save_pretrained(folder)
+        cast(Any, network).save_pretrained(folder)
         return
     extra = _extra_state(network)
     state = {name: value for name, value in network.state_dict().items() if name not in extra}

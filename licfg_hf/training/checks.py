@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 import torch
@@ -69,7 +69,9 @@ def make_accelerator(config: TrainingConfig, folder: Path) -> Accelerator:
         raise InputError(f"accelerate asks for {asked}: pass --mixed_precision {asked} to the recipe instead")
     trackers = make_trackers(config.trackers, folder)
     try:
-        accelerator = Accelerator(mixed_precision=config.mixed_precision, log_with=trackers, project_dir=str(folder))
+        accelerator = Accelerator(
+            mixed_precision=config.mixed_precision, log_with=cast(Any, trackers), project_dir=str(folder)
+        )
     except ValueError as error:
         raise InputError(f"accelerate refuses these settings: {first_line(error)}") from error
     accelerator.gradient_accumulation_steps = 1  # ``step.optimize`` divides by the micro-batches itself
@@ -94,7 +96,8 @@ def require_launchable(
             f"{kind.value} shards the discriminator's parameters, and an exact gradient penalty cannot "
             "differentiate through them twice: launch with DDP (--multi_gpu) instead"
         )
-    if twice and accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
+    compiles = accelerator.state.dynamo_plugin
+    if twice and compiles is not None and compiles.backend != DynamoBackend.NO:
         raise InputError(
             "accelerate asks for torch.compile, and an exact gradient penalty cannot differentiate twice through "
             "a discriminator that it compiled: launch without --dynamo_backend, and pass --torch_compile true"
@@ -102,7 +105,7 @@ def require_launchable(
     for size in sizes:
         for layer in discriminator.modules():
             if hasattr(layer, "require_batch"):
-                layer.require_batch(size)
+                cast(Any, layer).require_batch(size)
 
 
 def warn_unless_saveable(network: nn.Module, accelerator: Accelerator) -> None:

@@ -1,13 +1,16 @@
-"""What the functions of a training step work with."""
+"""What a training step works with: the networks and functions of a run, and how its generator learns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from ..images import from_pixels
+from ..objective.functional_gradient import FunctionalGradientFlow
 from ..objective.losses import AdversarialLoss
 from ..objective.term import LazyPenalty
 from .config import TrainingConfig
@@ -61,3 +64,57 @@ class StepContext:
         parts = images.split(size)
         labels_of = [None] * len(parts) if labels is None else labels.to(device).split(size)
         return list(zip(parts, labels_of, strict=True))
+
+
+class GeneratorStep(Protocol):
+    """How the generator learns.
+
+    Attributes:
+        interval: training steps from one batch of images for the generator to the next; the first comes with step 0.
+    """
+
+    interval: int
+
+    def setup(self, discriminator: nn.Module, accelerator: Accelerator, config: TrainingConfig) -> None:
+        """Called once, before Accelerate wraps the discriminator.
+
+        Raises:
+            InputError: the settings of the run do not fit.
+        """
+        ...
+
+    def fake_source(self, context: StepContext, rng: torch.Generator) -> Task:
+        """The task whose generated images the discriminator sees."""
+        ...
+
+    def before_updates(self, context: StepContext, batch: Batch | None, step: int, rng: torch.Generator) -> Terms:
+        """What comes before the discriminator's updates; returns terms for the logs."""
+        ...
+
+    def after_updates(self, context: StepContext, batch: Batch | None, rng: torch.Generator) -> Terms:
+        """What comes after them."""
+        ...
+
+    def learns(self, step: int) -> bool:
+        """Whether the generator changes in this step, counted from 0."""
+        ...
+
+    def flow(self) -> FunctionalGradientFlow | None:
+        """The steps that the generator has not learned yet; None where there is no such thing."""
+        ...
+
+    def cost_per_step(self, config: TrainingConfig) -> tuple[float, float]:
+        """Per training step: images that pass a discriminator outside its updates, images of generator updates."""
+        ...
+
+    def describe(self, config: TrainingConfig) -> str | None:
+        """A line on what it costs, for the start of a run."""
+        ...
+
+    def export(self, folder: Path) -> None:
+        """Writes what belongs to the finished pipeline."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

@@ -59,11 +59,13 @@ def seconds_per_step(
 
     def update_discriminator(due: Sequence[LazyPenalty]) -> None:
         draw = draw_images()
-        sum(discriminator_terms(generator, discriminator, task, loss, due, draw, rng).values()).backward()
+        found = discriminator_terms(generator, discriminator, task, loss, due, draw, rng)
+        torch.stack(list(found.values())).sum().backward()
 
     def update_generator() -> None:
         with frozen(discriminator):
-            sum(generator_terms(generator, discriminator, task, loss, draw_images(), terms).values()).backward()
+            found = generator_terms(generator, discriminator, task, loss, draw_images(), terms)
+            torch.stack(list(found.values())).sum().backward()
 
     while (without := timed(lambda: update_discriminator([]))) < _ENOUGH_SECONDS and count < largest:
         count = min(count * _GROWTH, largest)

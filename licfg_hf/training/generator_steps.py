@@ -6,7 +6,7 @@ against the samples of ``fake_source``, ``after_updates``.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -17,51 +17,6 @@ from .config import TrainingConfig
 from .context import Batch, StepContext, Terms
 from .step import generator_parts, update_generator
 from .tasks import MicroBatch, Task
-
-
-class GeneratorStep(Protocol):
-    """How the generator learns.
-
-    Attributes:
-        interval: training steps from one batch of images for the generator to the next; the first comes with step 0.
-    """
-
-    interval: int
-
-    def setup(self, discriminator: nn.Module, accelerator: Accelerator, config: TrainingConfig) -> None:
-        """Called once, before Accelerate wraps the discriminator.
-
-        Raises:
-            InputError: the settings of the run do not fit.
-        """
-
-    def fake_source(self, context: StepContext, rng: torch.Generator) -> Task:
-        """The task whose generated images the discriminator sees."""
-
-    def before_updates(self, context: StepContext, batch: Batch | None, step: int, rng: torch.Generator) -> Terms:
-        """What comes before the discriminator's updates; returns terms for the logs."""
-
-    def after_updates(self, context: StepContext, batch: Batch | None, rng: torch.Generator) -> Terms:
-        """What comes after them."""
-
-    def learns(self, step: int) -> bool:
-        """Whether the generator changes in this step, counted from 0."""
-
-    def flow(self) -> FunctionalGradientFlow | None:
-        """The steps that the generator has not learned yet; None where there is no such thing."""
-
-    def cost_per_step(self, config: TrainingConfig) -> tuple[float, float]:
-        """Per training step: images that pass a discriminator outside its updates, images of generator updates."""
-
-    def describe(self, config: TrainingConfig) -> str | None:
-        """A line on what it costs, for the start of a run."""
-
-    def export(self, folder: Path) -> None:
-        """Writes what belongs to the finished pipeline."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass

@@ -277,7 +277,8 @@ class BestGenerator:
         metric, best = self.metric, self.best
         if best is None or metric not in best["metrics"]:
             return True
-        if differences(*(Protocol.from_dict(one["protocol"]) for one in (best, result)), metric):
+        before, now = (Protocol.from_dict(one["protocol"]) for one in (best, result))
+        if differences(before, now, metric):
             return True  # measured in another way: the two cannot be compared, and the new way counts from now on
         value, known = (one["metrics"][metric]["value"] for one in (result, best))
         return value > known if KNOWN[metric].higher_is_better else value < known

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -136,9 +136,10 @@ class StagedFunctionalGradient:
         if "latents" not in pool[0].noise:
             raise InputError("initial_scale needs a generator with latents: set it to null")
         latents, shape = pool[0].noise["latents"], pool[0].real.shape
+        scale = self.config.initial_scale or 0.0
         same_everywhere = torch.Generator(latents.device).manual_seed(self._seed)
         size = (latents.shape[1], shape[1:].numel())
-        weight = self.config.initial_scale * torch.randn(size, generator=same_everywhere, device=latents.device)
+        weight = scale * torch.randn(size, generator=same_everywhere, device=latents.device)
         targets = [(micro_batch.noise["latents"] @ weight).clamp(-1, 1).view(-1, *shape[1:]) for micro_batch in pool]
         self._regress(context, pool, targets, rng)
 
@@ -168,7 +169,7 @@ class StagedFunctionalGradient:
     ) -> torch.Tensor:
         """mean D(real) - mean D(fake) of the last discriminator, over all processes."""
         means = [flat_logits(critic(points, **micro_batch.conditioning)).mean() for points in (micro_batch.real, fake)]
-        gap = context.accelerator.reduce(means[0] - means[1], "mean")
+        gap = cast(torch.Tensor, context.accelerator.reduce(means[0] - means[1], "mean"))
         limit = self.config.max_gap
         if limit is not None and stage > self.config.max_gap_after and gap > limit:
             raise TrainingDiverged(
@@ -181,6 +182,7 @@ class StagedFunctionalGradient:
     ) -> torch.Tensor:
         """Epochs over the pool with a fresh optimizer; returns the mean loss of the last."""
         config, pool, target = self.config, MicroBatch.join(parts), torch.cat(list(targets))
+        loss = torch.zeros(())
         optimizer, size, decays, previous = context.generator_optimizer, context.micro_batch_size, 0, float("inf")
         clip = context.config.generator_optimizer.clip_grad_norm
         optimizer.state.clear()
@@ -203,7 +205,7 @@ class StagedFunctionalGradient:
                 )["regression"]
                 for batch in order.split(size * context.config.gradient_accumulation_steps)
             ]
-            loss = context.accelerator.reduce(torch.stack(losses).mean(), "mean")
+            loss = cast(torch.Tensor, context.accelerator.reduce(torch.stack(losses).mean(), "mean"))
             if loss > previous:
                 decays += 1
                 if decays > config.max_decays:

@@ -11,7 +11,7 @@ and no error would be raised.
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,20 +19,18 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.loader import StepImages
-from ..objective.critic import Critic, flat_logits, frozen
+from ..objective.critic import Critic, frozen
 from ..objective.losses import AdversarialLoss
 from ..objective.term import LazyPenalty
 from ..objective.weights import power_iterated_once
-from .context import Batch, StepContext, Terms
+from .context import Batch, GeneratorStep, StepContext, Terms
 from .optimizers import average_gradients
 from .tasks import MicroBatch, Task
-
-if TYPE_CHECKING:
-    from .generator_steps import GeneratorStep
+from .term_log import domain_terms
 
 
 def train_step(
-    context: StepContext, step: int, images: StepImages, generator_step: "GeneratorStep", rng: torch.Generator
+    context: StepContext, step: int, images: StepImages, generator_step: GeneratorStep, rng: torch.Generator
 ) -> Terms:
     """All updates of one training step, counted from 0; returns the newest value of each term."""
     updates = [generator_step.before_updates(context, images.generator, step, rng)]
@@ -103,7 +101,7 @@ def discriminator_terms(
     fake = fake.detach().requires_grad_("fake" in shared)
     real_logits, fake_logits = discriminator(real, **conditioning), discriminator(fake, **conditioning)
     found = {"discriminator_loss": loss.discriminator(real_logits, fake_logits)}
-    found |= _for_the_logs(loss, real_logits, fake_logits)
+    found |= domain_terms(loss, real_logits, fake_logits)
     logits = {"real_logits": real_logits, "fake_logits": fake_logits}
     for term in terms:
         if term.name in found:
@@ -123,12 +121,7 @@ def generator_terms(
     terms: Sequence[LazyPenalty] = (),
     rng: torch.Generator | None = None,
 ) -> Terms:
-    """The named terms of the generator's loss on one micro-batch.
-
-    Args:
-        terms: those of the discriminator; some have a part for the generator, too.
-        rng: as above.
-    """
+    """The named terms of the generator's loss on one micro-batch; some terms of the discriminator have a part in it."""
     conditioning = micro_batch.conditioning
     fake = task.generate(generator, micro_batch)
     fake_logits = discriminator(fake, **conditioning)
@@ -164,18 +157,6 @@ def _neighbour(term: LazyPenalty, generator: nn.Module, task: Task, micro_batch:
     """The generated points beside those of the micro-batch, for a term that compares the two."""
     noise = term.neighbouring_noise(micro_batch.noise, rng)
     return {} if noise is None else {"neighbour": task.generate(generator, replace(micro_batch, noise=noise))}
-
-
-@torch.no_grad()
-def _for_the_logs(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) -> Terms:
-    """Where the loss is evaluated (Omega of Qin et al., 2020), and what both sides score."""
-    real, fake = flat_logits(real_logits), flat_logits(fake_logits)
-    both = torch.cat([real, fake])
-    found = {"logit_min": both.min(), "logit_max": both.max(), "logit_real": real.mean(), "logit_fake": fake.mean()}
-    if loss.alpha != 1:  # the value may be all L(0) / alpha; this is the part that moves
-        excess = loss.excess_over_zero(real_logits, fake_logits)
-        found |= {f"{player}_loss_over_zero": value for player, value in excess.items()}
-    return found
 
 
 def optimize(

@@ -7,7 +7,7 @@ trained by the same code.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -199,7 +199,7 @@ class GANTask:
         """Writes a pipeline folder and returns the pipeline's class; None if no pipeline could draw from it."""
         known = hasattr(generator, "latent_dim") and _config_of(generator).get("num_classes") == self.num_classes
         if is_saveable(generator) and known:
-            GANPipeline(model=generator).save_pretrained(folder)
+            GANPipeline(model=cast(Any, generator)).save_pretrained(folder)
             return GANPipeline.__name__
         save_network(generator, folder / "model")
         return None
@@ -229,11 +229,11 @@ class DDGANTask:
     @property
     def counted(self) -> dict[str, int]:
         """What a network may look up in a table, and how many entries there are."""
-        return {"timestep": self.scheduler.config.num_train_timesteps}
+        return {"timestep": int(cast(Any, self.scheduler.config).num_train_timesteps)}
 
     def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:
         """A micro-batch from images x_0 (batch, channels, height, width) in [-1, 1]."""
-        steps = self.scheduler.config.num_train_timesteps
+        steps = int(cast(Any, self.scheduler.config).num_train_timesteps)
         timestep = torch.randint(steps, (len(images),), generator=rng, device=images.device)
         sample, next_sample = self.scheduler.sample_pair(images, timestep, generator=rng)
         noise = {"posterior": torch.randn(images.shape, generator=rng, device=images.device)}
@@ -246,7 +246,7 @@ class DDGANTask:
         timestep, next_sample = micro_batch.conditioning["timestep"], micro_batch.conditioning["next_sample"]
         original = self._denoise(generator, next_sample, timestep, micro_batch.noise.get("latents"))
         noise = micro_batch.noise["posterior"]
-        return self.scheduler.step(original, timestep, next_sample, variance_noise=noise).prev_sample
+        return self.scheduler.step(original, timestep, next_sample, variance_noise=noise, return_dict=False)[0]
 
     def _denoise(
         self, generator: nn.Module, sample: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor | None
@@ -291,7 +291,7 @@ class DDGANTask:
         config = _config_of(generator)
         known = {"sample_size", "in_channels"} <= config.keys() and config.get("latent_dim") == self.latent_dim
         if is_saveable(generator) and known and config["sample_size"] is not None:
-            DDGANPipeline(unet=generator, scheduler=self.scheduler).save_pretrained(folder)
+            DDGANPipeline(unet=cast(Any, generator), scheduler=self.scheduler).save_pretrained(folder)
             return DDGANPipeline.__name__
         save_network(generator, folder / "unet")
         self.scheduler.save_pretrained(folder / "scheduler")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -22,9 +22,9 @@ from .between_steps import BetweenSteps
 from .callbacks import Callback, HealthWatch, ProgressLine, SamplePictures, TrackerLog
 from .checks import make_accelerator, require_launchable, require_sizes, warn_unless_saveable
 from .config import TrainingConfig
-from .context import Terms
+from .context import GeneratorStep, Terms
 from .dry_check import dry_check, require_trainable
-from .generator_steps import AdversarialStep, GeneratorStep
+from .generator_steps import AdversarialStep
 from .identity import facts_of, identity_of
 from .interrupts import StopSignals
 from .monitoring import evaluation_of
@@ -226,7 +226,7 @@ class Trainer:
         """Networks to the device, the state of a checkpoint into all parts, and Accelerate around the networks."""
         networks = (self.generator, self.discriminator)
         for network in networks:  # channels last: convolutions are faster so; other tensors are left alone
-            network.to(self.device, memory_format=torch.channels_last)
+            cast(Any, network).to(self.device, memory_format=torch.channels_last)
         stateful = {
             type(callback).__name__: callback for callback in self.callbacks if hasattr(callback, "state_dict")
         }
