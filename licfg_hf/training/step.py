@@ -121,7 +121,7 @@ def generator_terms(
     terms: Sequence[LazyPenalty] = (),
     rng: torch.Generator | None = None,
 ) -> Terms:
-    """The named terms of the generator's loss on one micro-batch; some terms of the discriminator have a part in it."""
+    """The named terms of the generator's loss on one micro-batch; terms of the discriminator may have a part in it."""
     conditioning = micro_batch.conditioning
     fake = task.generate(generator, micro_batch)
     fake_logits = discriminator(fake, **conditioning)
