@@ -1,7 +1,8 @@
 """Where images come from, and the loader that hands them to training."""
 
+from .config import PRESETS, DataConfig
+from .image_sets import ImageSet, number_of_classes
 from .loader import StepLoader
-from .presets import PRESETS, DataPreset
-from .sources import DataConfig, ImageSet, number_of_classes, open_images
+from .sources import open_images
 
-__all__ = ["PRESETS", "DataConfig", "DataPreset", "ImageSet", "StepLoader", "number_of_classes", "open_images"]
+__all__ = ["PRESETS", "DataConfig", "ImageSet", "StepLoader", "number_of_classes", "open_images"]

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
@@ -195,7 +195,8 @@ def picture_rows(found: Found, split: str, note: Callable[[str], None]) -> datas
     _require_all_listed(found, chosen)
     if left_out := found.left_out():
         note(f"of {found.folder}, {len(found.pictures)} pictures are used and {left_out} are not")
-    columns = {name: [picture.row.get(name) for picture in chosen] for name in _columns(chosen)}
+    named = dict.fromkeys(chain.from_iterable(picture.row or () for picture in chosen))
+    columns = {name: [(picture.row or {}).get(name) for picture in chosen] for name in named}
     columns.setdefault("image", [os.path.join(found.folder, picture.path) for picture in chosen])
     try:
         rows = datasets.Dataset.from_dict(columns)
@@ -272,14 +273,14 @@ def _parts(listed: list[tuple[str, dict[str, Any] | None]], folder: str) -> tupl
     folders = [tuple(path.split("/")[:-1]) for path, _ in listed]
     base = folders[0][: _shared(folders)]  # a folder around the whole set means nothing, unless it is a split
     depth = next((depth for depth, name in enumerate(base) if name.casefold() in _SPLITS), len(base))
+    whole = [_Picture(path, names[depth:], row) for (path, row), names in zip(listed, folders, strict=True)]
     below: dict[str, list[_Picture]] = {}
-    for (path, row), names in zip(listed, folders, strict=True):
-        below.setdefault("/".join(names[depth : depth + 1]), []).append(_Picture(path, names[depth + 1 :], row))
+    for picture in whole:
+        below.setdefault("".join(picture.classes[:1]), []).append(replace(picture, classes=picture.classes[1:]))
     splits = {name: _SPLITS[name.casefold()] for name in below if name.casefold() in _SPLITS}
     is_split = len(splits) == len(below)
     if is_split and len(set(splits.values())) < len(splits):
         raise InputError(f"in {folder}, {', '.join(sorted(splits))} mean the same split: name one with --data")
-    whole = [_Picture(path, names[depth:], row) for (path, row), names in zip(listed, folders, strict=True)]
     parts = {} if is_split else {"train": whole}
     for name in splits:
         parts.setdefault(name, below[name])
@@ -295,10 +296,6 @@ def _require_all_listed(found: Found, chosen: list[_Picture]) -> None:
             f"{some(list(found.tables))} in {found.folder} lists {len(chosen) - len(missing)} of {len(chosen)} "
             f"pictures and not {some(missing)}: complete or remove the table, or move the others out"
         )
-
-
-def _columns(chosen: list[_Picture]) -> list[str]:
-    return list(dict.fromkeys(chain.from_iterable(picture.row or () for picture in chosen)))
 
 
 def _classes(
@@ -328,5 +325,4 @@ def _counted(paths: Sequence[str]) -> str:
 
 def _shared(folders: Collection[tuple[str, ...]]) -> int:
     """How many folders all these paths begin with."""
-    lowest, highest = min(folders), max(folders)
-    return next((depth for depth, name in enumerate(lowest) if highest[depth : depth + 1] != (name,)), len(lowest))
+    return len(os.path.commonprefix(list(folders)))  # noqa: RUF071  of tuples it compares whole names

@@ -1,16 +1,18 @@
 """Which images each step sees: a function of (seed, step, rank) alone, so that a resumed run sees the same ones."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ..errors import InputError
 from ..machine import usable_cores
 from ..seeds import seed_globally
-from .sources import ImageSet, TensorImages
+from .image_sets import ImageSet, TensorImages
+
+Batch = tuple[torch.Tensor, torch.Tensor | None]  # images and labels
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,15 @@ class StepImages:
         generator: the same for the generator; None where its turn does not come in this step.
     """
 
-    discriminator: list[tuple[torch.Tensor, torch.Tensor | None]]
-    generator: tuple[torch.Tensor, torch.Tensor | None] | None
+    discriminator: list[Batch]
+    generator: Batch | None
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "StepImages":
-        def both(batch: tuple[torch.Tensor, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        def changed(batch: Batch) -> Batch:
             return change(batch[0]), None if batch[1] is None else change(batch[1])
 
-        return StepImages(
-            [both(batch) for batch in self.discriminator], None if self.generator is None else both(self.generator)
-        )
+        own = None if self.generator is None else changed(self.generator)
+        return StepImages([changed(batch) for batch in self.discriminator], own)
 
     def pin_memory(self) -> "StepImages":
         """The same in page-locked memory; called by ``DataLoader``."""
@@ -42,6 +43,7 @@ class StepImages:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
 
+@dataclass(eq=False)
 class StepLoader:
     """Hands out the images of each step: fresh ones for every discriminator update, the last of them to the generator.
 
@@ -65,35 +67,29 @@ class StepLoader:
         InputError: the data set has fewer images than a batch.
     """
 
-    def __init__(
-        self,
-        images: ImageSet,
-        batch_size: int,
-        generator_batch_size: int,
-        discriminator_steps: int,
-        seed: int,
-        rank: int,
-        world_size: int,
-        device: torch.device,
-        generator_interval: int = 1,
-    ):
-        largest = max(batch_size, generator_batch_size)
-        if len(images) < largest:
-            raise InputError(f"the data set has {len(images)} images, fewer than a batch of {largest}")
-        self.images = images.to(device) if images.in_memory and isinstance(images, TensorImages) else images
-        self.batch_size, self.generator_batch_size = batch_size, generator_batch_size
-        self.discriminator_steps = discriminator_steps
-        self.seed, self.rank, self.world_size, self.device = seed, rank, world_size, device
-        self.generator_interval = generator_interval
-        self._permutations: dict[int, np.ndarray] = {}
+    images: ImageSet
+    batch_size: int
+    generator_batch_size: int
+    discriminator_steps: int
+    seed: int
+    rank: int
+    world_size: int
+    device: torch.device
+    generator_interval: int = 1
+    _permutations: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        largest = max(self.batch_size, self.generator_batch_size)
+        if len(self.images) < largest:
+            raise InputError(f"the data set has {len(self.images)} images, fewer than a batch of {largest}")
+        if isinstance(self.images, TensorImages) and self.images.in_memory:
+            self.images = self.images.to(self.device)
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch not in self._permutations:
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
-            self._permutations = {
-                **dict(list(self._permutations.items())[-1:]),
-                epoch: order,
-            }  # a step spans two at most
+            latest = list(self._permutations.items())[-1:]  # a step spans two epochs at most
+            self._permutations = dict([*latest, (epoch, order)])
         return self._permutations[epoch]
 
     def indices(self, step: int) -> tuple[list[torch.Tensor], torch.Tensor | None]:
@@ -140,27 +136,14 @@ class StepLoader:
                 yield self.load(step)
             return
         workers = DataLoader(
-            _Steps(self, first, last),
+            range(first, last),  # type: ignore[arg-type]  # anything with a length and items will do
             batch_size=None,
+            collate_fn=self.load,  # type: ignore[arg-type]  # of one item where batch_size is None
             num_workers=min(8, usable_cores()),
             pin_memory=self.device.type == "cuda",
-            persistent_workers=False,
         )
         try:
             for loaded in workers:
                 yield loaded.to(self.device)
         except InputError as error:  # a worker's message is preceded by its traceback
             raise InputError(str(error).strip().splitlines()[-1].partition("InputError: ")[2] or error) from None
-
-
-class _Steps(Dataset):
-    """Steps as items, for the worker processes of ``DataLoader``."""
-
-    def __init__(self, loader: StepLoader, first: int, last: int):
-        self.loader, self.first, self.last = loader, first, last
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-    def __getitem__(self, item: int) -> StepImages:
-        return self.loader.load(self.first + item)

@@ -10,9 +10,11 @@ from typing import Any
 
 import datasets
 import datasets.data_files
-import huggingface_hub.constants
-import huggingface_hub.errors
+import datasets.exceptions
 import yaml
+from datasets.config import DOWNLOADED_DATASETS_PATH, HF_DATASETS_CACHE
+from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from ..errors import InputError
 from ..text import first_line
@@ -22,14 +24,7 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # How `datasets` calls what reads these files.
 _READERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 # Where `datasets` keeps the files that rows of data sets on the Hub name.
-_CACHES = tuple(
-    str(folder)
-    for folder in (
-        datasets.config.HF_DATASETS_CACHE,
-        datasets.config.DOWNLOADED_DATASETS_PATH,
-        huggingface_hub.constants.HF_HUB_CACHE,
-    )
-)
+_CACHES = (str(HF_DATASETS_CACHE), str(DOWNLOADED_DATASETS_PATH), HF_HUB_CACHE)
 
 # Rows, and the folders that a row which is a mere path must not lead out of; () where every path is our own.
 Rows = tuple[datasets.Dataset, tuple[str, ...]]
@@ -83,7 +78,7 @@ def _saved_rows(path: str, split: str) -> datasets.Dataset:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot open {path}, which save_to_disk has made: {first_line(error)}") from error
     parts = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
-    chosen = spans(split, {name: len(rows) for name, rows in parts.items()}, path)
+    chosen = spans(split, {str(name): len(rows) for name, rows in parts.items()}, path)
     return datasets.concatenate_datasets([parts[name].select(range(first, last)) for name, first, last in chosen])
 
 
@@ -150,7 +145,7 @@ def _load(name: str, source: str, config: str | None, split: str, **options: Any
                 "Hub, then log in with `hf auth login` or set HF_TOKEN"
             ) from error
         raise InputError(f"no data set {name} on the Hub, or it is private: {first_line(error)}") from error
-    except (ConnectionError, huggingface_hub.errors.OfflineModeIsEnabled) as error:
+    except (ConnectionError, OfflineModeIsEnabled) as error:
         raise InputError(
             f"the Hub cannot be reached for {name}, and it is not in the cache; offline, pass --data digits or a "
             f"local folder of images or parquet files ({first_line(error)})"

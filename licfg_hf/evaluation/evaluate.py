@@ -22,8 +22,8 @@ from accelerate.utils import broadcast_object_list, gather_object, parse_flag_fr
 from tqdm.auto import tqdm
 
 from ..data import DataConfig, ImageSet, open_images
-from ..data.sources import EMBEDDED
-from ..data.subset import ImageSubset, subset
+from ..data.config import EMBEDDED
+from ..data.image_sets import ImageSubset, subset
 from ..errors import InputError
 from ..files import require_writable, write_json
 from ..machine import versions

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ..data import DataConfig, ImageSet, open_images
-from ..data.subset import ImageSubset
+from ..data.image_sets import ImageSubset
 from ..errors import InputError, SamplesNotFinite
 from ..files import sha256_of
 from ..images import pixels_to_pil
@@ -215,8 +215,7 @@ def require_finite_samples(images: torch.Tensor, name: str) -> None:
 
 
 def _names_data(name: str) -> bool:
-    from ..data.presets import PRESETS
-    from ..data.sources import EMBEDDED
+    from ..data.config import EMBEDDED, PRESETS
 
     return name in PRESETS or name in EMBEDDED
 

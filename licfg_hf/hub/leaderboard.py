@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 from PIL import Image
 
-from ..data.presets import PRESETS
+from ..data.config import PRESETS
 from ..errors import InputError
 from ..evaluation.protocol import METRICS
 from ..evaluation.result import Result, read_result

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import PurePath, PureWindowsPath
 from typing import Any
 
-from ..data.presets import PRESETS
-from ..data.sources import EMBEDDED
+from ..data.config import EMBEDDED, PRESETS
 from ..errors import InputError
 from ..evaluation.protocol import METRICS, Protocol, differences, in_words, label, makes_samples
 from ..evaluation.result import Result

@@ -1,44 +1,48 @@
-"""Recipes: published settings as presets, run by name from ``recipes/NAME.py`` or ``licfg-hf train NAME``."""
+"""Recipes: published settings as presets, run by name from ``recipes/NAME.py`` or ``licfg-hf train NAME``.
 
-from importlib import import_module
+A recipe of this package is a folder ``presets/NAME``: ``recipe.yaml`` and a file for each preset. One of your own is
+such a folder, or a ``Recipe`` in Python.
+"""
+
+from pathlib import Path
 
 from ..command_line import one_line_errors
 from ..errors import InputError
+from .presets import PRESETS, RECIPE_FILE, PresetFolder
 from .recipe import Recipe
+from .recipe_files import read_recipe
 
-NAMES = (
-    "biggan_eps_cifar",
-    "biggan_eps_imagenet",
-    "biggan_pgn_cifar",
-    "ddgan_eps_celebahq",
-    "ddgan_eps_cifar",
-    "ddgan_eps_lsun",
-    "distill_diffusion",
-    "lgan_cifar",
-    "licfg_biggan_cifar",
-    "licfg_cifar",
-    "licfg_ddgan_cifar",
-    "licfg_imagenet",
-    "licfg_lsun",
-    "licfg_mnist",
-    "projected_gan_cifar",
-    "sngan_pgn_celebahq",
-    "sngan_pgn_cifar",
-    "sngan_pgn_stl10",
-)
+NAMES = tuple(sorted(path.parent.name for path in PRESETS.glob(f"*/{RECIPE_FILE}")))
+_REGISTERED: dict[str, Recipe] = {}
 
-__all__ = ["NAMES", "Recipe", "get_recipe", "main"]
+__all__ = ["NAMES", "PresetFolder", "Recipe", "get_recipe", "main", "read_recipe", "register_recipe"]
+
+
+def register_recipe(recipe: Recipe) -> Recipe:
+    """Makes a recipe of yours known by its name, to ``licfg-hf train NAME --import MODULE``.
+
+    Raises:
+        InputError: a recipe of this package has that name.
+    """
+    if recipe.name in NAMES:
+        raise InputError(f"there is a recipe {recipe.name!r} already: give yours another name")
+    _REGISTERED[recipe.name] = recipe
+    return recipe
 
 
 def get_recipe(name: str) -> Recipe:
-    """A recipe by name.
+    """A recipe by name, or by the folder of its ``recipe.yaml``.
 
     Raises:
         InputError: there is no such recipe; the message lists those there are.
     """
-    if name not in NAMES:
-        raise InputError(f"no recipe {name!r}; there are: {', '.join(NAMES)}")
-    return import_module(f"{__name__}.{name}").RECIPE
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if name in NAMES:
+        return read_recipe(PRESETS / name, "recipes")
+    if name and (Path(name) / RECIPE_FILE).is_file():
+        return read_recipe(Path(name))
+    raise InputError(f"no recipe {name!r}; there are: {', '.join([*NAMES, *_REGISTERED])}")
 
 
 def main(recipe: str | Recipe, arguments: list[str] | None = None) -> None:

@@ -4,23 +4,22 @@ import hashlib
 import json
 import os
 import re
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from ..command_line import require_no_more
-from ..errors import InputError
-from ..text import first_line
-from ..training import TrainingConfig
+from .option_files import read_options
+from .outline import outline
 
-_LARGEST_FILE = 2**20  # bytes; a recipe has some hundred options
-_MOST_VALUES = 100_000  # of a file, its aliases counted wherever they stand
 _LONGEST_NAME = 120  # of an output folder
 # What does not make another run, beside what a resumed run may change.
 _HUB = {"push_to_hub", "repo_id", "hub_private"}
-_SAME_RUN = {"config", "preset", "in_memory_limit", *_HUB, *TrainingConfig.RESUMABLE}
+_SAME_RUN = {"config", "preset", "in_memory_limit", *_HUB}
 _TYPES = {
     "<class 'int'>": "a whole number",
     "<class 'float'>": "a finite number",
@@ -41,47 +40,15 @@ def with_files_read(words: list[str]) -> list[str]:
         if word == "--config" and words:
             word = f"--config={words.pop(0)}"
         name, equals, path = word.partition("=")
-        found.append(f"--config={_content(path)}" if name == "--config" and equals else word)
+        if name == "--config" and equals:
+            word = f"--config={json.dumps(read_options(path, f'--config {path}'))}"
+        found.append(word)
     return found
 
 
 def read_yaml(text: str) -> dict[str, Any]:
     """A YAML mapping of options, as ``with_files_read`` left it."""
     return json.loads(text)
-
-
-def _content(path: str) -> str:
-    try:
-        with open(Path(path).expanduser(), "rb") as file:
-            raw = file.read(_LARGEST_FILE + 1)
-        if len(raw) > _LARGEST_FILE:
-            raise InputError(f"--config {path} is larger than {_LARGEST_FILE:,} bytes: it is no file of options")
-        content = yaml.safe_load(raw.decode("utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read --config {path}: {error.strerror}") from error
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = first_line(error)
-        raise InputError(f"--config {path} is no YAML: {reason}") from error
-    content = {} if content is None else content
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise InputError(f"--config {path} holds no options: each is a line such as max_steps: 1000")
-    if _values(content) > _MOST_VALUES:
-        raise InputError(f"--config {path} holds more than {_MOST_VALUES:,} values: it is no file of options")
-    try:
-        return json.dumps(content)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"--config {path} holds something that is no option: {error}") from error
-
-
-def _values(content: Any) -> int:
-    """How many values there are; counting ends soon after there are too many, or where they hold themselves."""
-    left, count = [content], 0
-    while left and count <= _MOST_VALUES:
-        value = left.pop()
-        count += 1
-        if isinstance(value, (dict, list)):
-            left.extend(value.values() if isinstance(value, dict) else value)
-    return count
 
 
 def require_known(words: list[str], parser: ArgumentParser) -> None:
@@ -139,10 +106,48 @@ def _flat(options: Namespace) -> dict[str, Any]:
     for name, value in found.items():
         nested = _flat(value) if isinstance(value, Namespace) else None
         flat |= {name: value} if nested is None else {f"{name}.{inner}": one for inner, one in nested.items()}
-    return {name: value for name, value in flat.items() if name not in _SAME_RUN}
+    same = {*_SAME_RUN, *outline("licfg_hf.training.TrainingConfig").RESUMABLE}
+    return {name: value for name, value in flat.items() if name not in same}
 
 
 def _short(value: Any) -> str:
     """A value as a part of a file name."""
     text = os.path.basename(value.rstrip("/")) if isinstance(value, str) else json.dumps(value, default=str)
     return re.sub(r"[^\w.+-]+", "_", text).strip("_") or "none"
+
+
+def typed_command(name: str, folder: str | None, words: Sequence[str]) -> str | None:
+    """The command line that a run was started with, for its card; None where nobody typed one that fits into a line.
+
+    Args:
+        name: of the recipe.
+        folder: where a script of that name lies in a clone; None where it lies in none.
+        words: the options.
+    """
+    if list(words) == sys.argv[1:] and sys.argv[0].endswith(".py"):
+        start = [*_launcher(), _script(sys.argv[0])]
+    elif list(words) == sys.argv[3:] and sys.argv[1:3] == ["train", name]:
+        # Either the installed command or ``-m``, of Python or of a launcher.
+        is_module = os.path.basename(sys.argv[0]) == "__main__.py"
+        start = [*_launcher(), "-m", "licfg_hf", "train", name] if is_module else ["licfg-hf", "train", name]
+    elif folder is not None:  # called by a program
+        start = ["accelerate", "launch", f"{folder}/{name}.py"]
+    else:
+        return None
+    command = shlex.join([*start, *words])
+    return None if "`" in command or "\n" in command else command
+
+
+def _launcher() -> list[str]:
+    """The program that started this process."""
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:  # which ``accelerate launch`` always sets
+        return ["accelerate", "launch"]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return ["torchrun", "--nproc_per_node", os.environ.get("LOCAL_WORLD_SIZE", "1")]
+    return ["python"]
+
+
+def _script(path: str) -> str:
+    """The script as seen from here; nothing of the folders of this machine above."""
+    relative = os.path.relpath(path)
+    return Path(path).name if relative.startswith("..") else Path(relative).as_posix()

@@ -1,31 +1,40 @@
 """From command-line arguments to a finished run: what every recipe shares."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
-from torch import nn
 
 from ..command_line import OptionParser, as_spelled, is_main_process
-from ..data import DataConfig, ImageSet, open_images
 from ..errors import InputError
 from ..files import write_text
-from ..hub.callbacks import HubConfig, ModelCard
-from ..objective.losses import AdversarialLoss
 from ..text import first_line
-from ..training import AdversarialStep, LazyPenalty, Trainer, TrainingConfig
-from ..training.context import GeneratorStep
-from ..training.run_folder import refused_leaves_nothing
-from .arguments import derived_folder, in_words, read_yaml, require_known, with_files_read
-from .objective import ObjectiveConfig
+from .arguments import derived_folder, in_words, read_yaml, require_known, typed_command, with_files_read
+from .named import named
+from .outline import outline
 
-_CONFIGS = (TrainingConfig, HubConfig, DataConfig, ObjectiveConfig)
+# Nothing here imports PyTorch before the options are known to be right: see ``outline``.
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..data import DataConfig, ImageSet
+    from ..hub.callbacks import HubConfig
+    from ..objective.losses import AdversarialLoss
+    from ..training import LazyPenalty, Trainer, TrainingConfig
+    from ..training.context import GeneratorStep
+    from .component import Arguments
+    from .objective import ObjectiveConfig
+
+_CONFIGS = (
+    "licfg_hf.training.TrainingConfig",
+    "licfg_hf.hub.callbacks.HubConfig",
+    "licfg_hf.data.DataConfig",
+    "licfg_hf.recipes.objective.ObjectiveConfig",
+)
 # The images and the objective decide these, so they are no options of the networks.
 _DECIDED_ELSEWHERE = {"sample_size", "in_channels", "out_channels", "num_classes", "normalizers"}
 
@@ -34,25 +43,28 @@ _DECIDED_ELSEWHERE = {"sample_size", "in_channels", "out_channels", "num_classes
 class Recipe:
     """A training set-up with presets.
 
+    Classes and functions may be given by their paths, such as ``licfg_hf.models.SNGANGenerator``: they are then
+    imported when the run begins, so that ``--help`` does not wait for them.
+
     Attributes:
         name: as in ``licfg-hf train NAME``.
         title: one line for ``--help`` and the model card.
         components: option prefix -> class whose arguments become options, such as ``generator``.
         build: (images, component arguments) -> generator, discriminator, task.
-        presets: name -> option values, dotted for nested ones; the first is the default.
-        generator_step: component arguments -> how the generator learns.
+        presets: name -> option values, dotted for nested ones; the first is the default. ``PresetFolder`` reads files.
+        generator_step: component arguments -> how the generator learns; None means by its part of the loss.
         card: further variables of the model card's template.
-        folder: where its file lies in a clone, for the command in the cards.
+        folder: where its file lies in a clone, for the command in the cards; None where it lies in none.
     """
 
     name: str
     title: str
-    components: Mapping[str, type]
-    build: Callable[[ImageSet, dict[str, dict[str, Any]]], tuple[nn.Module, nn.Module, Any]]
+    components: Mapping[str, type | str]
+    build: "Callable[[ImageSet, Arguments], tuple[nn.Module, nn.Module, Any]] | str"
     presets: Mapping[str, Mapping[str, Any]]
-    generator_step: Callable[[dict[str, dict[str, Any]]], GeneratorStep] = lambda arguments: AdversarialStep()
+    generator_step: "Callable[[Arguments], GeneratorStep] | str | None" = None
     card: Mapping[str, Any] = field(default_factory=dict)
-    folder: str = "recipes"
+    folder: str | None = None
 
     def parser(self, preset: str) -> ArgumentParser:
         """The command-line parser with the values of a preset as defaults.
@@ -79,9 +91,9 @@ class Recipe:
             help=f"set of defaults; those shown here are of {preset!r}",
         )
         for config in _CONFIGS:
-            parser.add_class_arguments(config)
+            parser.add_class_arguments(outline(config))
         for prefix, component in self.components.items():
-            parser.add_class_arguments(component, prefix, skip=_DECIDED_ELSEWHERE)
+            parser.add_class_arguments(outline(component), prefix, skip=_DECIDED_ELSEWHERE)
         parser.set_defaults({"output_dir": self._unnamed(preset), **self.presets[preset]})
         return parser
 
@@ -118,7 +130,7 @@ class Recipe:
             options.output_dir = derived_folder(f"output/{self.name}-{preset}", options, parser.get_defaults())
         return parser, options
 
-    def parts(self, options: Namespace, images: ImageSet | None = None) -> "Parts":
+    def parts(self, options: Namespace, images: "ImageSet | None" = None) -> "Parts":
         """What parsed options describe: settings, images, networks, task and objective.
 
         Args:
@@ -128,14 +140,20 @@ class Recipe:
         Raises:
             InputError: they do not fit together or the data.
         """
-        training, hub, data, objective = (_config(config, options) for config in _CONFIGS)
+        import torch
+
+        from ..data import open_images
+        from ..training import AdversarialStep
+
+        training, hub, data, objective = (_config(named(config, "class"), options) for config in _CONFIGS)
         images = open_images(data, progress=is_main_process()) if images is None else images
         torch.manual_seed(training.seed)
-        arguments = {prefix: dict(options[prefix]) for prefix in self.components}
+        arguments = self._arguments(options)
+        build, step = _resolved(self.build), _resolved(self.generator_step)
         try:
-            generator, discriminator, task = self.build(images, arguments)
+            generator, discriminator, task = build(images, arguments)
             objective.prepare(discriminator)
-            generator_step = self.generator_step(arguments)
+            generator_step = AdversarialStep() if step is None else step(arguments)
         except ValueError as error:
             raise InputError(str(error)) from error
         except (ArithmeticError, TypeError, LookupError, RuntimeError, MemoryError) as error:
@@ -144,7 +162,16 @@ class Recipe:
         networks = (generator, discriminator, task, generator_step)
         return Parts(training, hub, data, objective, images, *networks, *objective.build())
 
-    def trainer(self, options: Namespace, images: ImageSet | None = None) -> Trainer:
+    def _arguments(self, options: Namespace) -> "Arguments":
+        from .component import Component
+
+        # A component whose class has no options has no place among them either.
+        return {
+            prefix: Component(_resolved(kind), dict(options.get(prefix) or {}))
+            for prefix, kind in self.components.items()
+        }
+
+    def trainer(self, options: Namespace, images: "ImageSet | None" = None) -> "Trainer":
         """The trainer that parsed options describe.
 
         Args:
@@ -154,15 +181,13 @@ class Recipe:
         Raises:
             InputError: they do not fit together, the data or the output folder.
         """
+        from ..hub.callbacks import ModelCard
+        from ..training import Trainer
+
         parts = self.parts(options, images)
         settings = {"recipe": self.name, **options.as_dict()}
         settings.pop("config", None)
         card = {"title": self.title, "data": parts.data.data, **self.card, **parts.objective.card(self.card)}
-        if parts.data.data == "digits":
-            card["data_license"] = (
-                "CC BY 4.0; Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine "
-                "Learning Repository, 1998, doi:10.24432/C50P49"
-            )
         return Trainer(
             parts.training,
             parts.generator,
@@ -178,14 +203,15 @@ class Recipe:
 
     def typed(self, words: Sequence[str]) -> "Recipe":
         """This recipe; the cards of its runs say that they were made by a command line with these words."""
-        command = shlex.join(["accelerate", "launch", f"{self.folder}/{self.name}.py", *words])
-        # Neither fits into a line of code of a card.
-        return self if "`" in command or "\n" in command else replace(self, card={**self.card, "command": command})
+        command = typed_command(self.name, self.folder, words)
+        return self if command is None else replace(self, card={**self.card, "command": command})
 
     def run(self, arguments: list[str] | None = None) -> None:
         """Parses, trains and exports; see ``licfg_hf.recipes.main`` for its failures."""
         words = sys.argv[1:] if arguments is None else arguments
         parser, options = self.parse(words)
+        from ..training.run_folder import refused_leaves_nothing
+
         with refused_leaves_nothing(Path(options.output_dir).expanduser()):
             trainer = self.typed(words).trainer(options)
         if is_main_process():
@@ -199,17 +225,21 @@ class Recipe:
 class Parts:
     """What a run is made of, before it has an output folder."""
 
-    training: TrainingConfig
-    hub: HubConfig
-    data: DataConfig
-    objective: ObjectiveConfig
-    images: ImageSet
-    generator: nn.Module
-    discriminator: nn.Module
+    training: "TrainingConfig"
+    hub: "HubConfig"
+    data: "DataConfig"
+    objective: "ObjectiveConfig"
+    images: "ImageSet"
+    generator: "nn.Module"
+    discriminator: "nn.Module"
     task: Any
-    generator_step: GeneratorStep
-    loss: AdversarialLoss
-    penalties: list[LazyPenalty]
+    generator_step: "GeneratorStep"
+    loss: "AdversarialLoss"
+    penalties: "list[LazyPenalty]"
+
+
+def _resolved(thing: Any) -> Any:
+    return named(thing, "class or function") if isinstance(thing, str) else thing
 
 
 def _config(config: type, options: Namespace) -> Any:

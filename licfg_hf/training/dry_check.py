@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..data.sources import ImageSet
+from ..data import ImageSet
 from ..errors import InputError
 from ..images import from_pixels
 from ..objective.critic import flat_logits, frozen

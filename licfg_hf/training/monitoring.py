@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..data.sources import ImageSet
-from ..data.subset import subset
+from ..data import ImageSet
+from ..data.image_sets import subset
 from ..errors import InputError
 from ..evaluation.evaluate import measure, protocol_of, reference_of
 from ..evaluation.features import open_extractor

@@ -8,8 +8,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from ..data import ImageSet
 from ..data.loader import StepImages, StepLoader
-from ..data.sources import ImageSet, as_image_set
+from ..data.sources import as_image_set
 from ..diagnostics.health import HealthMonitor
 from ..errors import TrainingDiverged
 from ..models.class_names import class_names, name_classes

@@ -26,73 +26,7 @@ from licfg_hf.evaluation.evaluate import processes
 from licfg_hf.evaluation.features import open_extractor
 from licfg_hf.evaluation.options import METRICS
 from licfg_hf.files import require_writable, write_text
-from licfg_hf.recipes import ddgan_eps_cifar, main, sngan_pgn_cifar
-from licfg_hf.recipes.options import BATCH_NORM, DIGITS, LONG_RUN, optimizers
-from licfg_hf.recipes.recipe import Recipe
-
-# ---- presets --------------------------------------------------------------------------------------------------------
-
-_COMMON = {"loss": "non_saturating", "penalty": "none", "keep_checkpoints": 1, **BATCH_NORM}
-_CNN = {"generator.architecture": "cnn", "discriminator.architecture": "cnn"}
-_MNIST = {
-    **_COMMON,
-    **_CNN,
-    "data": "mnist",
-    "image_size": 16,
-    "max_steps": 3000,
-    "batch_size": 64,
-    **optimizers(1e-3, 1e-3, betas=[0.0, 0.9]),
-    "ema_decay": 0.995,
-    "generator.latent_dim": 64,
-    "generator.base_channels": 12,
-    "generator.channel_multipliers": [4, 2, 1],
-    "discriminator.base_channels": 12,
-    "discriminator.channel_multipliers": [1, 2, 4],
-    "checkpoint_every": 500,
-    "sample_every": 500,
-    "log_every": 50,
-    "evaluate_every": 300,
-    "evaluate_samples": 2000,
-}
-_CIFAR_NARROW = {
-    **_MNIST,
-    "data": "cifar10",
-    "image_size": 32,
-    "max_steps": 2000,
-    "generator.latent_dim": 128,
-    "generator.base_channels": 8,
-    "generator.channel_multipliers": [8, 4, 2, 1],
-    "discriminator.base_channels": 8,
-    "discriminator.channel_multipliers": [1, 2, 4, 8],
-    "evaluate_every": 400,
-}
-# For a GPU: 50,000 steps, evaluated ten times.
-_LONG = {"max_steps": 50_000, "keep_checkpoints": 1, **LONG_RUN, "evaluate_every": 5000, "evaluate_samples": 10_000}
-_CIFAR = {
-    **_COMMON,
-    "data": "cifar10",
-    "image_size": 32,
-    "batch_size": 64,
-    "generator_batch_size": 128,
-    "discriminator_steps": 5,
-    **optimizers(2e-4, 2e-4, schedule="linear", betas=[0.0, 0.9]),
-    "ema_decay": 0.9999,
-    **_LONG,
-}
-_CIFAR_DDGAN = {**ddgan_eps_cifar.CIFAR10, "data": "cifar10", "penalty": "none", **_LONG}
-_QUICKSTART = {
-    **_MNIST,
-    **DIGITS,
-    "image_size": None,
-    "max_steps": 600,
-    "generator.latent_dim": 32,
-    "generator.base_channels": 16,
-    "generator.channel_multipliers": [2, 1],
-    "discriminator.base_channels": 16,
-    "discriminator.channel_multipliers": [1, 2],
-    "ema_decay": 0.98,
-    "evaluate_every": 100,
-}
+from licfg_hf.recipes import PresetFolder, Recipe, get_recipe, main
 
 # Weights of the penalties where none are given; DDGAN's is its published gamma / 2.
 _WEIGHTS = {"cifar10-ddgan": (0.01,)}
@@ -267,22 +201,27 @@ class EpsStudy(Recipe):
 
 
 _CARD = {"tags": ["ablate-eps"], "summary": "One arm of a study of the gradient penalty's centre."}
+_PRESETS, _SNGAN, _DDGAN = (
+    Path(__file__).with_name("presets"),
+    get_recipe("sngan_pgn_cifar"),
+    get_recipe("ddgan_eps_cifar"),
+)
 RECIPE = EpsStudy(
     folder="recipes/studies",
     name="ablate_eps",
     title="The centre of the gradient penalty",
-    components=sngan_pgn_cifar.COMPONENTS,
-    build=sngan_pgn_cifar.BUILD,
-    presets={"mnist": _MNIST, "cifar10-narrow": _CIFAR_NARROW, "cifar10": _CIFAR, "quickstart": _QUICKSTART},
+    components=_SNGAN.components,
+    build=_SNGAN.build,
+    presets=PresetFolder(_PRESETS / "ablate_eps", ("mnist", "cifar10-narrow", "cifar10", "quickstart")),
     card=_CARD,
 )
 DDGAN = Recipe(
     folder="recipes/studies",
     name="ablate_eps",
     title="The centre of the gradient penalty, in a denoising diffusion GAN",
-    components=ddgan_eps_cifar.COMPONENTS,
-    build=ddgan_eps_cifar.RECIPE.build,
-    presets={"cifar10-ddgan": _CIFAR_DDGAN},
+    components=_DDGAN.components,
+    build=_DDGAN.build,
+    presets=PresetFolder(_PRESETS / "ablate_eps_ddgan"),
     card=_CARD,
 )
 

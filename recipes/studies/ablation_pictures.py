@@ -13,7 +13,7 @@ from judge import SAMPLES, discriminator_of, median_neighbourhood
 from PIL import Image, ImageDraw, ImageFont
 
 from licfg_hf.data import ImageSet
-from licfg_hf.data.subset import subset
+from licfg_hf.data.image_sets import subset
 from licfg_hf.diagnostics import gradient_norms
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.evaluation.evaluate import reference_of

@@ -13,7 +13,7 @@ from torch import nn
 
 from licfg_hf import models
 from licfg_hf.data import ImageSet, open_images
-from licfg_hf.data.sources import EMBEDDED
+from licfg_hf.data.config import EMBEDDED
 from licfg_hf.diagnostics import gradient_norms, latent_neighbourhood_size
 from licfg_hf.diagnostics.intervals import mean_interval
 from licfg_hf.errors import InputError
@@ -24,7 +24,7 @@ from licfg_hf.files import write_bytes, write_json
 from licfg_hf.images import from_pixels
 from licfg_hf.objective.penalties import interpolate
 from licfg_hf.pipelines import GANPipeline
-from licfg_hf.recipes.recipe import Recipe
+from licfg_hf.recipes import Recipe
 from licfg_hf.staging import updated
 
 SAMPLES = 2000

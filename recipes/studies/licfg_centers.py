@@ -18,9 +18,7 @@ from licfg_hf.command_line import OptionParser, is_main_process
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
 from licfg_hf.files import require_writable, write_text
-from licfg_hf.recipes import licfg_mnist, main
-from licfg_hf.recipes.recipe import Recipe
-from licfg_hf.recipes.stages import staged
+from licfg_hf.recipes import Recipe, get_recipe, main
 
 CENTERS = ("none", "zero_centered", "one_centered", "eps_centered")
 WEIGHTS = (0.1, 1.0)
@@ -93,15 +91,16 @@ class CenterStudy(Recipe):
         _run(self.typed(words), known, rest)
 
 
+_MNIST = get_recipe("licfg_mnist")
 RECIPE = CenterStudy(
     folder="recipes/studies",
     name="licfg_centers",
     title="The centre of the penalty in functional gradient learning",
-    components=licfg_mnist.COMPONENTS,
-    build=licfg_mnist.BUILD,
-    presets={name: licfg_mnist.RECIPE.presets[name] for name in _PRESETS},
-    generator_step=staged,
-    card=licfg_mnist.CARD,
+    components=_MNIST.components,
+    build=_MNIST.build,
+    presets={name: _MNIST.presets[name] for name in _PRESETS},
+    generator_step=_MNIST.generator_step,
+    card=_MNIST.card,
 )
 
 if __name__ == "__main__":

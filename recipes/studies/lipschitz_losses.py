@@ -19,12 +19,8 @@ from licfg_hf.diagnostics.intervals import mean_interval
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
 from licfg_hf.files import require_writable, write_text
-from licfg_hf.models import SNGANDiscriminator, SNGANGenerator
 from licfg_hf.objective.losses import get_loss
-from licfg_hf.recipes import main
-from licfg_hf.recipes.networks import gan_build
-from licfg_hf.recipes.options import BATCH_NORM, DIGITS, DIGITS_NETWORKS, LONG_RUN, optimizers
-from licfg_hf.recipes.recipe import Recipe
+from licfg_hf.recipes import PresetFolder, Recipe, get_recipe, main
 
 # Short names of the paper -> ours. WGAN and EXP are written there with the opposite sign.
 LOSSES = {
@@ -41,21 +37,6 @@ _LARGE_ALPHA = (1e1, 1e3, 1e5, 1e7, 1e9, 1e11)
 _LIMIT = 1e-25
 
 _PRESETS = ("mnist", "cifar10", "celeba", "quickstart")
-
-# The paper's setting: standard CNN, batches of 64, RMSProp at 5e-5, one discriminator update per step, 1e5 steps.
-PAPER = {
-    "max_steps": 100_000,
-    "batch_size": 64,
-    **optimizers(5e-5, 5e-5, name="rmsprop"),
-    "ema_decay": None,
-    "penalty": "none",
-    "generator.architecture": "cnn",
-    "discriminator.architecture": "cnn",
-    "keep_checkpoints": 1,
-    "evaluate_samples": 10_000,
-    **BATCH_NORM,
-    **LONG_RUN,
-}
 
 
 @dataclass(frozen=True)
@@ -311,27 +292,14 @@ class LossStudy(Recipe):
         _run(self.typed(words), known, ["--preset", known.preset, *rest])
 
 
+_SNGAN = get_recipe("sngan_pgn_cifar")
 RECIPE = LossStudy(
     folder="recipes/studies",
     name="lipschitz_losses",
     title="Losses under Lipschitz regularization",
-    components={"generator": SNGANGenerator, "discriminator": SNGANDiscriminator},
-    build=gan_build(SNGANGenerator, SNGANDiscriminator, conditional=False),
-    presets={
-        "mnist": {**PAPER, "data": "mnist", "image_size": 32},
-        "cifar10": {**PAPER, "data": "cifar10", "image_size": 32},
-        "celeba": {**PAPER, "data": "celeba", "image_size": 64},
-        "quickstart": {
-            **PAPER,
-            **DIGITS,
-            **DIGITS_NETWORKS,
-            "generator.base_channels": 16,
-            "discriminator.base_channels": 16,
-            "generator.latent_dim": 32,
-            "max_steps": 400,
-            **optimizers(5e-4, 5e-4, name="rmsprop"),
-        },
-    },
+    components=_SNGAN.components,
+    build=_SNGAN.build,
+    presets=PresetFolder(Path(__file__).with_name("presets") / "lipschitz_losses", _PRESETS),
     card={"tags": ["lipschitz-losses"], "summary": "One arm of a study of losses under Lipschitz regularization."},
 )
 

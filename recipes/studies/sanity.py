@@ -15,7 +15,7 @@ from accelerate import PartialState
 
 from licfg_hf.command_line import one_line_errors
 from licfg_hf.data import DataConfig, ImageSet, open_images
-from licfg_hf.data.subset import ImageSubset
+from licfg_hf.data.image_sets import ImageSubset
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.evaluate import measure, reference_of
 from licfg_hf.evaluation.features import open_extractor

@@ -17,7 +17,7 @@ from licfg_hf.evaluation.evaluate import processes
 from licfg_hf.evaluation.result import RESULT_FILES, stored_result
 from licfg_hf.files import write_json, write_text
 from licfg_hf.ranges import require_whole
-from licfg_hf.recipes.recipe import Recipe
+from licfg_hf.recipes import Recipe
 from licfg_hf.training import Trainer, TrainingConfig
 from licfg_hf.training.estimate import seconds_per_step
 from licfg_hf.training.progress import duration

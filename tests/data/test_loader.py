@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from licfg_hf.data import StepLoader
-from licfg_hf.data.sources import StoredImages, TensorImages
+from licfg_hf.data.image_sets import TensorImages
+from licfg_hf.data.stored import StoredImages
 from licfg_hf.errors import InputError
 
 

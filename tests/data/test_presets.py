@@ -14,7 +14,7 @@ from goldens import SHARED, needs_shared_data
 from PIL import Image
 
 from licfg_hf.data import PRESETS, DataConfig, number_of_classes, open_images
-from licfg_hf.data.sources import TensorImages
+from licfg_hf.data.image_sets import TensorImages
 from licfg_hf.errors import InputError
 
 

@@ -18,7 +18,7 @@ from tiny import tiny_generator
 from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline
 from licfg_hf.cli import main as command
 from licfg_hf.data import DataConfig, open_images
-from licfg_hf.data.subset import subset
+from licfg_hf.data.image_sets import subset
 from licfg_hf.evaluation.evaluate import evaluate
 from licfg_hf.evaluation.metrics import frechet_distance
 from licfg_hf.evaluation.options import EvaluationConfig

@@ -192,7 +192,7 @@ def files(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def digits_are_opened_once(monkeypatch):
-    for place in ("recipes.recipe", "evaluation.evaluate"):
+    for place in ("data", "evaluation.evaluate"):
         monkeypatch.setattr(f"licfg_hf.{place}.open_images", OPENED)
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from licfg_hf import DDGANPipeline, DDGANScheduler, get_loss
-from licfg_hf.data.sources import TensorImages
+from licfg_hf.data.image_sets import TensorImages
 from licfg_hf.errors import InputError
 from licfg_hf.training import DDGANTask, DistillationTask, GANTask, StagedFunctionalGradient, Trainer, TrainingConfig
 from licfg_hf.training.checkpoint import checkpoints, load_state

@@ -164,7 +164,7 @@ def test_standing_statistics_see_every_class_however_small_the_batch(tmp_path):
     """BatchNorm over the label itself: its mean is that of the labels, not of the first few."""
     from torch import nn
 
-    from licfg_hf.data.sources import TensorImages
+    from licfg_hf.data.image_sets import TensorImages
 
     class OfLabels(nn.Module):
         def __init__(self):

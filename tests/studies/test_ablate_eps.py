@@ -301,7 +301,7 @@ def test_a_study_trains_measures_draws_goes_on_and_repeats(tmp_path, capsys):
     minutes = alone.pop("device_minutes"), lines[-1].pop("device_minutes")
     assert alone == lines[-1] and min(minutes) > 0
     card = (tmp_path / "two/arms/eps0.1-w1-seed1/README.md").read_text()
-    assert "- Command: `accelerate launch recipes/ablate_eps.py --preset quickstart --max_steps 6" in card
+    assert "- Command: `accelerate launch recipes/studies/ablate_eps.py --preset quickstart --max_steps 6" in card
     assert card.count("--arms eps0.1 --seeds 1`\n") == 1
     assert "other options (max_steps)" in refused(tmp_path / "one", capsys, *arms, "0", "--max_steps", "9")
     (tmp_path / "one/arms/none-seed0/eval.json").write_text("{")

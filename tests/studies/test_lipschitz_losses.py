@@ -19,8 +19,7 @@ from studies import refused_run
 from sweep import Arm, Result
 
 from licfg_hf.errors import TrainingInterrupted
-from licfg_hf.recipes import main
-from licfg_hf.recipes.recipe import Recipe
+from licfg_hf.recipes import Recipe, main
 from licfg_hf.training import Trainer
 
 TINY = (

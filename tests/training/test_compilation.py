@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from licfg_hf import EpsCenteredGradientPenalty, dragan, get_loss, r1_penalty
-from licfg_hf.data.sources import TensorImages
+from licfg_hf.data.image_sets import TensorImages
 from licfg_hf.training import GANTask, LazyPenalty, OptimizerConfig, Trainer, TrainingConfig
 
 # Adam divides by the gradient's own size and so makes differences of rounding, where gradients are near zero, its own.

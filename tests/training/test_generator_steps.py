@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tiny import tiny_discriminator, tiny_generator
 
 from licfg_hf import DDGANPipeline, DDGANScheduler, EpsCenteredGradientPenalty, GANPipeline, get_loss, load_flow
-from licfg_hf.data.sources import TensorImages
+from licfg_hf.data.image_sets import TensorImages
 from licfg_hf.errors import InputError, TrainingDiverged
 from licfg_hf.objective.functional_gradient import StageConfig
 from licfg_hf.recipes import main

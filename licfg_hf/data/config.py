@@ -1,0 +1,95 @@
+"""What images to open and how they are brought to one size; short names of data sets and what they stand for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from ..ranges import require_number, require_set, require_whole
+from .decoding import Crop
+
+EMBEDDED = ("digits",)  # in this package: nothing is downloaded
+LARGEST_IMAGE = 8192  # pixels to a side
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The images to train on.
+
+    Args:
+        data: ``digits`` (embedded, nothing is downloaded); ``mnist``, ``cifar10``, ``stl10``, ``celeba``,
+            ``celeba-hq``, ``lsun-bedroom``, ``lsun-church`` or ``imagenet``, presets that name a data set on the Hub
+            with its split, columns, size and crop, each of which an option overrides; a local folder of images or of
+            parquet files; or any data set id on the Hub such as ``uoft-cs/cifar10``.
+        data_config: configuration (subset) of a data set on the Hub that has several.
+        split: part of the data set; None takes the preset's, or ``train``. A folder of images has splits where it
+            holds nothing but train/, test/ and the like; otherwise its folders are classes.
+        image_size: height and width in pixels that images are brought to; None takes the preset's, or keeps the
+            images' own, which must be equal.
+        crop: how an image that is not square fits: ``center`` or ``random`` square of the shorter side, or ``none``,
+            which squeezes it; None takes the preset's, or ``center``.
+        image_column: column with the images; None takes the preset's, or the only image column.
+        label_column: column with the labels, which are whole numbers, words, or true and false; None takes the
+            preset's, or the only class-label column, or the one called ``label``, if there is one.
+        image_channels: 1 (colours become grey) or 3 (RGB); None takes what the first images have.
+        in_memory_limit: data sets of at most this many GiB as uint8 are held in memory, on the accelerator where there
+            is one; larger ones are decoded by worker processes as they are needed.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    data: str = "digits"
+    data_config: str | None = None
+    split: str | None = None
+    image_size: int | None = None
+    crop: Crop | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    image_channels: int | None = None
+    in_memory_limit: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise InputError("data is empty: name a data set, for example --data digits")
+        require_set(self)
+        require_whole(1, LARGEST_IMAGE, image_size=self.image_size)
+        require_number(0, in_memory_limit=self.in_memory_limit)
+        if self.split == "":
+            raise InputError("split is empty: name a part of the data set, such as train")
+        if self.image_channels not in (None, 1, 3):
+            raise InputError(f"image_channels is 1 or 3, not {self.image_channels}")
+        if self.crop not in (None, "center", "random", "none"):
+            raise InputError(f"crop is center, random or none, not {self.crop!r}")
+
+    def resolved(self) -> "DataConfig":
+        """The same with a preset's name replaced by what it stands for, and with split and crop decided."""
+        preset = PRESETS.get(self.data, self)
+        chosen: dict[str, Any] = {"split": "train", "crop": "center"}
+        return DataConfig(**(chosen | _given(preset) | _given(self) | {"data": preset.data}))
+
+
+def _given(config: DataConfig) -> dict[str, Any]:
+    return {name: value for name, value in vars(config).items() if value is not None}
+
+
+def _on_the_hub(
+    data: str, image_size: int, split: str = "train", image_column: str = "image", label_column: str | None = None
+) -> DataConfig:
+    return DataConfig(data, None, split, image_size, "center", image_column, label_column)
+
+
+# What a name stands for; a name may be added. The ids and columns of cifar10 and mnist were checked against copies.
+# The others are from memory and from other people's code: the Hub could not be reached where this table was written,
+# so none of them was tried.
+PRESETS = {
+    "mnist": _on_the_hub("ylecun/mnist", 32, label_column="label"),  # 28 px, enlarged for networks that halve often
+    "cifar10": _on_the_hub("uoft-cs/cifar10", 32, image_column="img", label_column="label"),
+    # 100,000 unlabelled images of 96 px; GANs are trained on them at 48 px.
+    "stl10": _on_the_hub("jxie/stl10", 48, split="unlabeled"),
+    # Aligned faces of 178x218 px: the centre square of 178 px holds the face. 128 px is usual, too.
+    "celeba": _on_the_hub("flwrlabs/celeba", 64),
+    "celeba-hq": _on_the_hub("korexyz/celeba-hq-256x256", 256, label_column="label"),
+    "lsun-bedroom": _on_the_hub("pcuenq/lsun-bedrooms", 256),
+    "lsun-church": _on_the_hub("tglcourse/lsun_church_train", 256),
+    "imagenet": _on_the_hub("ILSVRC/imagenet-1k", 128, label_column="label"),  # gated: needs a token
+}

@@ -1,0 +1,156 @@
+"""Builds the networks, the task and the generator's step of a recipe for the images at hand."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from diffusers import UNet2DModel
+from torch import nn
+
+from ..command_line import is_main_process
+from ..data import ImageSet, number_of_classes
+from ..models import DiffusionDiscriminator
+from ..models.diffusion_features import build_unet, load_unet
+from ..objective.functional_gradient import StageConfig
+from ..schedulers import DDGANScheduler
+from ..training import DDGANTask, DistillationTask, GANTask, StagedFunctionalGradient
+from .component import Arguments, affordable
+
+RANDOM = "random"
+Built = tuple[nn.Module, nn.Module, Any]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The weights of the discriminator's feature network.
+
+    Args:
+        weights: ``timm`` (pretrained ones, downloaded where they are not in the cache), a safetensors or PyTorch file
+            of them, or ``random``.
+    """
+
+    weights: str = "timm"
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The diffusion model whose features the discriminator sees.
+
+    Args:
+        weights: folder or repository on the Hub of a ``UNet2DModel`` with ``discriminator.unet_config``, or
+            ``random``.
+        subfolder: where the model lies in it, such as ``unet``; None for the top.
+    """
+
+    weights: str = RANDOM
+    subfolder: str | None = None
+
+
+@dataclass(frozen=True)
+class Student:
+    """The network that learns to denoise in few steps; it has the trunk's architecture, decoder included.
+
+    Args:
+        init: ``random``, or ``trunk`` for the diffusion model's own weights.
+    """
+
+    init: Literal["random", "trunk"] = "random"
+
+
+def _shape(images: ImageSet) -> dict[str, int]:
+    """Size and channels of the images, under the names that networks have for them.
+
+    Raises:
+        ValueError: height and width differ.
+    """
+    channels, height, width = images.shape
+    if height != width:
+        raise ValueError(f"the network draws square images and the data has {width}x{height}: pass --image_size")
+    return {"sample_size": height, "in_channels": channels, "out_channels": channels}
+
+
+def _latent_dim(generator: nn.Module) -> int:
+    length = getattr(generator, "latent_dim", None)
+    if not isinstance(length, int):
+        raise ValueError(f"{type(generator).__name__} has no latent_dim: give the class an attribute of that name")
+    return length
+
+
+def gan(images: ImageSet, arguments: Arguments, classes: int | None = None) -> Built:
+    """A plain GAN: the generator takes ``sample_size``, ``out_channels``, ``num_classes``, the discriminator
+    ``sample_size``, ``in_channels``, ``num_classes``, ``normalizers``, or what they want of these.
+
+    Args:
+        images: to train on.
+        arguments: of ``generator`` and ``discriminator``.
+        classes: how many the networks see; None for none.
+    """
+    shape = _shape(images)
+    generator = arguments["generator"].make(**shape, num_classes=classes)
+    discriminator = arguments["discriminator"].make(**shape, num_classes=classes, normalizers=())
+    return generator, discriminator, GANTask(_latent_dim(generator), classes)
+
+
+def conditional_gan(images: ImageSet, arguments: Arguments) -> Built:
+    """The same, for networks that see the labels of the images.
+
+    Raises:
+        ValueError: the images have none.
+    """
+    classes = number_of_classes(images)
+    if classes is None:
+        raise ValueError(
+            "this recipe is class-conditional and the data has no labels: pass --label_column, "
+            "or have a folder per class"
+        )
+    return gan(images, arguments, classes)
+
+
+def projected_gan(images: ImageSet, arguments: Arguments) -> Built:
+    """An unconditional GAN whose discriminator judges features of a frozen network."""
+    generator, discriminator, task = gan(images, arguments)
+    backbone = Backbone(**arguments["backbone"])
+    if backbone.weights == RANDOM:
+        _announce_random("the discriminator's backbone", "--backbone.weights")
+    else:
+        discriminator.load_backbone(backbone.weights)
+    return generator, discriminator, task
+
+
+def ddgan(images: ImageSet, arguments: Arguments) -> Built:
+    """A denoising diffusion GAN."""
+    shape = _shape(images)
+    generator = arguments["generator"].make(**shape)
+    discriminator = arguments["discriminator"].make(**shape)
+    return generator, discriminator, DDGANTask(arguments["scheduler"].make(), generator.config.latent_dim)
+
+
+def distillation(
+    images: ImageSet, arguments: Arguments
+) -> tuple[UNet2DModel, DiffusionDiscriminator, DistillationTask]:
+    """A student that denoises in few steps, and a discriminator on the features of a diffusion model."""
+    options = dict(arguments["discriminator"])
+    unet_config = {**options.pop("unet_config"), **_shape(images)}
+    student = affordable(build_unet, unet_config=unet_config)
+    discriminator = DiffusionDiscriminator(unet_config=unet_config, normalizers=(), **options)
+    trunk, start = Trunk(**arguments["trunk"]), Student(**arguments["student"])
+    if trunk.weights != RANDOM:
+        unet = load_unet(trunk.weights, trunk.subfolder)
+        discriminator.load_trunk(unet)
+        if start.init == "trunk":
+            student.load_state_dict(unet.state_dict())
+    elif start.init == "trunk":
+        raise ValueError("--student.init trunk needs a trained diffusion model: pass --trunk.weights")
+    else:
+        _announce_random("the discriminator's trunk", "--trunk.weights")
+    return student, discriminator, DistillationTask(DDGANScheduler(**arguments["scheduler"]), latent_dim=None)
+
+
+def staged(arguments: Arguments) -> StagedFunctionalGradient:
+    """Functional gradient learning in stages, as the options describe it."""
+    return StagedFunctionalGradient(StageConfig(**arguments["functional_gradient"]))
+
+
+def _announce_random(what: str, option: str) -> None:
+    """Prints, once over all processes, that a feature network is untrained and which option changes it."""
+    if is_main_process():
+        print(f"NOTE: {what} has random weights and its features are those of an untrained network: see {option}")

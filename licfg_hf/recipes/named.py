@@ -1,0 +1,71 @@
+"""Classes and functions by name: those of this package, and a user's own by path or from an imported module."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import InputError
+from ..text import first_line
+
+IMPORTED: list[ModuleType] = []  # what ``--import`` named, in order
+
+
+def import_module(name: str) -> ModuleType:
+    """A module of a user's, by name or as a .py file; what it defines can be called by its bare name from then on.
+
+    Raises:
+        InputError: it cannot be imported; the message says why.
+    """
+    try:
+        module = _from_file(Path(name).expanduser()) if name.endswith(".py") else importlib.import_module(name)
+    except Exception as error:  # whatever the user's code raises
+        known = " (a file is named with its ending: FILE.py)" if isinstance(error, ModuleNotFoundError) else ""
+        raise InputError(f"--import {name}: {type(error).__name__}: {first_line(error)}{known}") from error
+    if module not in IMPORTED:
+        IMPORTED.append(module)
+    return module
+
+
+def _from_file(path: Path) -> ModuleType:
+    known = sys.modules.get(path.stem)
+    if known is not None:
+        if getattr(known, "__file__", None) and Path(known.__file__).resolve() == path.resolve():
+            return known
+        raise ImportError(f"another module is called {path.stem}: rename the file")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    return module
+
+
+def named(path: str, what: str) -> Any:
+    """The class or function at a path such as ``my_module.MyPenalty``.
+
+    Args:
+        path: with its module; or a bare name of ``licfg_hf`` or of a module that ``--import`` named.
+        what: it is, for the message.
+
+    Raises:
+        InputError: there is none.
+    """
+    home, _, name = path.rpartition(".")
+    homes = [importlib.import_module(__package__.partition(".")[0]), *IMPORTED]
+    try:
+        homes = [importlib.import_module(home)] if home else homes
+    except Exception as error:  # whatever a user's module raises
+        raise InputError(f"{what} {path}: {type(error).__name__}: {first_line(error)}") from error
+    found = next((module for module in homes if hasattr(module, name)), None)
+    if found is None:
+        hint = f"{home} has none" if home else "write MODULE.NAME, or --import the module that has it"
+        raise InputError(f"there is no {what} {path}: {hint}")
+    return getattr(found, name)
