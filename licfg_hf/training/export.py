@@ -57,8 +57,7 @@ def export(trainer: "Trainer") -> None:
         facts["device_seconds"] = trainer.run.device_seconds(trainer.step)
         write_json(place / DESCRIPTION_FILE, facts)
         model = FinishedModel(place, facts, results, pipeline, trainer.class_names)
-        for callback in trainer.callbacks:
-            callback.export(trainer, model)
+        trainer.notify("export", model)
         update.removed += superseded(trainer.folder, place)
     trainer.accelerator.print(f"done: samples in {trainer.folder / 'samples.png'}, the model in {trainer.folder}")
 

@@ -148,8 +148,7 @@ class Evaluation(Callback):
                 if self.best.keep({**self.result, "protocol": protocol}, partial(export_best, trainer, network)):
                     shown += "  (the best so far, in best/)"
         numbers = {name: entry["value"] for name, entry in self.result["metrics"].items()}
-        for callback in trainer.callbacks:
-            callback.evaluate(trainer, self.result)
+        trainer.notify("evaluate", self.result)
         # Last: a resumed run evaluates again what is not in the log.
         trainer.accelerator.log(numbers, step=trainer.step)
         trainer.progress.say(f"step {trainer.step}: {shown}")
