@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .command_line import OptionParser, one_line_errors, require_no_more
+from .command_line import OptionParser, import_modules, one_line_errors, require_no_more
 from .convert.formats import FORMATS
 from .errors import InputError
 from .evaluation.options import add_arguments as add_evaluation_arguments
@@ -202,6 +202,15 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
     compare.add_argument("runs", nargs="+", metavar="RUN", help="eval.json file, or a folder that holds one")
     compare.set_defaults(run=_compare)
     _add_lazy(commands, called)
+    for name in ("sample", "evaluate", "push"):
+        commands.choices[name].add_argument(
+            "--import",
+            dest="modules",
+            metavar="MODULE",
+            action="append",
+            default=[],
+            help="a module with networks of your own (@register_model); can be given again",
+        )
     for one in commands.choices.values():
         one.set_defaults(options=one._option_string_actions)
     return parser
@@ -221,6 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
         with SignalHandler((signal.SIGTERM,), terminate):
             known, rest = _parser(given[0] if given else None).parse_known_args(given)
             require_no_more(rest, known.options)
+            import_modules(getattr(known, "modules", ()))
             known.run(known)
 
 

@@ -54,11 +54,12 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
 
 def _preset_help(name: str, preset: DataConfig) -> str:
     """What a preset stands for, and how to take other data instead."""
-    labels = "no labels" if preset.label_column is None else f"labels in {preset.label_column}"
+    about: dict[str, Any] = {"split": preset.split, "images in": preset.image_column, "labels in": preset.label_column}
+    about["image size"] = preset.image_size
+    words = "".join(f", {what} {value}" for what, value in about.items() if value is not None)
     return (
-        f"--data {name} stands for {preset.data}, split {preset.split}, images in {preset.image_column}, {labels}, "
-        f"{preset.image_size} px; for another copy pass --data ID_OR_FOLDER --split NAME --image_column NAME "
-        "--label_column NAME --image_size PIXELS"
+        f"--data {name} stands for {preset.data}{words}; for another copy pass --data ID_OR_FOLDER --split NAME "
+        "--image_column NAME --label_column NAME --image_size PIXELS"
     )
 
 

@@ -12,7 +12,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from ..errors import InputError
-from ..evaluation.protocol import FORMAT, Protocol, in_words, label, makes_samples, settings_in_words
+from ..evaluation.protocol import FORMAT, EvaluationProtocol, in_words, label, makes_samples, settings_in_words
 from ..evaluation.result import RESULT_FILES, parse_result, stored_result
 from ..files import write_text
 from ..text import plain
@@ -68,7 +68,7 @@ def model_index(result: Mapping[str, Any]) -> list[EvalResult]:
     ]
 
 
-def read_protocol(content: Any) -> Protocol:
+def read_protocol(content: Any) -> EvaluationProtocol:
     """The protocol that ``model_index`` wrote, as it is read back from a card.
 
     The Hub's client leaves out what is None when it writes a card, so absent fields that may be None are None.
@@ -78,8 +78,8 @@ def read_protocol(content: Any) -> Protocol:
     """
     if not isinstance(content, Mapping):
         raise InputError("a protocol is a mapping")
-    optional = [name for name, hint in get_type_hints(Protocol).items() if NoneType in get_args(hint)]
-    return Protocol.from_dict({**dict.fromkeys(optional), **content})
+    optional = [name for name, hint in get_type_hints(EvaluationProtocol).items() if NoneType in get_args(hint)]
+    return EvaluationProtocol.from_dict({**dict.fromkeys(optional), **content})
 
 
 def read_card(text: str) -> ModelCard:
@@ -159,12 +159,12 @@ def with_results(card_text: str, results: Sequence[Mapping[str, Any]]) -> str:
     card = read_card(_SECTION.sub(lambda match: section, card_text))
     data = card.data
     foreign, name = _without_ours(data.pop(_INDEX, None))
-    name = data.model_name or name
+    name = data.get("model_name") or name
     ours = []
     if results:
         name = name or PurePath(results[0]["name"]).name or "model"
         ours = eval_results_to_model_index(name, model_index(results[0]))
-    data.model_name = None if ours else name  # until there are results
+    data["model_name"] = None if ours else name  # until there are results
     if ours or foreign:
         data[_INDEX] = [*ours, *foreign]
     return str(card)

@@ -162,8 +162,9 @@ def test_the_generator_waits_for_the_end_of_a_stage_and_then_learns_its_moved_sa
 
         @torch.no_grad()
         def distance() -> float:
-            pairs = zip(draws, targets, strict=True)
-            return float(sum((game.task.generate(game.generator, draw) - target).norm() for draw, target in pairs))
+            pairs = zip(micro_batches, targets, strict=True)
+            made = ((context.task.generate(context.generator, part), target) for part, target in pairs)
+            return float(sum((images - target).norm() for images, target in made))
 
         start, loss = distance(), original(context, micro_batches, targets, rng)
         learned.append((start, distance()))
@@ -185,7 +186,7 @@ def test_the_first_thing_learned_is_a_projection_of_the_latents(tmp_path):
     original = step._regress
 
     def regress(context, micro_batches, targets, rng):
-        latents, target = torch.cat([draw.noise["latents"] for draw in draws]), torch.cat(targets).flatten(1)
+        latents, target = torch.cat([part.noise["latents"] for part in micro_batches]), torch.cat(targets).flatten(1)
         solution = torch.linalg.lstsq(latents, target).solution
         inside = target.abs() < 1
         torch.testing.assert_close((latents @ solution)[inside], target[inside], atol=0.05, rtol=0)
