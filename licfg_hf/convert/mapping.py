@@ -70,6 +70,18 @@ def within(ours: str, theirs: str, layers: Mapping[str, str]) -> dict[str, str]:
     return {inside(ours, our): inside(theirs, their) for our, their in layers.items()}
 
 
+def each(ours: str, theirs: Mapping[Any, str], layers: Mapping[str, str]) -> dict[str, str]:
+    """Names of layers inside numbered blocks: ours -> theirs.
+
+    Args:
+        ours: name of the list of blocks.
+        theirs: number of a block in our list -> name of the foreign block.
+        layers: as in ``within``.
+    """
+    named = (within(f"{ours}.{number}", block, layers) for number, block in theirs.items())
+    return {our: their for names in named for our, their in names.items()}
+
+
 def build(network: Callable[..., Network], **config: Any) -> Network:
     """An instance without memory, whatever sizes the file asks for; ``fill`` makes a real one of it.
 
@@ -216,6 +228,27 @@ def weight_shape(state: State, layer: str, dimensions: int) -> Shape:
 def indices(state: State, pattern: str) -> list[int]:
     """The numbers that the first group of a pattern matches at the beginning of the keys, sorted."""
     return sorted({int(found[1]) for key in state if (found := re.match(pattern, key))})
+
+
+def generator_sizes(state: State, first: str, enters: str, leaves: Sequence[str]) -> tuple[dict[str, Any], int, int]:
+    """Sizes of a generator whose blocks each double the size.
+
+    Args:
+        first: its linear layer.
+        enters: the convolution that opens the first block.
+        leaves: the convolution that ends each block.
+
+    Returns:
+        Its arguments (``sample_size`` and those of ``units``), the size that the first layer gives, and the length of
+        the vector that it takes.
+
+    Raises:
+        InputError: such a layer is missing, or of another shape.
+    """
+    channels = [weight_shape(state, enters, 4)[1], *(weight_shape(state, layer, 4)[0] for layer in leaves)]
+    features, length = weight_shape(state, first, 2)
+    bottom = square_root(features // channels[0], first)
+    return {"sample_size": bottom * 2 ** len(leaves), **units(channels)}, bottom, length
 
 
 def units(channels: Sequence[int]) -> dict[str, Any]:

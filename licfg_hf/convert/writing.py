@@ -78,8 +78,8 @@ def _facts(networks: Networks) -> list[str]:
     if networks.scheduler is not None:
         config = networks.scheduler.config
         lines.append(
-            f"scheduler: DDGANScheduler, {config.num_train_timesteps} steps, {config.schedule}, "
-            f"beta {config.beta_min} to {config.beta_max}, in scheduler/"
+            f"scheduler: DDGANScheduler, {config['num_train_timesteps']} steps, {config['schedule']}, "
+            f"beta {config['beta_min']} to {config['beta_max']}, in scheduler/"
         )
     if networks.discriminator is not None:
         where = "this folder" if networks.generator is None else "discriminator/"

@@ -23,7 +23,8 @@ from licfg_hf import (
     SNGANGenerator,
 )
 from licfg_hf.cli import main as command
-from licfg_hf.convert import FORMATS, convert, ddgan
+from licfg_hf.convert import FORMATS, convert
+from licfg_hf.convert.formats import ddgan
 from licfg_hf.convert.reading import Checkpoint
 from licfg_hf.errors import InputError
 
