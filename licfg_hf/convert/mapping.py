@@ -8,16 +8,17 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import init_empty_weights
 from torch import nn
 
 from ..errors import InputError
+from ..models.base import Network as Model
 from .reading import State
 
-Network = TypeVar("Network", bound=nn.Module)
+Network = TypeVar("Network", bound=Model)
 Shape = tuple[int, ...]
 _LISTED = 10  # keys of each kind in a message
 
@@ -127,7 +128,7 @@ def fill(
     # The sizes are now known to be those of the file. Buffers that no file stores, such as the FIR kernels, need
     # memory and values, so the network is built again with them.
     with init_empty_weights():
-        network = type(network).from_config(network.config)
+        network = cast("Network", type(network).from_config(network.config))
     network.load_state_dict(filled, assign=True)
     return network.eval()
 

@@ -63,14 +63,14 @@ def _layer(layer: nn.Module, name: str) -> dict[str, Source]:
         return read | {"num_batches_tracked": Source({}, lambda: torch.zeros((), dtype=torch.int64))}
     if not parametrize.is_parametrized(layer, "weight"):
         return torch_layer(layer, name)
-    shape = tuple(layer.parametrizations.weight.original.shape)
+    shape = tuple(entries["parametrizations.weight.original"].shape)
     pair = {f"{name}.weight": shape, f"{name}.u0": (1, shape[0])}
     read = {
         "parametrizations.weight.original": Source({f"{name}.weight": shape}),
         "parametrizations.weight.0.u": Source(pair, _left_vector),
         "parametrizations.weight.0.v": Source(pair, _right_vector),
     }
-    return read | ({"bias": Source({f"{name}.bias": tuple(layer.bias.shape)})} if "bias" in entries else {})
+    return read | ({"bias": Source({f"{name}.bias": tuple(entries["bias"].shape)})} if "bias" in entries else {})
 
 
 def _shapes(entries: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

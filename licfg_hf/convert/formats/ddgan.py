@@ -9,7 +9,7 @@ from torch import nn
 from ...errors import InputError
 from ...models import DDGANDiscriminator, DDGANGenerator
 from ...schedulers import DDGANScheduler
-from ..mapping import Source, build, each, fill, torch_layer, weight_shape, within
+from ..mapping import Source, build, each, fill, own_entries, torch_layer, weight_shape, within
 from ..networks import ONLY_WEIGHTS, Networks
 from ..reading import Checkpoint, Options, State
 
@@ -119,7 +119,7 @@ def _module_order(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
 def _layer(layer: nn.Module, name: str) -> dict[str, Source]:
     if not name.rpartition(".")[2].startswith("NIN_"):
         return torch_layer(layer, name)
-    features_out, features_in = layer.weight.shape
+    features_out, features_in = own_entries(layer)["weight"].shape
     return {
         "weight": Source({f"{name}.W": (features_in, features_out)}, lambda weight: weight.T),
         "bias": Source({f"{name}.b": (features_out,)}),
