@@ -149,10 +149,10 @@ def _check(state: State, sources: Iterable[Source], ignored: str, network: str) 
         for key, shape in wanted.items()
         if key in state and not _fits(state[key], shape)
     ]
-    kinds = {"unknown": unknown, "missing": missing, "of another shape": misshaped}
-    problems = [f"{len(keys)} {kind}: {listing(keys)}" for kind, keys in kinds.items() if keys]
-    if problems:
-        raise InputError(f"its keys are not those of a {network}; " + "; ".join(problems))
+    _refuse(
+        f"its keys are not those of a {network}",
+        {"unknown": unknown, "missing": missing, "of another shape": misshaped},
+    )
 
 
 def _check_values(state: State, floats: Collection[str]) -> None:
@@ -163,20 +163,21 @@ def _check_values(state: State, floats: Collection[str]) -> None:
     others = [key for key in floats if not state[key].is_floating_point()]
     # In single precision, as the network will have it: a larger number would become infinite there.
     wild = [key for key in floats if key not in others and not state[key].float().isfinite().all()]
-    kinds = {
-        "of another type than float": [f"{key} ({str(state[key].dtype).removeprefix('torch.')})" for key in others],
-        "with NaN or infinite values": wild,
-    }
-    problems = [f"{len(keys)} {kind}: {listing(keys)}" for kind, keys in kinds.items() if keys]
-    if problems:
-        raise InputError("its weights cannot be used; " + "; ".join(problems))
+    types = [f"{key} ({str(state[key].dtype).removeprefix('torch.')})" for key in others]
+    problems = {"of another type than float": types, "with NaN or infinite values": wild}
+    _refuse("its weights cannot be used", problems)
 
 
-def listing(keys: Collection[str]) -> str:
-    """The first few keys, for a message."""
-    shown = list(keys)[:_LISTED]
-    rest = len(keys) - len(shown)
-    return ", ".join(shown) + (f", and {rest} more" if rest else "")
+def _refuse(what: str, problems: Mapping[str, Sequence[str]]) -> None:
+    """Raises:
+    InputError: there are keys of some kind of problem; the message counts them and lists the first few.
+    """
+    words = [what]
+    for kind, keys in problems.items():
+        more = f", and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
+        words += [f"{len(keys)} {kind}: {', '.join(keys[:_LISTED])}{more}"] if keys else []
+    if len(words) > 1:
+        raise InputError("; ".join(words))
 
 
 def _is_plain(value: Any) -> bool:
