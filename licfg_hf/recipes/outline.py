@@ -11,7 +11,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
-from .named import named
+from ..named import named
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGE = f"{__package__.partition('.')[0]}."

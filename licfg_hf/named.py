@@ -3,18 +3,20 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import InputError
-from ..text import first_line
+from .errors import InputError
+from .text import first_line
 
 IMPORTED: list[ModuleType] = []  # what ``--import`` named, in order
+IMPORT_HELP = "module or FILE.py of your own that is imported first, so that what it defines or registers can be named"
 
 
-def import_module(name: str) -> ModuleType:
-    """A module of a user's, by name or as a .py file; what it defines can be called by its bare name from then on.
+def import_first(name: str) -> ModuleType:
+    """A user's own module, by name or as a .py file; what it defines can be named without its path from then on.
 
     Raises:
         InputError: it cannot be imported; the message says why.
@@ -27,6 +29,21 @@ def import_module(name: str) -> ModuleType:
     if module not in IMPORTED:
         IMPORTED.append(module)
     return module
+
+
+def imports_in(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What ``--import`` names among the words of a command line, and the other words."""
+    names, others, left = [], [], list(words)
+    while left:
+        word = left.pop(0)
+        option, equals, name = word.partition("=")
+        if option != "--import":
+            others.append(word)
+        elif equals or left:
+            names.append(name if equals else left.pop(0))
+        else:
+            raise InputError("--import needs a module or a FILE.py")
+    return names, others
 
 
 def _from_file(path: Path) -> ModuleType:
