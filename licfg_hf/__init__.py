@@ -18,13 +18,16 @@ _PUBLIC = {
         "DDGANDiscriminator",
         "DDGANGenerator",
         "DiffusionDiscriminator",
+        "Discriminator",
+        "DiscriminatorOutput",
+        "Generator",
+        "GeneratorOutput",
         "ProjectedDiscriminator",
         "SNGANDiscriminator",
         "SNGANGenerator",
+        "register_model",
     ),
-    "models.discriminator": ("Discriminator",),
     "models.heads": ("AuxiliaryClassifierHead", "LinearHead", "ProjectionHead"),
-    "models.outputs": ("DiscriminatorOutput", "GeneratorOutput"),
     "objective.augmentation": ("DifferentiableAugmentation", "FlipAndShift"),
     "objective.classification": ("AuxiliaryClassification",),
     "objective.consistency": (
@@ -74,15 +77,18 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
         DiffusionDiscriminator as DiffusionDiscriminator,
         ProjectedDiscriminator as ProjectedDiscriminator,
         SNGANDiscriminator as SNGANDiscriminator,
+        Discriminator as Discriminator,
+        DiscriminatorOutput as DiscriminatorOutput,
+        Generator as Generator,
+        GeneratorOutput as GeneratorOutput,
         SNGANGenerator as SNGANGenerator,
+        register_model as register_model,
     )
-    from .models.discriminator import Discriminator as Discriminator
     from .models.heads import (
         AuxiliaryClassifierHead as AuxiliaryClassifierHead,
         LinearHead as LinearHead,
         ProjectionHead as ProjectionHead,
     )
-    from .models.outputs import DiscriminatorOutput as DiscriminatorOutput, GeneratorOutput as GeneratorOutput
     from .objective.augmentation import (
         DifferentiableAugmentation as DifferentiableAugmentation,
         FlipAndShift as FlipAndShift,

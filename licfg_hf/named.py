@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +19,13 @@ IMPORT_HELP = "module or FILE.py of your own that is imported first, so that wha
 def import_first(name: str) -> ModuleType:
     """A user's own module, by name or as a .py file; what it defines can be named without its path from then on.
 
+    The current folder is searched, too.
+
     Raises:
         InputError: it cannot be imported; the message says why.
     """
+    if os.getcwd() not in sys.path:  # as for a script: an installed command does not look here by itself
+        sys.path.insert(0, os.getcwd())
     try:
         module = _from_file(Path(name).expanduser()) if name.endswith(".py") else importlib.import_module(name)
     except Exception as error:  # whatever the user's code raises

@@ -12,6 +12,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as ``1 split`` or ``1,000 splits``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def one_line(text: object, longest: int = LONGEST) -> str:
     """Text from outside as one line of printable characters, cut after ``longest``.
 

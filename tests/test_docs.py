@@ -1,6 +1,7 @@
 """The code in README.md and in the plugin guide runs as it stands."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,59 @@ def test_every_public_name_stands_in_the_guide():
     techniques = {name for name in licfg_hf.__all__ if not name.startswith("DDGAN")}
     missing = {name for name in techniques if name not in text}
     assert missing <= {"RelativisticLoss", "remove_weight_normalization"}
+
+
+PAGES = sorted(
+    path
+    for place in (".", "licfg_hf", "recipes", "model_cards", ".github")
+    for path in (ROOT / place).rglob("*.md")
+    if (path.parent == ROOT or place != ".") and path.parent.name != "templates"
+)
+_INLINE = re.compile(r"((?:`\w+`(?:,| and|, and)?\s+)+)(?:in|from)\s+`(licfg_hf[\w.]*)`")
+_IMPORT = re.compile(r"^[> ]*from (licfg_hf[\w.]*) import (?:\(([^)]*)\)|(.+))", re.MULTILINE)
+_DOTTED = re.compile(r"(?<![\w./-])licfg_hf(?:\.\w+)+(?![\w/-])")
+_FILES = (".yaml", ".yml", ".json", ".md", ".py", ".html", ".png", ".toml")
+
+
+def names_in(text: str) -> set[str]:
+    """Dotted names of this package that a page imports, writes out, or says to be in a module."""
+    found = {name for name in _DOTTED.findall(text) if not name.endswith(_FILES)}
+    for module, within, after in _IMPORT.findall(text):
+        items = re.sub(r"#.*", "", within or after).split(",")
+        found |= {f"{module}.{item.split(' as ')[0].strip()}" for item in items if item.strip()}
+    for names, module in _INLINE.findall(text):
+        found |= {f"{module}.{name}" for name in re.findall(r"`(\w+)`", names)}
+    return found
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name leads to something: a module, or what stands in one."""
+    parts, value = name.split("."), licfg_hf
+    for number, part in enumerate(parts[1:], start=2):
+        if not hasattr(value, part):
+            try:
+                import_module(".".join(parts[:number]))
+            except ImportError:
+                return False
+        value = getattr(value, part, None)
+    return value is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_name_of_the_package_in_the_docs_exists(page):
+    assert [name for name in sorted(names_in(page.read_text(encoding="utf-8"))) if not exists(name)] == []
+
+
+def test_names_that_do_not_exist_are_found_wherever_they_stand():
+    page = """`Gone` and `manifold` in `licfg_hf.evaluation`, `licfg_hf.lost.Thing`; `licfg_hf.yaml` is a file.
+```python
+from licfg_hf import GANPipeline, Missing  # and more
+from licfg_hf.nowhere import x as y
+from licfg_hf.evaluation import (
+    kernel_distance,
+    Lost,
+)
+```"""
+    wrong = {"evaluation.Gone", "lost.Thing", "Missing", "nowhere", "nowhere.x", "evaluation.Lost"}
+    assert {name.removeprefix("licfg_hf.") for name in names_in(page) if not exists(name)} == wrong
+    assert "licfg_hf.evaluation.manifold" in names_in((ROOT / "licfg_hf" / "README.md").read_text(encoding="utf-8"))

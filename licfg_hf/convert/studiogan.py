@@ -6,7 +6,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..models import BigGANDiscriminator, BigGANGenerator, SNGANDiscriminator, SNGANGenerator
-from ..models.residual import SelfAttention
+from ..models.blocks import SelfAttention
 from .mapping import LayerReader, Source, build, fill, indices, square_root, torch_layer, units, weight_shape, within
 from .networks import SPECTRAL, Networks
 from .reading import Checkpoint, Options, State

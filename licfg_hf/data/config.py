@@ -64,8 +64,8 @@ class DataConfig:
     def resolved(self) -> "DataConfig":
         """The same with a preset's name replaced by what it stands for, and with split and crop decided."""
         preset = PRESETS.get(self.data, self)
-        chosen: dict[str, Any] = {"split": "train", "crop": "center"} | _given(preset) | _given(self)
-        return DataConfig(**(chosen | {"data": preset.data}))
+        chosen: dict[str, Any] = {"split": "train", "crop": "center"}
+        return DataConfig(**(chosen | _given(preset) | _given(self) | {"data": preset.data}))
 
 
 def _given(config: DataConfig) -> dict[str, Any]:

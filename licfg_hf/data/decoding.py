@@ -95,14 +95,15 @@ def _opened(stored: Any) -> Image.Image:
         source = xopen(source, "rb")
     image = Image.open(source, formats=formats())
     image.load()
-    if image.format == "TIFF" and image.n_frames > 1:
-        raise ValueError(f"it holds {image.n_frames} pages: save each as a file of its own")
+    pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+    if pages > 1:
+        raise ValueError(f"it holds {pages} pages: save each as a file of its own")
     return image
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """The same with 8 bits per channel; the range of deeper pixels must be known, not guessed."""
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = getattr(image, "tag_v2", {})
     # Files of 16 bits that Pillow holds in 32, and 32-bit integers, have one mode.
     deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if (image.mode in ("I", "F") and not deep) or 2 in np.ravel(tags.get(_TIFF_SAMPLE_FORMAT, 1)):

@@ -195,7 +195,8 @@ def picture_rows(found: Found, split: str, note: Callable[[str], None]) -> datas
     _require_all_listed(found, chosen)
     if left_out := found.left_out():
         note(f"of {found.folder}, {len(found.pictures)} pictures are used and {left_out} are not")
-    columns = {name: [picture.row.get(name) for picture in chosen] for name in _columns(chosen)}
+    named = dict.fromkeys(chain.from_iterable(picture.row or () for picture in chosen))
+    columns = {name: [(picture.row or {}).get(name) for picture in chosen] for name in named}
     columns.setdefault("image", [os.path.join(found.folder, picture.path) for picture in chosen])
     try:
         rows = datasets.Dataset.from_dict(columns)
@@ -297,10 +298,6 @@ def _require_all_listed(found: Found, chosen: list[_Picture]) -> None:
         )
 
 
-def _columns(chosen: list[_Picture]) -> list[str]:
-    return list(dict.fromkeys(chain.from_iterable(picture.row or () for picture in chosen)))
-
-
 def _classes(
     folder: str, chosen: list[_Picture], everywhere: set[tuple[str, ...]], note: Callable[[str], None]
 ) -> tuple[list[str], list[int] | None]:
@@ -328,5 +325,4 @@ def _counted(paths: Sequence[str]) -> str:
 
 def _shared(folders: Collection[tuple[str, ...]]) -> int:
     """How many folders all these paths begin with."""
-    lowest, highest = min(folders), max(folders)
-    return next((depth for depth, name in enumerate(lowest) if highest[depth : depth + 1] != (name,)), len(lowest))
+    return len(os.path.commonprefix(list(folders)))  # noqa: RUF071  of tuples it compares whole names

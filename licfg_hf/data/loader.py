@@ -138,7 +138,7 @@ class StepLoader:
         workers = DataLoader(
             range(first, last),  # type: ignore[arg-type]  # anything with a length and items will do
             batch_size=None,
-            collate_fn=self.load,
+            collate_fn=self.load,  # type: ignore[arg-type]  # of one item where batch_size is None
             num_workers=min(8, usable_cores()),
             pin_memory=self.device.type == "cuda",
         )

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import datasets.config
 import datasets.data_files
 import datasets.exceptions
-import huggingface_hub.constants
-import huggingface_hub.errors
 import yaml
+from datasets.config import DOWNLOADED_DATASETS_PATH, HF_DATASETS_CACHE
+from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from ..errors import InputError
 from ..text import first_line
@@ -24,14 +24,7 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # How `datasets` calls what reads these files.
 _READERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 # Where `datasets` keeps the files that rows of data sets on the Hub name.
-_CACHES = tuple(
-    str(folder)
-    for folder in (
-        datasets.config.HF_DATASETS_CACHE,
-        datasets.config.DOWNLOADED_DATASETS_PATH,
-        huggingface_hub.constants.HF_HUB_CACHE,
-    )
-)
+_CACHES = (str(HF_DATASETS_CACHE), str(DOWNLOADED_DATASETS_PATH), HF_HUB_CACHE)
 
 # Rows, and the folders that a row which is a mere path must not lead out of; () where every path is our own.
 Rows = tuple[datasets.Dataset, tuple[str, ...]]
@@ -152,7 +145,7 @@ def _load(name: str, source: str, config: str | None, split: str, **options: Any
                 "Hub, then log in with `hf auth login` or set HF_TOKEN"
             ) from error
         raise InputError(f"no data set {name} on the Hub, or it is private: {first_line(error)}") from error
-    except (ConnectionError, huggingface_hub.errors.OfflineModeIsEnabled) as error:
+    except (ConnectionError, OfflineModeIsEnabled) as error:
         raise InputError(
             f"the Hub cannot be reached for {name}, and it is not in the cache; offline, pass --data digits or a "
             f"local folder of images or parquet files ({first_line(error)})"

@@ -1,5 +1,6 @@
 """Opens an image data set by name: a preset, a Hub id, a local folder of images or parquet files, or the digits."""
 
+import io
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,12 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
 
 def _preset_help(name: str, preset: DataConfig) -> str:
     """What a preset stands for, and how to take other data instead."""
-    labels = "no labels" if preset.label_column is None else f"labels in {preset.label_column}"
+    about = {"split": preset.split, "images in": preset.image_column, "labels in": preset.label_column}
+    about["image size"] = preset.image_size
+    words = "".join(f", {what} {value}" for what, value in about.items() if value is not None)
     return (
-        f"--data {name} stands for {preset.data}, split {preset.split}, images in {preset.image_column}, {labels}, "
-        f"{preset.image_size} px; for another copy pass --data ID_OR_FOLDER --split NAME --image_column NAME "
-        "--label_column NAME --image_size PIXELS"
+        f"--data {name} stands for {preset.data}{words}; for another copy pass --data ID_OR_FOLDER --split NAME "
+        "--image_column NAME --label_column NAME --image_size PIXELS"
     )
 
 
@@ -83,7 +85,7 @@ def _digits() -> datasets.Dataset:
     Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository (1998),
     doi:10.24432/C50P49, licensed CC BY 4.0; the copy that scikit-learn ships.
     """
-    with np.load(files("licfg_hf.data") / "digits.npz") as stored:
+    with np.load(io.BytesIO(files("licfg_hf.data").joinpath("digits.npz").read_bytes())) as stored:
         pixels = np.round(stored["images"] * (255 / 16)).astype(np.uint8)
         labels = stored["labels"].astype(np.int64)
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
 from ..files import partial_folder, remove_unfinished, sha256_of, sync_tree, write_json
-from .statistics import FeatureFile, GaussianStatistics
+from .statistics import FeatureFile, Features, GaussianStatistics
 
 MOMENTS_FILE, FEATURES_FILE, COMPLETE_FILE = "moments.safetensors", "features.npy", "complete.json"
 
@@ -30,9 +30,7 @@ def key_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def reference_statistics(
-    content: Mapping[str, Any], compute: Callable[[Path], GaussianStatistics]
-) -> tuple[GaussianStatistics, FeatureFile]:
+def reference_statistics(content: Mapping[str, Any], compute: Callable[[Path], GaussianStatistics]) -> Features:
     """Moments and feature vectors of reference images, from the cache or computed now.
 
     Args:
@@ -56,7 +54,7 @@ def reference_statistics(
         raise InputError(f"cannot write the cache {place.parent}: set LICFG_HF_CACHE to another folder") from error
 
 
-def _publish(partial: Path, place: Path) -> tuple[GaussianStatistics, FeatureFile]:
+def _publish(partial: Path, place: Path) -> Features:
     """Moves a finished entry to its name; where another process was faster, that one's is as good."""
     for _ in range(3):
         try:
@@ -77,12 +75,13 @@ def _publish(partial: Path, place: Path) -> tuple[GaussianStatistics, FeatureFil
     return found
 
 
-def _read(place: Path) -> tuple[GaussianStatistics, FeatureFile] | None:
+def _read(place: Path) -> Features | None:
     """What an entry holds; None where it is absent or not whole."""
     try:
         sums = json.loads((place / COMPLETE_FILE).read_text(encoding="utf-8"))["sha256"]
         if any(sha256_of(place / name) != sums[name] for name in (MOMENTS_FILE, FEATURES_FILE)):
             return None
-        return GaussianStatistics.from_tensors(load_file(place / MOMENTS_FILE)), FeatureFile(place / FEATURES_FILE)
+        moments = GaussianStatistics.from_tensors(load_file(place / MOMENTS_FILE))
+        return Features(moments, FeatureFile(place / FEATURES_FILE))
     except (OSError, ValueError, LookupError, TypeError, SafetensorError):
         return None

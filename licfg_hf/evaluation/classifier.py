@@ -1,15 +1,14 @@
 """A small classifier of small images: which class a sample is of, and features to compare samples by."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.resources import files
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from safetensors.torch import load
 from torch import nn
-
-_BATCH, _CHUNK = 128, 1000
 
 
 @dataclass
@@ -54,42 +53,13 @@ class SmallClassifier(ModelMixin, ConfigMixin):
         features = F.relu(self.hidden(hidden.flatten(1)))
         return ClassifierOutput(self.head(F.dropout(features, 0.3, self.training)), features)
 
-    @torch.no_grad()
-    def judge(self, images: torch.Tensor) -> ClassifierOutput:
-        """Logits and features of any number of images, in eval mode, chunk by chunk."""
-        self.eval()
-        parts = [self(chunk) for chunk in images.split(_CHUNK)]
-        return ClassifierOutput(torch.cat([p.logits for p in parts]), torch.cat([p.features for p in parts]))
 
+def load_digits_classifier() -> SmallClassifier:
+    """The shipped classifier in eval mode: digits (n, 1, 8, 8) in [-1, 1] -> 10 logits and 64 features.
 
-def train_classifier(
-    images: torch.Tensor, labels: torch.Tensor, epochs: int, seed: int = 0, progress: Callable = iter
-) -> SmallClassifier:
-    """Trains a classifier; the random state of torch stays as it was.
-
-    Args:
-        images: (n, channels, size, size) in [-1, 1], on the CPU.
-        labels: int64 (n,).
-        epochs: passes over the images; the learning rate falls to zero over them.
-        seed: decides initialization, order and dropout.
-        progress: wraps the sequence of epochs, e.g. in a progress bar.
+    It needs no download. It learned four fifths of the embedded digits; its accuracy on the others stands in the file,
+    beside the command that trained it.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        classifier = SmallClassifier(images.shape[2], images.shape[1], int(labels.max()) + 1)
-        optimizer = torch.optim.Adam(classifier.parameters(), lr=2e-3)
-        steps = epochs * -(-len(images) // _BATCH)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-        for _ in progress(range(epochs)):
-            classifier.train()
-            for chosen in torch.randperm(len(images)).split(_BATCH):
-                optimizer.zero_grad()
-                F.cross_entropy(classifier(images[chosen]).logits, labels[chosen]).backward()
-                optimizer.step()
-                schedule.step()
+    classifier = SmallClassifier()
+    classifier.load_state_dict(load((files("licfg_hf.evaluation") / "digits_classifier.safetensors").read_bytes()))
     return classifier.eval()
-
-
-def accuracy(classifier: SmallClassifier, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Share of the images whose largest logit is that of their label."""
-    return (classifier.judge(images).logits.argmax(dim=1) == labels).double().mean().item()

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from statistics import mean, variance
+from statistics import mean
 from typing import Any
 
-from ..diagnostics.intervals import mean_interval, student_quantile
+from ..diagnostics.intervals import mean_interval, welch
 from ..errors import InputError
 from ..text import plain, printable
-from .protocol import METRICS, differences, in_words, label, makes_samples
+from .metrics import METRICS
+from .protocol import differences, in_words, label, makes_samples
 from .result import Result, read_result
 
 _LEGEND = "± is a 95 % interval: Student's t over the runs of a group, Welch's for a difference of two groups.\n"
@@ -171,26 +172,6 @@ def _difference(metric: str, one: _Group, other: _Group) -> str:
     half = welch(first, second)
     verdict = "" if abs(distance) > half else "; the interval holds 0: no difference is shown"
     return f"{subject}: {_with_uncertainty(distance, half)}{verdict}"
-
-
-def welch(first: Sequence[float], second: Sequence[float]) -> float:
-    """Half-width of the 95 % interval of a difference of means, without assuming equal variances (Welch).
-
-    The degrees of freedom are Welch-Satterthwaite's, rounded down, which widens the interval.
-
-    Args:
-        first, second: independent values, at least two each.
-    """
-    shares = [variance(values) / len(values) for values in (first, second)]
-    total = sum(shares)
-    if total == 0:
-        return 0.0
-    # In shares of the total, so that small variances do not underflow when squared.
-    freedom = 1 / sum(
-        (share / total) ** 2 / (len(values) - 1) for share, values in zip(shares, (first, second), strict=True)
-    )
-    # Two equal variances give a whole number but for rounding, which must not cost a degree.
-    return student_quantile(max(1, math.floor(freedom + 1e-9))) * math.sqrt(total)
 
 
 def _named(group: _Group) -> str:

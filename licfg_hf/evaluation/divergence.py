@@ -14,7 +14,7 @@ The number depends on the critic, its steps and the number of images: compare on
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +24,11 @@ from ..errors import InputError
 from ..images import from_pixels
 from ..objective.losses import get_loss
 from ..objective.penalties import GradientPenalty
+from .metrics.neural_divergence import LARGEST_SIDE, SMALLEST_SET
 
 _BATCH, _CHUNK = 64, 1000
 _WIDEST = 64  # channels of the critic's last convolution
-SMALLEST_SET = 40  # images in a set: half of them learn, and a quarter of those choose when to stop
-SMALLEST_SIDE, LARGEST_SIDE = 8, 64  # pixels
+_SMALLEST_SIDE = 8  # pixels
 _CHOICES = 20  # times that training is looked at to choose when to stop
 _NORMAL = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
 _LOSS = get_loss("non_saturating")  # softplus(-D(real)) + softplus(D(fake)) for the critic
@@ -78,48 +78,6 @@ def neural_divergence(
     """
     critic, scored = _trained(real, fake, seed, steps, device)
     return _bound(_terms(critic, *scored))
-
-
-def memorization_check(
-    train: torch.Tensor,
-    held_out: torch.Tensor,
-    fake: torch.Tensor,
-    seed: int = 0,
-    steps: int = 500,
-    device: torch.device | str = "cpu",
-) -> dict[str, dict[str, float]]:
-    """How far samples are from the generator's training images and from held-out ones, for one and the same critic.
-
-    The critic learns to tell held-out images from samples. To it, images that the generator memorized look like
-    samples, so that the bound of ``train`` falls below that of ``held_out``. Without memorizing, training and held-out
-    images are alike to it, and the difference is 0 up to chance. One critic for both, because the noise of two
-    trainings would hide the difference; the samples' terms cancel in it.
-
-    Args:
-        train: images that the generator was trained on, in the form that ``neural_divergence`` takes.
-        held_out: images from the same source that it was not trained on; they were not used to choose it, either.
-        fake: independent samples of the generator.
-        seed: as in ``neural_divergence``.
-        steps: as in ``neural_divergence``.
-        device: as in ``neural_divergence``.
-
-    Returns:
-        ``train`` and ``held_out``, the bounds, and ``difference`` = held_out - train; each with ``value``, ``low`` and
-        ``high`` as in ``Divergence``. A ``low`` of the difference above 0 shows memorizing.
-
-    Raises:
-        InputError: as in ``neural_divergence``.
-    """
-    _require_images(train, "train")
-    _require_alike(train, held_out, "train", "held-out")
-    critic, scored = _trained(held_out, fake, seed, steps, device, "held-out")
-    of_held_out, of_fake = _terms(critic, *scored)
-    of_train = F.softplus(-_logits(critic, train))
-    return {
-        "train": asdict(_bound((of_train, of_fake))),
-        "held_out": asdict(_bound((of_held_out, of_fake))),
-        "difference": asdict(_interval((of_train.mean() - of_held_out.mean()).item() / 2, (of_train, of_held_out))),
-    }
 
 
 class _Critic(nn.Module):
@@ -230,10 +188,10 @@ def _interval(value: float, terms: Pair) -> Divergence:
 
 
 def _require_images(images: torch.Tensor, name: str) -> None:
-    fits = images.ndim == 4 and all(SMALLEST_SIDE <= size <= LARGEST_SIDE for size in images.shape[2:])
+    fits = images.ndim == 4 and all(_SMALLEST_SIDE <= size <= LARGEST_SIDE for size in images.shape[2:])
     if not fits:
         raise InputError(
-            f"{name} images are (n, channels, height, width) with {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, "
+            f"{name} images are (n, channels, height, width) with {_SMALLEST_SIDE} to {LARGEST_SIDE} pixels, "
             f"not {tuple(images.shape)}"
         )
     if len(images) < SMALLEST_SET:

@@ -5,17 +5,8 @@ from dataclasses import MISSING, dataclass, fields
 
 from ..errors import InputError
 from ..ranges import require_set, require_whole
+from .metrics import metric_options
 
-# Name on the command line -> the metrics that it stands for in a result.
-METRICS = {
-    "fid": ("fid",),
-    "kid": ("kid",),
-    "is": ("is",),
-    "pr": ("precision", "recall"),
-    "dc": ("density", "coverage"),
-    "acc": ("class_accuracy", "classes_covered"),
-    "nd": ("neural_divergence",),
-}
 _OPTION_OF = {"samples": "limit", "data_split": "reference_split"}  # where a protocol calls it otherwise
 _HELP = {
     "data": "reference images: a preset such as cifar10, a Hub id, a local folder, or digits",
@@ -28,7 +19,7 @@ _HELP = {
     "image_channels": "1 (grey) or 3 (RGB), which images of both sides are brought to (default: as they are)",
     "limit": "number of samples; of a data set, a fixed random choice (default: 10000, or all of a data set)",
     "reference_limit": "number of reference images, a fixed random choice (default: all)",
-    "metrics": f"comma-separated, of {', '.join(METRICS)} (default: fid,kid,pr,dc)",
+    "metrics": "comma-separated, of {metrics} (default: fid,kid,pr,dc)",
     "features": "inception[:WEIGHTS.pth], timm:MODEL[:WEIGHTS], a classifier's .safetensors file, digits or pixels",
     "output": "JSON file of the result (default: eval.json in the model's folder, or here)",
     "seed": "of the samples and of KID's subsets",
@@ -94,9 +85,10 @@ class EvaluationConfig:
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.metrics if name not in METRICS]
+        known = metric_options()
+        unknown = [name for name in self.metrics if name not in known]
         if unknown or not self.metrics:
-            raise InputError(f"metrics are among {', '.join(METRICS)}, not {', '.join(unknown) or 'none'}")
+            raise InputError(f"metrics are among {', '.join(known)}, not {', '.join(unknown) or 'none'}")
         require_set(self)
         for name, (low, high) in _COUNTS.items():
             require_whole(low, high, **{name: getattr(self, name)})
@@ -119,12 +111,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add(parser: argparse.ArgumentParser, name: str, default: object, kind: object) -> None:
+    words = _HELP[name].replace("{metrics}", ", ".join(metric_options()))
     if default is MISSING or isinstance(default, bool):
-        parser.add_argument(f"--{name}", action="store_true", default=None, help=_HELP[name])
+        parser.add_argument(f"--{name}", action="store_true", default=None, help=words)
         return
-    shown = "" if default is None or "default" in _HELP[name] else f" (default: {default})"
+    shown = "" if default is None or "default" in words else f" (default: {default})"
     cast = next((one for one in (int, float) if one in getattr(kind, "__args__", (kind,))), str)
-    parser.add_argument(f"--{name}", type=cast, help=_HELP[name] + shown)
+    parser.add_argument(f"--{name}", type=cast, help=words + shown)
 
 
 def config_from(arguments: argparse.Namespace) -> EvaluationConfig:

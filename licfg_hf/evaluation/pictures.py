@@ -11,7 +11,8 @@ import torch
 from ..data import ImageSet
 from ..images import MOST_COLUMNS, from_pixels, grid_columns, image_grid
 from ..pipelines import GANPipeline
-from .metrics import manifold
+from .metrics import Measured
+from .neighbours import manifold
 from .report import Pictures, nearest_neighbours, write_report
 from .samples import ModelSamples, SampleSource
 from .statistics import FeatureSet
@@ -25,19 +26,18 @@ def write_pictures(
     folder: Path,
     result: Mapping[str, Any],
     source: SampleSource,
-    samples: torch.Tensor,
-    features: FeatureSet,
+    measured: Measured,
     reference: ImageSet,
-    reference_features: FeatureSet,
 ) -> dict[str, Any]:
     """Writes the report of a result; returns ``{"curves": ...}``, which belongs into it.
 
     Args:
         folder: where the page goes.
-        samples: the first samples, uint8 (n, channels, height, width).
-        features: of all samples, in order.
-        reference_features: of the reference images, in order.
+        source: of the samples.
+        measured: of it, with the pixels of the first samples and all feature vectors.
+        reference: the reference images.
     """
+    samples, features, reference_features = measured.pixels, measured.samples.vectors, measured.real.vectors
     curves = _curves(reference_features, features)
     columns = grid_columns(_GRID, source.classes)
     pictures = Pictures(

@@ -6,59 +6,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
 from ..errors import InputError
+from .metrics import METRICS, special_settings
 
 FORMAT = 1  # of an eval.json
 
-
-@dataclass(frozen=True)
-class Metric:
-    """What is known of a metric.
-
-    Attributes:
-        title: its name, which holds whatever the features are.
-        higher_is_better: which way it is better.
-        published: the name that the literature reserves for Inception features, None where there is none.
-        settings: fields of the protocol that no other metric depends on, unless it lists them too.
-        ignores: fields that it does not depend on, though the others do.
-        low, high: no value is outside; -1 stands for estimates that stray a little below 0. How far those of a kernel
-            distance stray depends on the features' scale, so that ``low`` holds for Inception features there.
-    """
-
-    title: str
-    higher_is_better: bool
-    published: str | None = None
-    settings: tuple[str, ...] = ()
-    ignores: tuple[str, ...] = ()
-    low: float = 0.0
-    high: float = math.inf
-
-
-METRICS = {
-    "fid": Metric("Fréchet distance", False, "FID"),
-    "kid": Metric("kernel distance", False, "KID", ("kid_subsets", "kid_subset_size"), low=-1.0),
-    "is": Metric("class score", True, "Inception Score", ("is_splits",), low=1.0),
-    "precision": Metric("precision", True, settings=("neighbours",), high=1.0),
-    "recall": Metric("recall", True, settings=("neighbours",), high=1.0),
-    "density": Metric("density", True, settings=("neighbours",)),
-    "coverage": Metric("coverage", True, settings=("neighbours",), high=1.0),
-    "class_accuracy": Metric("class accuracy", True, high=1.0),
-    "classes_covered": Metric("classes covered", True),
-    "neural_divergence": Metric(
-        "neural divergence",
-        False,
-        settings=("held_out",),
-        ignores=(
-            "extractor",
-            "extractor_hash",
-            "preprocessing",
-            "reference_fingerprint",
-            "reference_split",
-            "reference_count",
-        ),
-        low=-1.0,
-        high=math.log(2),
-    ),
-}
 
 # They say which run was measured, which of its samples, with what software, and how the reference is called, whose
 # content the fingerprint tells; two runs of one protocol differ in them.
@@ -71,7 +22,7 @@ _SELECTIONS = ("best", "final", None)
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """How a result was measured.
 
     Attributes:
@@ -148,7 +99,7 @@ class Protocol:
         return content | content.pop("further")
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Protocol":
+    def from_dict(cls, content: Mapping[str, Any]) -> "EvaluationProtocol":
         """The protocol that ``as_dict`` turned into ``content``.
 
         Raises:
@@ -180,7 +131,7 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint) or (isinstance(value, int) and hint == float | None)
 
 
-def differences(a: Protocol, b: Protocol, metric: str | None = None) -> list[str]:
+def differences(a: EvaluationProtocol, b: EvaluationProtocol, metric: str | None = None) -> list[str]:
     """Why two results cannot be compared, a line for each field that differs; empty where they can.
 
     Fields that this version does not know may matter, so they are compared for every metric.
@@ -198,11 +149,11 @@ def differences(a: Protocol, b: Protocol, metric: str | None = None) -> list[str
         raise ValueError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
     ignored = {*_IDENTITY, "further"}
     if metric is not None:
-        special = {name for known in METRICS.values() for name in known.settings}
-        ignored |= special - set(METRICS[metric].settings) | set(METRICS[metric].ignores)
-    names = [item.name for item in fields(Protocol) if item.name not in ignored]
+        ignored |= special_settings() - set(METRICS[metric].settings) | set(METRICS[metric].ignores)
+    names = [item.name for item in fields(EvaluationProtocol)]
     pairs = {name: (getattr(a, name), getattr(b, name)) for name in names}
     pairs |= {name: (a.further.get(name), b.further.get(name)) for name in {**a.further, **b.further}}
+    pairs = {name: values for name, values in pairs.items() if name not in ignored}
     return [f"{name}: {_value(one)} and {_value(other)}" for name, (one, other) in pairs.items() if one != other]
 
 
@@ -232,11 +183,13 @@ def require_possible(metric: str, numbers: Mapping[str, float], extractor: str) 
 
 def label(metric: str, extractor: str) -> str:
     """The name of a metric; FID, KID and Inception Score are so called with Inception features only."""
-    known = METRICS.get(metric, Metric(metric, True))
-    return known.published if known.published and extractor == "inception" else f"{known.title} ({extractor})"
+    known = METRICS.get(metric)
+    if known is not None and known.published and extractor == "inception":
+        return known.published
+    return f"{metric if known is None else known.title} ({extractor})"
 
 
-def in_words(protocol: Protocol, metric: str | None = None) -> str:
+def in_words(protocol: EvaluationProtocol, metric: str | None = None) -> str:
     """The protocol as one sentence for people, without what identifies the run.
 
     Args:
@@ -244,17 +197,21 @@ def in_words(protocol: Protocol, metric: str | None = None) -> str:
     """
     parts = [f"{protocol.samples:,} samples, {_origin(protocol)}", _against(protocol), _features(protocol)]
     special = "" if metric is None else settings_in_words(protocol, metric)
-    further = [f"{name}: {_value(value)}" for name, value in protocol.further.items() if value is not None]
+    further = [
+        f"{name}: {_value(value)}"
+        for name, value in protocol.further.items()
+        if value is not None and name not in special_settings()
+    ]
     return "; ".join(part for part in (*parts, special, *further) if part)
 
 
-def makes_samples(protocol: Protocol) -> str:
+def makes_samples(protocol: EvaluationProtocol) -> str:
     """Which of a model's samples were measured, in words."""
     weights = {"ema": "EMA weights", "raw": "raw weights", "images": "images"}.get(protocol.weights, "unknown weights")
     return f"{weights}, moved by the flow" if protocol.flow else weights
 
 
-def _origin(protocol: Protocol) -> str:
+def _origin(protocol: EvaluationProtocol) -> str:
     words = ["from a folder of images"] if protocol.weights == "images" else []
     if protocol.selection:
         words.append(f"{protocol.selection} checkpoint")
@@ -265,31 +222,18 @@ def _origin(protocol: Protocol) -> str:
     return ", ".join(words)
 
 
-def _against(protocol: Protocol) -> str:
+def _against(protocol: EvaluationProtocol) -> str:
     return f"against {protocol.reference_count:,} images of {protocol.reference}, split {protocol.reference_split}"
 
 
-def _features(protocol: Protocol) -> str:
+def _features(protocol: EvaluationProtocol) -> str:
     digest = f" ({protocol.extractor_hash})" if protocol.extractor_hash else ""
     return f"features {protocol.extractor}{digest} of {protocol.preprocessing}"
 
 
-def settings_in_words(protocol: Protocol, metric: str) -> str:
+def settings_in_words(protocol: EvaluationProtocol, metric: str) -> str:
     """What one metric alone depends on; "" for nothing, or for a metric that is not known."""
-    settings = METRICS[metric].settings if metric in METRICS else ()
-    if "neighbours" in settings:
-        return f"k = {protocol.neighbours} neighbours"
-    if "is_splits" in settings:
-        return f"mean over {_count(protocol.is_splits, 'split')}"
-    if "kid_subsets" in settings:
-        whole = protocol.kid_subsets == 1 and protocol.kid_subset_size == protocol.samples
-        size = f"{_count(protocol.kid_subsets, 'subset')} of {protocol.kid_subset_size:,}"
-        return "full-sample estimate" if whole else f"mean over {size}"
-    return ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return METRICS[metric].settings_in_words(protocol) if metric in METRICS else ""
 
 
 @dataclass(frozen=True)

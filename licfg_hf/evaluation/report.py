@@ -19,7 +19,8 @@ from ..errors import InputError
 from ..files import write_text
 from ..images import image_grid, save_image
 from ..text import printable
-from .protocol import METRICS, in_words, label, makes_samples
+from .metrics import METRICS
+from .protocol import in_words, label, makes_samples
 from .result import Result, parse_result
 
 _PAGE, _FOLDER = "report.html", "report"

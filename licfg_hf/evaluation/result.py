@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .protocol import FORMAT, METRICS, Protocol, require_possible
+from .metrics import METRICS, special_settings
+from .protocol import FORMAT, EvaluationProtocol, require_possible
 
 RESULT_FILE = "eval.json"
 _PARTS = ("format", "name", "protocol", "metrics", "classes", "curves", "facts", "notes")
@@ -44,7 +45,7 @@ class Result:
 
     source: str
     name: str
-    protocol: Protocol
+    protocol: EvaluationProtocol
     metrics: dict[str, dict[str, float]]
     classes: list[dict[str, Any]]
     precision_recall: list[dict[str, float]]
@@ -67,7 +68,7 @@ def parse_result(content: Any, source: str) -> Result:
     if not isinstance(name, str) or not isinstance(metrics, Mapping):
         raise InputError(f"{source} is damaged: it needs a name and metrics")
     try:
-        protocol = Protocol.from_dict(content.get("protocol"))
+        protocol = EvaluationProtocol.from_dict(content.get("protocol"))
         numbers = {key: _numbers(value, key, protocol.extractor) for key, value in metrics.items()}
         classes = _classes(content.get("classes", []), protocol.extractor)
         curve = _curve(content.get("curves", {}), protocol.extractor)
@@ -115,9 +116,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _BEYOND
 
 
-def _unknown(content: Mapping[str, Any], protocol: Protocol) -> list[tuple[str, str]]:
+def _unknown(content: Mapping[str, Any], protocol: EvaluationProtocol) -> list[tuple[str, str]]:
     found = [(key, _short(value)) for key, value in content.items() if key not in _PARTS]
-    found += [(f"protocol.{key}", _short(value)) for key, value in protocol.further.items()]
+    known = special_settings()
+    found += [(f"protocol.{key}", _short(value)) for key, value in protocol.further.items() if key not in known]
     for metric, numbers in content["metrics"].items():
         if metric not in METRICS:
             found.append((metric, _short(numbers["value"])))

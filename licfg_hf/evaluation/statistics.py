@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -139,6 +140,12 @@ class ClassStatistics:
         return (self.negentropies / self.counts - entropy).clamp(min=0).exp()  # below 0 by rounding only
 
 
+def inception_score(statistics: ClassStatistics) -> tuple[float, float]:
+    """Mean and standard deviation over the splits (Salimans et al., 2016); the deviation of one split is 0."""
+    scores = statistics.scores()
+    return scores.mean().item(), scores.std(correction=0).item()
+
+
 class FeatureFile:
     """Feature vectors (n, d), float32, in a file that is mapped into memory.
 
@@ -202,3 +209,15 @@ class TensorFeatures:
 
 
 FeatureSet = FeatureFile | TensorFeatures
+
+
+class Features(NamedTuple):
+    """Features of a set of images.
+
+    Attributes:
+        moments: of all.
+        vectors: each, in order; None where only the moments are wanted.
+    """
+
+    moments: GaussianStatistics
+    vectors: FeatureSet | None

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import yaml
 
-from ..evaluation.protocol import METRICS
+from ..evaluation.metrics import METRICS
 from .ranking import Entry, Ranking, in_order
 
 # Where a figure was read: what its ``checked`` stands for.

@@ -8,7 +8,8 @@ import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
 from ..errors import InputError
-from ..evaluation.protocol import METRICS, in_words, label, makes_samples
+from ..evaluation.metrics import METRICS
+from ..evaluation.protocol import in_words, label, makes_samples
 from ..evaluation.result import Result, parse_result
 from ..text import is_repository
 

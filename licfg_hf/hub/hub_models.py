@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from ..errors import InputError
-from ..evaluation.protocol import Protocol, differences
+from ..evaluation.protocol import EvaluationProtocol, differences
 from ..evaluation.result import parse_result
 from ..text import hub_refusal, is_repository, one_line
 from .ranking import Entry, Omissions, Query, entry_of
@@ -108,7 +108,7 @@ def entries_of(repository: str, index: Any, query: Query, omissions: Omissions) 
     return shown
 
 
-def _is_one_run(one: Protocol | None, other: Protocol | None, metric: str) -> bool:
+def _is_one_run(one: EvaluationProtocol | None, other: EvaluationProtocol | None, metric: str) -> bool:
     """Whether two entries differ in nothing but seeds, software and the like, as which anything can be stated."""
     if one is None or other is None:
         return False

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..data.config import PRESETS
 from ..errors import InputError
-from ..evaluation.protocol import METRICS
+from ..evaluation.metrics import METRICS
 from ..evaluation.result import Result, read_result
 from ..files import require_writable, write_text
 from ..text import is_repository, one_line, require_repository

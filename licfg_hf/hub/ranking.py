@@ -7,7 +7,8 @@ from typing import Any
 
 from ..data.config import EMBEDDED, PRESETS
 from ..errors import InputError
-from ..evaluation.protocol import METRICS, Protocol, differences, in_words, label, makes_samples
+from ..evaluation.metrics import METRICS
+from ..evaluation.protocol import EvaluationProtocol, differences, in_words, label, makes_samples
 from ..evaluation.result import Result
 from ..text import LONGEST, one_line
 
@@ -44,7 +45,7 @@ class Entry:
     link: str | None = None
     details: tuple[tuple[str, str], ...] = ()
     picture: bytes | None = field(default=None, repr=False)
-    protocol: Protocol | None = None
+    protocol: EvaluationProtocol | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Query:
     public: bool = False
     fingerprints: frozenset[str] = frozenset()
 
-    def is_of(self, protocol: Protocol) -> bool:
+    def is_of(self, protocol: EvaluationProtocol) -> bool:
         """Whether a result was measured against this data set. One name may stand for several: see ``Ranking``."""
         reference = protocol.reference
         if last_part(reference) in map(last_part, self.names):
@@ -175,7 +176,7 @@ def entry_of(source: str, name: str, result: Result, query: Query, **more: Any) 
     )
 
 
-def _details(protocol: Protocol) -> Iterator[tuple[str, str]]:
+def _details(protocol: EvaluationProtocol) -> Iterator[tuple[str, str]]:
     for name, value in replace(protocol, further={}).as_dict().items():
         if name == "versions":
             value = ", ".join(f"{package} {number}" for package, number in sorted(value.items()))
@@ -184,7 +185,7 @@ def _details(protocol: Protocol) -> Iterator[tuple[str, str]]:
         yield name.replace("_", " "), f"{shown:,}" if counts else one_line(shown)
 
 
-def _require_presentable(protocol: Protocol, source: str) -> None:
+def _require_presentable(protocol: EvaluationProtocol, source: str) -> None:
     """Refuses texts that are long or have characters that cannot be seen, and huge numbers.
 
     Raises:
@@ -192,7 +193,9 @@ def _require_presentable(protocol: Protocol, source: str) -> None:
     """
     versions = protocol.versions
     further = {name: str(value)[:LONGEST] for name, value in protocol.further.items()}
-    values = [getattr(protocol, item.name) for item in fields(Protocol) if item.name not in ("versions", "further")]
+    values = [
+        getattr(protocol, item.name) for item in fields(EvaluationProtocol) if item.name not in ("versions", "further")
+    ]
     texts = (*values, *versions, *versions.values(), *further, *further.values())
     texts = [value for value in texts if isinstance(value, str)]
     numbers = [value for value in values if isinstance(value, (int, float))]
@@ -204,7 +207,7 @@ def _require_presentable(protocol: Protocol, source: str) -> None:
 
 def measured_rankings(entries: Sequence[Entry], metric: str) -> list[Ranking]:
     """Entries with a protocol, by that: those with local runs first, then the largest."""
-    parts: list[tuple[Protocol, list[Entry]]] = []
+    parts: list[tuple[EvaluationProtocol, list[Entry]]] = []
     for entry in entries:
         if entry.protocol is None:
             raise ValueError(f"{entry.name} has no protocol")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..errors import InputError
-from ..pipelines.model_index import COMPONENT_CODE, PIPELINE_CODE, own_class
+from ..pipelines.model_index import COMPONENT_CODE, PIPELINE_CODE, part_class
 
 _PIPELINE = """\
 # For DiffusionPipeline.from_pretrained(..., trust_remote_code=True): the pipeline of the installed licfg_hf.
@@ -47,8 +47,8 @@ def _is_own(name: str, library: str | None, called: str | None) -> bool:
     Raises:
         InputError: it is of another library.
     """
-    known = own_class(called, "models", "schedulers")
-    if known is not None and library == known.__module__:
+    known = part_class(called)
+    if known is not None and library == known.__module__ and library.startswith("licfg_hf."):
         return True
     if library not in (None, "diffusers", "transformers"):
         raise InputError(f"--remote_code needs networks of licfg_hf or diffusers, and {name!r} is {library}.{called}")

@@ -13,7 +13,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from ..errors import InputError
-from ..evaluation.protocol import FORMAT, Protocol, in_words, label, makes_samples, settings_in_words
+from ..evaluation.protocol import FORMAT, EvaluationProtocol, in_words, label, makes_samples, settings_in_words
 from ..evaluation.result import RESULT_FILE, parse_result
 from ..files import write_text
 from ..text import plain
@@ -70,7 +70,7 @@ def model_index(result: Mapping[str, Any]) -> list[EvalResult]:
     ]
 
 
-def read_protocol(content: Any) -> Protocol:
+def read_protocol(content: Any) -> EvaluationProtocol:
     """The protocol that ``model_index`` wrote, as it is read back from a card.
 
     The Hub's client leaves out what is None when it writes a card, so absent fields that may be None are None.
@@ -80,8 +80,8 @@ def read_protocol(content: Any) -> Protocol:
     """
     if not isinstance(content, Mapping):
         raise InputError("a protocol is a mapping")
-    optional = [name for name, hint in get_type_hints(Protocol).items() if NoneType in get_args(hint)]
-    return Protocol.from_dict({**dict.fromkeys(optional), **content})
+    optional = [name for name, hint in get_type_hints(EvaluationProtocol).items() if NoneType in get_args(hint)]
+    return EvaluationProtocol.from_dict({**dict.fromkeys(optional), **content})
 
 
 def read_card(text: str) -> ModelCard:

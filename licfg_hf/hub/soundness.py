@@ -12,13 +12,14 @@ from accelerate import init_empty_weights
 from diffusers import ModelMixin, SchedulerMixin
 from safetensors import SafetensorError, safe_open
 
-from .. import models
 from ..errors import InputError
 from ..models import Discriminator
+from ..models.registry import REGISTERED
+from ..pipelines import pipeline_class
 from ..pipelines.base import LOAD_FAILURES
 from ..pipelines.flow import CONFIG as FLOW_CONFIG
 from ..pipelines.flow import folder_of, read_numbers
-from ..pipelines.model_index import own_class, plain
+from ..pipelines.model_index import plain
 from ..text import one_line
 from .reading import read_object
 
@@ -54,7 +55,10 @@ def require_finished(folder: Path) -> tuple[str | None, list[str]]:
             f"{unfinished}it has neither a pipeline (model_index.json) nor a network's config and weights"
         )
     if not networks and (folder / "config.json").is_file() and _network_class(folder) is None:
-        raise InputError(f"{unfinished}the class in its config.json is none of licfg_hf's or diffusers'")
+        raise InputError(
+            f"{unfinished}the class in its config.json is none of licfg_hf's or diffusers': of a class of your own, "
+            "import the module that has @register_model on it"
+        )
     return None, list(dict.fromkeys([*networks, *(["scheduler"] if networks else [])]))
 
 
@@ -66,11 +70,7 @@ def _is_part(place: Path) -> bool:
 
 def _require_pipeline(folder: Path, index: Mapping[str, Any]) -> tuple[str, list[str]]:
     name = index.get("_class_name")
-    if not isinstance(name, str):
-        raise InputError("its model_index.json names no pipeline")
-    pipeline = own_class(name, "pipelines")
-    if pipeline is None:
-        raise InputError(f"its pipeline {name!r} is none of licfg_hf's")
+    pipeline = pipeline_class(name)
     lists = {name: value for name, value in index.items() if isinstance(value, list) and value}
     parts = {name: value for name, value in lists.items() if value[0] is not None}
     wanted = [name for name in signature(pipeline).parameters if name not in parts]
@@ -113,7 +113,8 @@ def require_loadable(place: Path) -> None:
 
 def _network_class(place: Path) -> type | None:
     called = read_object(place / "config.json").get("_class_name")
-    return _class_in(models, called) or _class_in(diffusers, called)
+    registered = REGISTERED.get(called) if isinstance(called, str) else None
+    return registered or _class_in(diffusers, called)
 
 
 def require_flow(place: Path) -> None:
@@ -127,7 +128,7 @@ def require_flow(place: Path) -> None:
     except ValueError as error:
         raise InputError(str(error)) from error
     for index in range(steps):
-        if not _is_part(place / folder_of(index)):
+        if not _is_part(place / folder_of(index)) and not (place / folder_of(index) / "model.safetensors").is_file():
             raise InputError(f"{place / FLOW_CONFIG} tells of {steps} steps, and {folder_of(index)} is not whole")
 
 

@@ -5,16 +5,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a pipeline's network is defined
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ..objective.weights import spectral_normalize
-from .discriminator import Discriminator, initialize, normalizes_output
-from .generator import Generator
-from .heads import HeadName, embed_labels, make_head, require_labels
-from .outputs import DiscriminatorOutput, GeneratorOutput
-from .residual import BatchNorm, ConditionalBatchNorm, DiscriminatorBlock, GeneratorBlock, SelfAttention
+from .base import Generator
+from .blocks import (
+    BatchNorm,
+    ConditionalBatchNorm,
+    DiscriminatorBlock,
+    GeneratorBlock,
+    SelfAttention,
+    initialize,
+    run_blocks,
+)
+from .discriminator import Discriminator
+from .heads import HeadName, embed_labels, make_head
+from .registry import register_model
 from .sizes import attention_places, default_halvings, require_positive, smallest_size, widths
 
 # sample_size -> (base channels, multipliers) from the lowest resolution to the highest.
@@ -43,6 +50,7 @@ def spectral_normalize_generator(generator: nn.Module) -> None:
             spectral_normalize(layer)
 
 
+@register_model
 class BigGANGenerator(Generator):
     """Latents and classes -> images; the published CIFAR-10 network (4,304,387 parameters) by default.
 
@@ -113,37 +121,20 @@ class BigGANGenerator(Generator):
         if spectral_norm:
             spectral_normalize_generator(self)
 
-    def _conditions(self, latents: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """What the first layer gets, and what each block gets."""
-        if self.class_embedding is None:
-            return latents, [labels] * len(self.blocks)
-        embedded = embed_labels(self.class_embedding, labels)
-        if not self.config["hierarchical"]:
-            return latents, [embedded] * len(self.blocks)
-        first, *chunks = latents.split(self.chunk, dim=1)
-        return first, [torch.cat([embedded, chunk], dim=1) for chunk in chunks]
-
-    def forward(
-        self, latents: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
-    ) -> GeneratorOutput | tuple[torch.Tensor]:
-        """Latents (batch, latent_dim) and classes -> images (batch, channels, height, width) in [-1, 1].
-
-        Args:
-            class_labels: int64 (batch,) or float (batch, num_classes).
-
-        Raises:
-            ValueError: there are no labels.
-        """
-        first, conditions = self._conditions(latents, require_labels(class_labels, "BigGAN"))
+    def synthesize(self, latents: torch.Tensor, class_labels: torch.Tensor) -> torch.Tensor:
+        first, conditions = latents, [class_labels] * len(self.blocks)
+        if self.class_embedding is not None:
+            embedded = embed_labels(self.class_embedding, class_labels)
+            conditions = [embedded] * len(self.blocks)
+            if self.config["hierarchical"]:
+                first, *chunks = latents.split(self.chunk, dim=1)
+                conditions = [torch.cat([embedded, chunk], dim=1) for chunk in chunks]
         hidden = self.linear_in(first).unflatten(1, (-1, self.bottom, self.bottom))
-        for index, (block, condition) in enumerate(zip(self.blocks, conditions, strict=True)):
-            hidden = block(hidden, condition)
-            if str(index) in self.attentions:
-                hidden = self.attentions[str(index)](hidden)
-        images = torch.tanh(self.conv_out(F.relu(self.norm_out(hidden))))
-        return GeneratorOutput(sample=images) if return_dict else (images,)
+        hidden = run_blocks(hidden, self.blocks, self.attentions, zip(conditions, strict=True))
+        return self.conv_out(F.relu(self.norm_out(hidden)))
 
 
+@register_model
 class BigGANDiscriminator(Discriminator):
     """Images and classes -> logits; the published CIFAR-10 network (4,207,361 parameters) by default.
 
@@ -200,22 +191,5 @@ class BigGANDiscriminator(Discriminator):
         initialize(self, initialization)
         self.add_normalizers(normalizers)
 
-    @normalizes_output
-    def forward(
-        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
-    ) -> DiscriminatorOutput | tuple:
-        """Images (batch, channels, height, width) in [-1, 1] and classes -> logits (batch, 1).
-
-        Args:
-            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
-
-        Raises:
-            ValueError: the head needs labels and there are none.
-        """
-        hidden = images
-        for index, block in enumerate(self.blocks):
-            hidden = block(hidden)
-            if str(index) in self.attentions:
-                hidden = self.attentions[str(index)](hidden)
-        output = DiscriminatorOutput(*self.head(F.relu(hidden).sum((2, 3)), class_labels))
-        return output if return_dict else output.to_tuple()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return F.relu(run_blocks(images, self.blocks, self.attentions)).sum((2, 3))

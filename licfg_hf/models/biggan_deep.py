@@ -5,21 +5,20 @@ truncations in tables; ``variant="truncation_table"`` is that generator.
 """
 
 import math
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a pipeline's network is defined
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from .base import Generator, GeneratorOutput
 from .biggan import SPECTRAL, spectral_normalize_generator
-from .discriminator import Discriminator, initialize, normalizes_output
-from .generator import Generator
-from .heads import HeadName, embed_labels, make_head, require_labels
-from .outputs import DiscriminatorOutput, GeneratorOutput
-from .residual import BatchNorm, ConditionalBatchNorm, SelfAttention, upsample
+from .blocks import BatchNorm, ConditionalBatchNorm, MakeNorm, SelfAttention, initialize, run_blocks, upsample
+from .discriminator import Discriminator
+from .heads import HeadName, embed_labels, make_head
+from .registry import register_model
 from .sizes import attention_places, default_halvings, require_positive, smallest_size, widths
 
 # sample_size -> (base channels, multipliers) from the lowest resolution to the highest.
@@ -51,6 +50,9 @@ class StatisticsTable(nn.Module):
             linearly between the neighbouring rows.
     """
 
+    running_means: torch.Tensor
+    running_vars: torch.Tensor
+
     def __init__(self, channels: int, eps: float, reference_quirks: bool):
         super().__init__()
         self.eps, self.reference_quirks = eps, reference_quirks
@@ -78,20 +80,6 @@ class StatisticsTable(nn.Module):
         return (features - row(self.running_means)) * torch.rsqrt(row(self.running_vars) + self.eps)
 
 
-class ConditionalTableNorm(nn.Module):
-    """``StatisticsTable`` with scale and shift from a condition vector."""
-
-    def __init__(self, channels: int, condition_dim: int, eps: float, reference_quirks: bool):
-        super().__init__()
-        self.norm = StatisticsTable(channels, eps, reference_quirks)
-        self.gain = nn.Linear(condition_dim, channels, bias=False)
-        self.bias = nn.Linear(condition_dim, channels, bias=False)
-
-    def forward(self, features: torch.Tensor, condition: torch.Tensor, truncation: float) -> torch.Tensor:
-        gain, bias = self.gain(condition)[:, :, None, None], self.bias(condition)[:, :, None, None]
-        return (1 + gain) * self.norm(features, truncation) + bias
-
-
 class AffineTableNorm(nn.Module):
     """``StatisticsTable`` with one scale and shift per channel."""
 
@@ -114,7 +102,7 @@ class DeepGeneratorBlock(nn.Module):
         upsamples: double height and width.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, make_norm, upsamples: bool):
+    def __init__(self, in_channels: int, out_channels: int, make_norm: MakeNorm, upsamples: bool):
         super().__init__()
         self.out_channels, self.upsamples = out_channels, upsamples
         hidden = in_channels // 4
@@ -133,6 +121,7 @@ class DeepGeneratorBlock(nn.Module):
         return self.conv4(F.relu(self.norm4(hidden, *condition))) + skip
 
 
+@register_model
 class BigGANDeepGenerator(Generator):
     """Latents and classes -> images; the published 128-px network with 128 base channels (50,244,484) by default.
 
@@ -186,7 +175,8 @@ class BigGANDeepGenerator(Generator):
 
         def make_norm(width: int) -> nn.Module:
             if self.uses_tables:
-                return ConditionalTableNorm(width, condition_dim, eps, reference_quirks)
+                table = StatisticsTable(width, eps, reference_quirks)
+                return ConditionalBatchNorm(width, condition_dim, norm=table)
             return ConditionalBatchNorm(width, condition_dim, eps=eps)
 
         self.class_embedding = nn.Embedding(num_classes, shared_dim)
@@ -213,7 +203,7 @@ class BigGANDeepGenerator(Generator):
         if spectral_norm:
             spectral_normalize_generator(self)
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride], the truncation stands third, as it always did
         self,
         latents: torch.Tensor,
         class_labels: torch.Tensor | None = None,
@@ -232,17 +222,14 @@ class BigGANDeepGenerator(Generator):
         """
         if not 0 < truncation <= 1:
             raise ValueError(f"truncation is in (0, 1], not {truncation}")
-        labels = require_labels(class_labels, "BigGAN-deep")
-        vector = torch.cat([embed_labels(self.class_embedding, labels), latents], dim=1)
+        return self._output(latents, class_labels, return_dict, truncation=truncation)
+
+    def synthesize(self, latents: torch.Tensor, class_labels: torch.Tensor, truncation: float) -> torch.Tensor:
+        vector = torch.cat([embed_labels(self.class_embedding, class_labels), latents], dim=1)
         statistics = (truncation,) if self.uses_tables else ()
         hidden = self.linear_in(vector).unflatten(1, (-1, self.bottom, self.bottom))
-        for index, block in enumerate(self.blocks):
-            hidden = block(hidden, vector, *statistics)
-            if str(index) in self.attentions:
-                hidden = self.attentions[str(index)](hidden)
-        hidden = self.conv_out(F.relu(self.norm_out(hidden, *statistics)))
-        images = torch.tanh(hidden[:, : self.config["out_channels"]])
-        return GeneratorOutput(sample=images) if return_dict else (images,)
+        hidden = run_blocks(hidden, self.blocks, self.attentions, repeat((vector, *statistics)))
+        return self.conv_out(F.relu(self.norm_out(hidden, *statistics)))[:, : self.config["out_channels"]]
 
 
 class DeepDiscriminatorBlock(nn.Module):
@@ -271,6 +258,7 @@ class DeepDiscriminatorBlock(nn.Module):
         return self.conv4(hidden) + skip
 
 
+@register_model
 class BigGANDeepDiscriminator(Discriminator):
     """Images and classes -> logits; the published 128-px network (34,590,210 parameters) by default.
 
@@ -325,22 +313,5 @@ class BigGANDeepDiscriminator(Discriminator):
         initialize(self, initialization)
         self.add_normalizers(normalizers)
 
-    @normalizes_output
-    def forward(
-        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
-    ) -> DiscriminatorOutput | tuple:
-        """Images (batch, channels, height, width) in [-1, 1] and classes -> logits (batch, 1).
-
-        Args:
-            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
-
-        Raises:
-            ValueError: the head needs labels and there are none.
-        """
-        hidden = self.conv_in(images)
-        for index, block in enumerate(self.blocks):
-            hidden = block(hidden)
-            if str(index) in self.attentions:
-                hidden = self.attentions[str(index)](hidden)
-        output = DiscriminatorOutput(*self.head(F.relu(hidden).sum((2, 3)), class_labels))
-        return output if return_dict else output.to_tuple()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return F.relu(run_blocks(self.conv_in(images), self.blocks, self.attentions)).sum((2, 3))

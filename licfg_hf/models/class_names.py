@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from diffusers.configuration_utils import ConfigMixin
 from torch import nn
 
 ID2LABEL = "id2label"
@@ -16,7 +17,7 @@ _LISTED = 10  # names in a message
 
 def name_classes(network: nn.Module, names: Sequence[str]) -> None:
     """Writes the names of all classes, in their order, into the config of a diffusers model that has as many."""
-    if hasattr(network, "register_to_config") and network.config.get("num_classes") == len(names):
+    if isinstance(network, ConfigMixin) and network.config.get("num_classes") == len(names):
         network.register_to_config(**{ID2LABEL: {str(label): name for label, name in enumerate(names)}})
 
 

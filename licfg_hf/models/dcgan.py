@@ -1,18 +1,17 @@
 """DCGAN (Radford, Metz, Chintala, ICLR 2016) with the widths of StudioGAN's CIFAR-10 network."""
 
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any
 
 import torch
-from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a pipeline's network is defined
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from .discriminator import Discriminator, initialize, normalizes_output
-from .generator import Generator
-from .heads import HeadName, make_head, require_labels
-from .outputs import DiscriminatorOutput, GeneratorOutput
-from .residual import BatchNorm, ConditionalBatchNorm
+from .base import Generator
+from .blocks import initialize, norm_of_classes, run_blocks
+from .discriminator import Discriminator
+from .heads import HeadName, make_head
+from .registry import register_model
 from .sizes import require_positive, smallest_size, widths
 
 _GENERATOR = {32: (64, (8, 4, 2, 1)), 64: (64, (16, 8, 4, 2, 1))}
@@ -25,13 +24,13 @@ class _UpBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, num_classes: int | None):
         super().__init__()
         self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1)
-        conditional = num_classes is not None
-        self.norm = ConditionalBatchNorm(out_channels, None, num_classes) if conditional else BatchNorm(out_channels)
+        self.norm = norm_of_classes(out_channels, num_classes)
 
     def forward(self, features: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
         return torch.relu(self.norm(self.conv(features), condition))
 
 
+@register_model
 class DCGANGenerator(Generator):
     """Latent vectors -> images; the 32-px network (3,812,355 parameters) by default.
 
@@ -68,24 +67,9 @@ class DCGANGenerator(Generator):
         self.conv_out = nn.Conv2d(channels[-1], out_channels, 3, padding=1)
         initialize(self, initialization)
 
-    def forward(
-        self, latents: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
-    ) -> GeneratorOutput | tuple[torch.Tensor]:
-        """Latents (batch, latent_dim) -> images (batch, channels, height, width) in [-1, 1].
-
-        Args:
-            class_labels: int64 (batch,) or float (batch, num_classes); unconditional generators ignore them.
-
-        Raises:
-            ValueError: the generator is conditional and there are no labels.
-        """
-        if self.config["num_classes"] is not None:
-            class_labels = require_labels(class_labels, "this generator")
+    def synthesize(self, latents: torch.Tensor, class_labels: torch.Tensor | None) -> torch.Tensor:
         hidden = self.linear_in(latents).unflatten(1, (-1, self.bottom, self.bottom))
-        for block in self.blocks:
-            hidden = block(hidden, class_labels)
-        images = torch.tanh(self.conv_out(hidden))
-        return GeneratorOutput(sample=images) if return_dict else (images,)
+        return self.conv_out(run_blocks(hidden, self.blocks, conditions=repeat((class_labels,))))
 
 
 def _convolution(in_channels: int, out_channels: int, stride: int, batch_norm: bool) -> list[nn.Module]:
@@ -93,6 +77,7 @@ def _convolution(in_channels: int, out_channels: int, stride: int, batch_norm: b
     return [*layers, *([nn.BatchNorm2d(out_channels)] if batch_norm else []), nn.LeakyReLU(0.2)]
 
 
+@register_model
 class DCGANDiscriminator(Discriminator):
     """Images -> logits; the 32-px network (2,931,009 parameters) by default.
 
@@ -136,20 +121,5 @@ class DCGANDiscriminator(Discriminator):
         initialize(self, initialization)
         self.add_normalizers(normalizers)
 
-    @normalizes_output
-    def forward(
-        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
-    ) -> DiscriminatorOutput | tuple:
-        """Images (batch, channels, height, width) in [-1, 1] -> logits (batch, 1).
-
-        Args:
-            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
-
-        Raises:
-            ValueError: the head needs labels and there are none.
-        """
-        hidden = images
-        for block in self.blocks:
-            hidden = block(hidden)
-        output = DiscriminatorOutput(*self.head(hidden.sum((2, 3)), class_labels))
-        return output if return_dict else output.to_tuple()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return run_blocks(images, self.blocks).sum((2, 3))

@@ -5,15 +5,16 @@ image from a noisy one. ``DDGANDiscriminator`` judges a pair (x_t, x_{t+1}).
 """
 
 import math
+from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a pipeline's network is defined
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from .base import DiscriminatorOutput, GeneratorOutput, Network
 from .discriminator import Discriminator, normalizes_output
 from .layers import (
     FIRDownsample,
@@ -25,12 +26,13 @@ from .layers import (
     timestep_embedding,
     variance_scaling_,
 )
-from .outputs import DiscriminatorOutput, GeneratorOutput
-from .saving import SavedByConfig
+from .registry import register_model
 from .sizes import require_depth, require_positive
 
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
-def _initialize(layer: nn.Module, scale: float = 1.0, mode: str = "fan_avg") -> nn.Module:
+
+def _initialize(layer: Layer, scale: float = 1.0, mode: str = "fan_avg") -> Layer:
     variance_scaling_(layer.weight, scale, mode)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -118,7 +120,13 @@ class SelfAttention(nn.Module):
 class DownLevel(nn.Module):
     """One resolution of the encoder; all but the last end in a downsampling and the input pyramid's contribution."""
 
-    def __init__(self, resnets: list[nn.Module], attentions: list[nn.Module], downsampler=None, pyramid=None):
+    def __init__(
+        self,
+        resnets: Iterable[nn.Module],
+        attentions: Iterable[nn.Module],
+        downsampler: nn.Module | None = None,
+        pyramid: nn.Module | None = None,
+    ):
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
         self.attentions = nn.ModuleList(attentions)
@@ -129,14 +137,15 @@ class DownLevel(nn.Module):
 class UpLevel(nn.Module):
     """One resolution of the decoder: residual blocks on skip connections, attention, upsampling."""
 
-    def __init__(self, resnets: list[nn.Module], attention: nn.Module | None, upsampler: nn.Module | None):
+    def __init__(self, resnets: Iterable[nn.Module], attention: nn.Module | None, upsampler: nn.Module | None):
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
         self.attention = attention
         self.upsampler = upsampler
 
 
-class DDGANGenerator(SavedByConfig):
+@register_model
+class DDGANGenerator(Network):
     """Predicts the clean image from a noisy one, a timestep and a latent; NCSN++ with latent-modulated AdaGN.
 
     The defaults build the published CIFAR-10 network (48,432,515 parameters). Architecture: Xiao, Kreis, Vahdat,
@@ -204,62 +213,70 @@ class DDGANGenerator(SavedByConfig):
             return ResidualBlock(channels_in, channels_out, time_dim, latent_embedding_dim, dropout, resample)
 
         self.conv_in = _conv(in_channels, base_channels)
-        channels, skips, pyramid_channels = base_channels, [base_channels], in_channels
-        resolution = sample_size
-        self.down_levels = nn.ModuleList()
-        last = len(channel_multipliers) - 1
-        for level, multiplier in enumerate(channel_multipliers):
-            width = base_channels * multiplier
-            resnets = [resnet(channels if i == 0 else width, width) for i in range(layers_per_block)]
-            has_attention = resolution in attention_resolutions
-            attentions = [SelfAttention(width) for _ in resnets] if has_attention else []
-            channels = width
-            skips += [channels] * layers_per_block
-            if level == last:
-                self.down_levels.append(DownLevel(resnets, attentions))
-                break
-            pyramid = FIRDownsampleConv(pyramid_channels, channels)
-            _initialize(pyramid.conv)
-            self.down_levels.append(
-                DownLevel(resnets, attentions, resnet(channels, channels, FIRDownsample()), pyramid)
-            )
-            pyramid_channels = channels
-            skips.append(channels)
-            resolution //= 2
-
+        skips = self._build_encoder(resnet)
+        channels = skips[-1]
         self.mid_resnet1 = resnet(channels, channels)
         self.mid_attention = SelfAttention(channels)
         self.mid_resnet2 = resnet(channels, channels)
-
-        self.up_levels = nn.ModuleList()
-        for level, multiplier in reversed(list(enumerate(channel_multipliers))):
-            width = base_channels * multiplier
-            resnets = []
-            for _ in range(layers_per_block + 1):
-                resnets.append(resnet(channels + skips.pop(), width))
-                channels = width
-            attention = SelfAttention(channels) if resolution in attention_resolutions else None
-            upsampler = resnet(channels, channels, FIRUpsample()) if level else None
-            self.up_levels.append(UpLevel(resnets, attention, upsampler))
-            resolution *= 2
-
+        channels = self._build_decoder(resnet, skips)
         self.norm_out = _group_norm(channels, affine=True)
         self.conv_out = _conv(channels, in_channels, scale=0.0)
 
+    def _levels(self) -> list[tuple[int, bool]]:
+        """Channels of each resolution, and whether it has self-attention."""
+        config = self.config
+        sizes = [config["sample_size"] // 2**level for level in range(len(config["channel_multipliers"]))]
+        widths = [config["base_channels"] * multiplier for multiplier in config["channel_multipliers"]]
+        return [(width, size in config["attention_resolutions"]) for width, size in zip(widths, sizes, strict=True)]
+
+    def _build_encoder(self, resnet: Callable[..., ResidualBlock]) -> list[int]:
+        """Makes ``down_levels``; returns the channels of the skip connections, which end in those of the middle."""
+        self.down_levels = nn.ModuleList()
+        layers, levels = self.config["layers_per_block"], self._levels()
+        pyramid_channels, skips = self.config["in_channels"], [self.config["base_channels"]]
+        for index, (width, attends) in enumerate(levels):
+            resnets = [resnet(skips[-1] if layer == 0 else width, width) for layer in range(layers)]
+            attentions = [SelfAttention(width) for _ in resnets] if attends else []
+            skips += [width] * layers
+            if index == len(levels) - 1:
+                self.down_levels.append(DownLevel(resnets, attentions))
+                break
+            pyramid = FIRDownsampleConv(pyramid_channels, width)
+            _initialize(pyramid.conv)
+            self.down_levels.append(DownLevel(resnets, attentions, resnet(width, width, FIRDownsample()), pyramid))
+            pyramid_channels = width
+            skips.append(width)
+        return skips
+
+    def _build_decoder(self, resnet: Callable[..., ResidualBlock], skips: list[int]) -> int:
+        """Makes ``up_levels``; returns the channels that come out of them."""
+        self.up_levels = nn.ModuleList()
+        channels = skips[-1]
+        for index, (width, attends) in reversed(list(enumerate(self._levels()))):
+            resnets = []
+            for _ in range(self.config["layers_per_block"] + 1):
+                resnets.append(resnet(channels + skips.pop(), width))
+                channels = width
+            attention = SelfAttention(channels) if attends else None
+            upsampler = resnet(channels, channels, FIRUpsample()) if index else None
+            self.up_levels.append(UpLevel(resnets, attention, upsampler))
+        return channels
+
     def _run(self, block: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled() and self.gradient_checkpointing:
-            return self._gradient_checkpointing_func(block, *inputs)
+        checkpoint = self._gradient_checkpointing_func
+        if torch.is_grad_enabled() and self.gradient_checkpointing and checkpoint is not None:
+            return checkpoint(block, *inputs)
         return block(*inputs)
 
     def _encode(self, sample: torch.Tensor, time: torch.Tensor, latent: torch.Tensor) -> list[torch.Tensor]:
         skips, pyramid = [self.conv_in(sample)], sample
-        for level in self.down_levels:
+        for level in cast("Iterable[DownLevel]", self.down_levels):
             for index, resnet in enumerate(level.resnets):
                 hidden = self._run(resnet, skips[-1], time, latent)
                 if len(level.attentions):
                     hidden = self._run(level.attentions[index], hidden)
                 skips.append(hidden)
-            if level.downsampler is not None:
+            if level.downsampler is not None and level.pyramid is not None:
                 hidden = self._run(level.downsampler, skips[-1], time, latent)
                 pyramid = (level.pyramid(pyramid) + hidden) / math.sqrt(2)
                 skips.append(pyramid)
@@ -282,14 +299,14 @@ class DDGANGenerator(SavedByConfig):
         Returns:
             ``GeneratorOutput`` or ``(sample,)``: images (batch, channels, height, width) in [-1, 1].
         """
-        time = timestep_embedding(batched_timestep(timestep, sample), self.config.base_channels)
+        time = timestep_embedding(batched_timestep(timestep, sample), self.config["base_channels"])
         time = self.time_mlp(time.to(sample.dtype))
         latent = self.latent_mapping(latents)
         skips = self._encode(sample, time, latent)
         hidden = self._run(self.mid_resnet1, skips[-1], time, latent)
         hidden = self._run(self.mid_attention, hidden)
         hidden = self._run(self.mid_resnet2, hidden, time, latent)
-        for level in self.up_levels:
+        for level in cast("Iterable[UpLevel]", self.up_levels):
             for resnet in level.resnets:
                 hidden = self._run(resnet, torch.cat([hidden, skips.pop()], dim=1), time, latent)
             if level.attention is not None:
@@ -319,6 +336,7 @@ class DownBlock(nn.Module):
         return (self.conv2(hidden) + self.shortcut(sample)) / math.sqrt(2)
 
 
+@register_model
 class DDGANDiscriminator(Discriminator):
     """Judges whether x_t belongs to x_{t+1} and t; larger logits mean more real.
 
@@ -387,7 +405,7 @@ class DDGANDiscriminator(Discriminator):
             timestep: t, from 0; an int, a 0-d or a (batch,) tensor.
             next_sample: x_{t+1}, the noisier image that both real and generated x_t share.
         """
-        time = timestep_embedding(batched_timestep(timestep, sample), self.config.time_embedding_dim)
+        time = timestep_embedding(batched_timestep(timestep, sample), self.config["time_embedding_dim"])
         time = F.leaky_relu(self.time_mlp(time.to(sample.dtype)), 0.2)
         hidden = self.conv_in(torch.cat([sample, next_sample], dim=1))
         for block in self.blocks:

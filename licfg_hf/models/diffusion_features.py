@@ -6,17 +6,16 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import UNet2DModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_processor import Attention, AttnProcessor
+from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import nn
 
 from ..objective.weights import refresh_power_iterations
 from ..text import first_line
-from .discriminator import Discriminator, normalizes_output
-from .frozen import KeepsPartsFrozen
+from .discriminator import Discriminator
 from .heads import HeadName, MultiScaleHead
-from .outputs import DiscriminatorOutput
+from .registry import register_model
 
 _BLOCKS = ("DownBlock2D", "AttnDownBlock2D")
 # What a U-Net's config may differ in without changing the features of its encoder.
@@ -56,7 +55,7 @@ def build_unet(unet_config: dict[str, Any]) -> UNet2DModel:
         unet = UNet2DModel(**settings)
     except (TypeError, ValueError) as error:
         raise ValueError(f"unet_config is not that of a UNet2DModel: {first_line(error)}") from error
-    unfit = sorted(set(unet.config.down_block_types) - set(_BLOCKS))
+    unfit = sorted(set(unet.config["down_block_types"]) - set(_BLOCKS))
     if unfit:
         raise ValueError(f"the features are those of {' and '.join(_BLOCKS)}, not of {', '.join(unfit)}")
     if unet.class_embedding is not None:
@@ -71,13 +70,14 @@ class _Encoder(nn.Module):
 
     def __init__(self, unet: UNet2DModel):
         super().__init__()
-        self.centers_input = unet.config.center_input_sample
+        self.centers_input = unet.config["center_input_sample"]
         self.conv_in, self.down_blocks, self.mid_block = unet.conv_in, unet.down_blocks, unet.mid_block
         self.time_proj, self.time_embedding = unet.time_proj, unet.time_embedding
         for layer in self.modules():
             if isinstance(layer, Attention):
                 layer.set_processor(AttnProcessor())  # plain matrix products: the fused ones differentiate only once
-        widths = list(unet.config.block_out_channels)
+        self.layers = unet.config["layers_per_block"]
+        widths = list(unet.config["block_out_channels"])
         middle = [] if self.mid_block is None else widths[-1:]
         self.channels = widths + middle
         self.halvings = [len(widths) - 1 - level for level in range(len(widths))] + [0] * len(middle)
@@ -86,15 +86,16 @@ class _Encoder(nn.Module):
         if self.centers_input:
             images = 2 * images - 1
         time = self.time_proj(torch.full((len(images),), timestep, device=images.device))
-        time = self.time_embedding(time.to(self.conv_in.bias.dtype))
+        time = self.time_embedding(time.to(self.conv_in.weight.dtype))
         hidden, levels = self.conv_in(images), []
         for block in self.down_blocks:
             hidden, states = block(hidden, time)
-            levels.append(states[len(block.resnets) - 1])  # what the downsampling, if any, is applied to
+            levels.append(states[self.layers - 1])  # what the downsampling, if any, is applied to
         return levels if self.mid_block is None else [*levels, self.mid_block(hidden, time)]
 
 
-class DiffusionDiscriminator(KeepsPartsFrozen, Discriminator):
+@register_model
+class DiffusionDiscriminator(Discriminator):
     """Images -> logits, by a multi-scale head on the features of a diffusers ``UNet2DModel`` at one timestep.
 
     The idea of adversarial distillation (ADD, Sauer et al., 2023; LADD, Sauer et al., 2024): a diffusion model knows
@@ -166,21 +167,8 @@ class DiffusionDiscriminator(KeepsPartsFrozen, Discriminator):
         self.trunk.load_state_dict(state, strict=False)  # what stays are power-iteration vectors
         refresh_power_iterations(self.trunk)
 
-    @normalizes_output
-    def forward(
-        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
-    ) -> DiscriminatorOutput | tuple:
-        """Images (batch, channels, height, width) in [-1, 1] -> logits (batch, 1).
-
-        Args:
-            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
-
-        Raises:
-            ValueError: the head needs labels and there are none.
-        """
-        features = self.trunk(images, self.config["feature_timestep"])
-        output = DiscriminatorOutput(*self.head(features, class_labels))
-        return output if return_dict else output.to_tuple()
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return self.trunk(images, self.config["feature_timestep"])
 
 
 def load_unet(name_or_folder: str | Path, subfolder: str | None = None) -> UNet2DModel:
@@ -190,12 +178,12 @@ def load_unet(name_or_folder: str | Path, subfolder: str | None = None) -> UNet2
         ValueError: there is none, it cannot be reached or read, or its file lacks weights.
     """
     try:
-        unet, report = UNet2DModel.from_pretrained(
+        loaded: Any = UNet2DModel.from_pretrained(
             str(name_or_folder), subfolder=subfolder, output_loading_info=True, low_cpu_mem_usage=False
         )
+        unet, report = loaded
     except Exception as error:  # files, the Hub, the network and unfit configs each raise their own
-        reason = first_line(error)
-        raise ValueError(f"{name_or_folder} cannot be loaded as a UNet2DModel: {reason}") from error
+        raise ValueError(f"{name_or_folder} cannot be loaded as a UNet2DModel: {first_line(error)}") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ValueError(f"{name_or_folder} lacks {len(missing)} weights of a UNet2DModel, {missing[0]} first")

@@ -4,13 +4,14 @@ import functools
 import inspect
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import torch
 from torch import nn
 
 from ..objective.outputs import FORMULAS, OutputNormalization, warn_of_batch_norm
 from ..objective.weights import WEIGHT_NORMALIZERS, spectral_normalize, stable_rank_normalize
-from .saving import SavedByConfig
+from .base import DiscriminatorOutput, Network
 
 _NORMALIZE_WEIGHTS = {"spectral": spectral_normalize, "stable_rank": stable_rank_normalize}
 
@@ -29,12 +30,13 @@ def normalizes_output(forward: Callable[..., Any]) -> Callable[..., Any]:
     return normalized
 
 
-class Discriminator(SavedByConfig):
-    """Base of the discriminators.
+class Discriminator(Network, base=True):
+    """Base of the discriminators: logits = head(features(images), class_labels).
 
-    A subclass takes ``normalizers`` in its ``__init__``, ends that with ``self.add_normalizers(normalizers)``, and
-    decorates its ``forward`` with ``normalizes_output``. ``normalizers`` is a sequence of dictionaries, applied in
-    order:
+    A subclass has ``features``, a method or layer from images to what its ``head`` takes, and a ``head`` as those of
+    ``heads.py``. One that is called in another way has a ``forward`` of its own, decorated with ``normalizes_output``.
+    It takes ``normalizers`` in its ``__init__`` and ends that with ``self.add_normalizers(normalizers)``. They are a
+    sequence of dictionaries, applied in order:
 
     - on the weights ``{"kind": "spectral", "k": 1.0}`` or ``{"kind": "stable_rank", "rank_ratio": 0.7, "k": 1.0}``,
     - on the output ``{"kind": "gradient"}`` or ``{"kind": "penalty_gradient", "formula": "elementwise" or "norm"}``,
@@ -44,7 +46,45 @@ class Discriminator(SavedByConfig):
     ``remove_weight_normalization`` bakes the weights in and takes the record back.
     """
 
+    features: Callable[..., Any]
+    head: Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
     output_normalization: OutputNormalization | None = None
+
+    @normalizes_output
+    def forward(
+        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
+    ) -> DiscriminatorOutput | tuple:
+        """Images (batch, channels, height, width) in [-1, 1] -> logits (batch, 1).
+
+        Args:
+            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
+
+        Raises:
+            ValueError: the head needs labels and there are none.
+        """
+        output = DiscriminatorOutput(*self.head(self.features(images), class_labels))
+        return output if return_dict else output.to_tuple()
+
+    @property
+    def frozen_parts(self) -> list[nn.Module]:
+        """Parts that stay in eval mode and without gradients, whatever the whole network is told.
+
+        Training loops call ``discriminator.train()`` and ``discriminator.requires_grad_(True)``; neither may move the
+        statistics or the weights of a feature network that is not to be trained. Gradients still reach the input.
+        """
+        return []
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for part in self.frozen_parts:
+            part.eval()
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        super().requires_grad_(requires_grad)
+        for part in self.frozen_parts:
+            part.requires_grad_(False)
+        return self
 
     def add_normalizers(self, normalizers: Collection[dict[str, Any]]) -> None:
         """Applies normalizers in order.
@@ -98,33 +138,6 @@ class Discriminator(SavedByConfig):
         before = self.config["normalizers"]
         self.record_normalizer(record)
         try:
-            self.save_pretrained(folder, **options)
+            self.save_pretrained(folder, **options)  # pyright: ignore[reportArgumentType], of functools.wraps
         finally:
             self._set_normalizers(before)
-
-
-def initialize(module: nn.Module, how: str, normal_std: float = 0.02) -> None:
-    """Initializes the weights of every convolution, linear and embedding layer, in place.
-
-    Args:
-        how: ``orthogonal``, ``normal`` (N(0, 0.02^2)), ``xavier`` (uniform) or ``kaiming`` (normal). ``kaiming`` and
-            ``xavier`` also set biases to zero, as GNGAN and mimicry do; the others leave PyTorch's, as BigGAN does.
-
-    Raises:
-        ValueError: unknown initialization.
-    """
-    fill = {
-        "orthogonal": nn.init.orthogonal_,
-        "normal": functools.partial(nn.init.normal_, std=normal_std),
-        "xavier": nn.init.xavier_uniform_,
-        "kaiming": nn.init.kaiming_normal_,
-    }
-    if how not in fill:
-        raise ValueError(f"initialization is one of {', '.join(fill)}, not {how!r}")
-    for layer in module.modules():
-        if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)):
-            if layer.weight.is_meta:
-                continue  # from_pretrained builds on the meta device: the weights come from the file
-            fill[how](layer.weight)
-            if how in ("xavier", "kaiming") and getattr(layer, "bias", None) is not None:
-                nn.init.zeros_(layer.bias)

@@ -2,9 +2,9 @@
 (class-conditional) and auxiliary classifier; on several feature maps: one small critic per scale, and the fixed random
 mixing that goes before it in projected GANs.
 
-A head on a vector is called as ``head(features, class_labels)`` and returns ``(logits, class_logits)``; the class
-logits are None unless it classifies. The values go straight into the loss, so heads compute in the precision of their
-weights also under autocast.
+A head is called as ``head(features, class_labels)`` and returns ``(logits, class_logits)``; the class logits are None
+unless it classifies. The values go straight into the loss, so heads compute in the precision of their weights also
+under autocast.
 """
 
 from collections.abc import Sequence
@@ -129,7 +129,7 @@ class FeatureMixing(nn.Module):
             nn.Conv2d(coarse, fine, 3, padding=1, bias=False) for fine, coarse in pairwise(widths)
         )
         for layer in (*self.across_channels, *self.across_scales):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")  # nothing but sums follows
+            nn.init.kaiming_normal_(layer.get_parameter("weight"), nonlinearity="linear")  # nothing but sums follows
         self.requires_grad_(False)
 
     def forward(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -192,7 +192,7 @@ class MultiScaleHead(nn.Module):
         Raises:
             ValueError: a projection head gets no labels, or there are more or fewer levels than ``channels``.
         """
-        dtype = self.heads[0].linear.bias.dtype
+        dtype = next(self.heads.parameters()).dtype
         judged = []
         with torch.autocast(features[0].device.type, enabled=False):
             for critic, head, level in zip(self.critics, self.heads, features, strict=True):

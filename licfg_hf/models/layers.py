@@ -15,6 +15,8 @@ class FIRKernel(nn.Module):
     Grouped convolutions in plain PyTorch: nothing to build, differentiable twice, works under ``torch.compile``.
     """
 
+    kernel: torch.Tensor
+
     def __init__(self, taps: tuple[int, ...] = (1, 3, 3, 1)):
         super().__init__()
         line = torch.tensor(taps, dtype=torch.float32)

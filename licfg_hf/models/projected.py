@@ -15,17 +15,16 @@ from torch import nn
 from ..objective.augmentation import DifferentiableAugmentation
 from ..text import first_line
 from .biggan import SPECTRAL
-from .discriminator import Discriminator, normalizes_output
-from .frozen import KeepsPartsFrozen
+from .discriminator import Discriminator
 from .heads import FeatureMixing, HeadName, MultiScaleHead
-from .outputs import DiscriminatorOutput
+from .registry import register_model
 
 Policy = Literal["color", "translation", "cutout"]
 
 
 def _import_timm() -> ModuleType:
     try:
-        import timm
+        import timm  # pyright: ignore[reportMissingImports], optional
     except Exception as error:  # a torchvision built for another torch raises RuntimeError
         raise ValueError(
             f"a projected discriminator needs timm, which cannot be imported ({first_line(error)}): "
@@ -57,7 +56,8 @@ class _Augmentation(nn.Module):
         return self.augment(images) if self.training else images
 
 
-class ProjectedDiscriminator(KeepsPartsFrozen, Discriminator):
+@register_model
+class ProjectedDiscriminator(Discriminator):
     """Images -> logits, by a multi-scale head on the mixed features of a frozen timm network.
 
     The network and the mixing are never trained and always in eval mode, also their BatchNorm; gradients flow through
@@ -123,7 +123,7 @@ class ProjectedDiscriminator(KeepsPartsFrozen, Discriminator):
     def frozen_parts(self) -> list[nn.Module]:
         return [self.trunk, self.mixing]
 
-    def _build_trunk(self, pretrained: bool) -> nn.Module:
+    def _build_trunk(self, pretrained: bool) -> Any:
         timm = _import_timm()
         config = self.config
         with _plain_attention(timm):
@@ -174,27 +174,14 @@ class ProjectedDiscriminator(KeepsPartsFrozen, Discriminator):
         self.trunk.load_state_dict(state)
         return [name for name, _ in stored.values()]
 
-    @normalizes_output
-    def forward(
-        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
-    ) -> DiscriminatorOutput | tuple:
-        """Images (batch, channels, height, width) in [-1, 1] -> logits (batch, 1).
-
-        Args:
-            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
-
-        Raises:
-            ValueError: the head needs labels and there are none.
-        """
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         images = self.augment(images)
         size = self.config["backbone_size"]
         if size is not None:
             images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
         if images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
-        images = ((images + 1) / 2 - self.mean) / self.std
-        output = DiscriminatorOutput(*self.head(self.mixing(self.trunk(images)), class_labels))
-        return output if return_dict else output.to_tuple()
+        return self.mixing(self.trunk(((images + 1) / 2 - self.mean) / self.std))
 
 
 def _plain(name: str) -> str:

@@ -3,20 +3,20 @@
 The ResNets of 32, 48, 128 and 256 px have the widths of GNGAN-PyTorch, those of 64 px the widths of mimicry.
 """
 
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, repeat
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import ModelMixin  # noqa: F401, diffusers looks for it where a pipeline's network is defined
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from .discriminator import Discriminator, initialize, normalizes_output
-from .generator import Generator
-from .heads import HeadName, make_head, require_labels
-from .outputs import DiscriminatorOutput, GeneratorOutput
-from .residual import BatchNorm, ConditionalBatchNorm, DiscriminatorBlock, GeneratorBlock
+from .base import Generator
+from .blocks import DiscriminatorBlock, GeneratorBlock, MakeNorm, initialize, norm_of_classes, run_blocks
+from .discriminator import Discriminator
+from .heads import HeadName, make_head
+from .registry import register_model
 from .sizes import default_halvings, require_positive, smallest_size, widths
 
 Architecture = Literal["resnet", "cnn"]
@@ -53,6 +53,7 @@ def _require_architecture(architecture: str) -> None:
         raise ValueError(f"architecture is resnet or cnn, not {architecture!r}")
 
 
+@register_model
 class SNGANGenerator(Generator):
     """Latent vectors -> images; the 32-px ResNet (4,276,739 parameters) by default.
 
@@ -94,18 +95,11 @@ class SNGANGenerator(Generator):
         channels = widths(_GENERATORS[architecture], sample_size, base_channels, channel_multipliers)
         self.bottom = smallest_size(sample_size, len(channels) - 1)
         self.linear_in = nn.Linear(latent_dim, channels[0] * self.bottom**2)
-
-        def make_norm(width: int) -> nn.Module:
-            if num_classes is None:
-                return BatchNorm(width, eps=norm_eps)
-            return ConditionalBatchNorm(width, None, num_classes, norm_eps)
-
+        make_norm = partial(norm_of_classes, num_classes=num_classes, eps=norm_eps)
         if architecture == "resnet":
             blocks = [GeneratorBlock(i, o, make_norm, upsample_mode) for i, o in pairwise(channels)]
-            self.norm_out, self.conv_out = (
-                BatchNorm(channels[-1], eps=norm_eps),
-                nn.Conv2d(channels[-1], out_channels, 3, 1, 1),
-            )
+            self.norm_out = norm_of_classes(channels[-1], None, norm_eps)
+            self.conv_out = nn.Conv2d(channels[-1], out_channels, 3, padding=1)
         else:
             blocks = [TransposedBlock(i, o, make_norm) for i, o in pairwise(channels)]
             # BatchNorm before each transposed convolution: the last one stands before the image's.
@@ -114,30 +108,16 @@ class SNGANGenerator(Generator):
         self.blocks = nn.ModuleList(blocks)
         initialize(self, initialization or _INITIALIZATION[architecture])
 
-    def forward(
-        self, latents: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
-    ) -> GeneratorOutput | tuple[torch.Tensor]:
-        """Latents (batch, latent_dim) -> images (batch, channels, height, width) in [-1, 1].
-
-        Args:
-            class_labels: int64 (batch,) or float (batch, num_classes); unconditional generators ignore them.
-
-        Raises:
-            ValueError: the generator is conditional and there are no labels.
-        """
-        if self.config["num_classes"] is not None:
-            class_labels = require_labels(class_labels, "this generator")
+    def synthesize(self, latents: torch.Tensor, class_labels: torch.Tensor | None) -> torch.Tensor:
         hidden = self.linear_in(latents).unflatten(1, (-1, self.bottom, self.bottom))
-        for block in self.blocks:
-            hidden = block(hidden, class_labels)
-        images = torch.tanh(self.conv_out(F.relu(self.norm_out(hidden, class_labels))))
-        return GeneratorOutput(sample=images) if return_dict else (images,)
+        hidden = run_blocks(hidden, self.blocks, conditions=repeat((class_labels,)))
+        return self.conv_out(F.relu(self.norm_out(hidden, class_labels)))
 
 
 class TransposedBlock(nn.Module):
     """norm-ReLU-transposed convolution, which doubles the size."""
 
-    def __init__(self, in_channels: int, out_channels: int, make_norm):
+    def __init__(self, in_channels: int, out_channels: int, make_norm: MakeNorm):
         super().__init__()
         self.norm = make_norm(in_channels)
         self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1)
@@ -146,6 +126,7 @@ class TransposedBlock(nn.Module):
         return self.conv(F.relu(self.norm(features, condition)))
 
 
+@register_model
 class SNGANDiscriminator(Discriminator):
     """Images -> logits; the 32-px ResNet (1,053,825 parameters) by default, without any normalizer.
 
@@ -216,28 +197,12 @@ class SNGANDiscriminator(Discriminator):
         initialize(self, initialization or _INITIALIZATION[architecture])
         self.add_normalizers(normalizers)
 
-    @normalizes_output
-    def forward(
-        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
-    ) -> DiscriminatorOutput | tuple:
-        """Images (batch, channels, height, width) in [-1, 1] -> logits (batch, 1).
-
-        Args:
-            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
-
-        Raises:
-            ValueError: the head needs labels and there are none.
-        """
-        hidden = images
-        for block in self.blocks:
-            hidden = block(hidden)
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = run_blocks(images, self.blocks)
         if self.config["architecture"] == "cnn":
-            features = hidden.flatten(1)
-        else:
-            hidden = F.relu(hidden)
-            features = hidden.mean((2, 3)) if self.config["pooling"] == "mean" else hidden.sum((2, 3))
-        output = DiscriminatorOutput(*self.head(features, class_labels))
-        return output if return_dict else output.to_tuple()
+            return hidden.flatten(1)
+        hidden = F.relu(hidden)
+        return hidden.mean((2, 3)) if self.config["pooling"] == "mean" else hidden.sum((2, 3))
 
 
 def _strided_pair(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -13,9 +13,22 @@ from .ddgan import DDGANPipeline
 from .flow import load_flow
 from .gan import GANPipeline
 from .locate import locate
-from .model_index import plain
+from .model_index import PIPELINES, plain, require_known
 
-__all__ = ["DDGANPipeline", "GANPipeline", "load", "load_flow", "load_pipeline", "open_pipeline"]
+__all__ = ["DDGANPipeline", "GANPipeline", "load", "load_flow", "load_pipeline", "open_pipeline", "pipeline_class"]
+
+
+def pipeline_class(name: Any) -> type[HubPipeline]:
+    """The pipeline that a ``model_index.json`` names.
+
+    Raises:
+        ValueError: it names none, or none of this library.
+    """
+    if not isinstance(name, str):
+        raise ValueError("its model_index.json names no pipeline")
+    if name not in PIPELINES:
+        raise ValueError(f"its pipeline {name!r} is none of licfg_hf's, {' and '.join(PIPELINES)}")
+    return {"DDGANPipeline": DDGANPipeline, "GANPipeline": GANPipeline}[name]
 
 
 def load(name: str | Path, revision: str | None = None, token: str | None = None, **options: Any) -> HubPipeline:
@@ -31,7 +44,7 @@ def load(name: str | Path, revision: str | None = None, token: str | None = None
 
     Raises:
         InputError: there is no such folder or repository, or its files cannot be fetched.
-        ValueError: it holds no pipeline of this library.
+        ValueError: it holds no pipeline of this library, or a network whose class is not registered.
         OSError: a file is missing or cannot be read.
     """
     download = {key: value for key, value in options.items() if key in OF_THE_DOWNLOAD}
@@ -45,14 +58,13 @@ def load_pipeline(folder: Path, **options: Any) -> HubPipeline:
         options: of ``from_pretrained``.
 
     Raises:
-        ValueError: the folder holds no pipeline of this library.
+        ValueError: the folder holds no pipeline of this library, or a network whose class is not registered.
         OSError: a file is missing or cannot be read.
     """
-    known = {pipeline.__name__: pipeline for pipeline in (DDGANPipeline, GANPipeline)}
-    name = plain(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))).get("_class_name")
-    if not isinstance(name, str) or name not in known:
-        raise ValueError(f"its pipeline class is {name!r}, which is none of {', '.join(known)}")
-    return known[name].from_pretrained(folder, **options)
+    index = plain(json.loads((folder / "model_index.json").read_text(encoding="utf-8")))
+    pipeline = pipeline_class(index.get("_class_name"))
+    require_known(index, given=options)
+    return pipeline.from_pretrained(folder, **options)
 
 
 def open_pipeline(folder: Path, name: str, device: torch.device | str = "cpu") -> HubPipeline:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, ImagePipelineOutput
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from torch import nn
 
 from ..images import images_to_pil
@@ -48,7 +48,7 @@ class HubPipeline(DiffusionPipeline):
         So what ``licfg-hf push --remote_code`` published loads here without trust, and nothing of it is executed.
 
         Raises:
-            ValueError: it names a class that this library does not export.
+            ValueError: it names a class that is not known here.
         """
         finish_update(Path(pretrained_model_name_or_path))
         loaded = super().load_config(pretrained_model_name_or_path, *args, **kwargs)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from diffusers import ImagePipelineOutput, ModelMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from ..models import DDGANGenerator  # also lets from_pretrained find it: diffusers only looks at imported modules
+from ..models import DDGANGenerator
 from ..objective.functional_gradient import FunctionalGradientFlow
 from ..schedulers import DDGANScheduler
 from .base import HubPipeline, RandomGenerators, finish, require_request

@@ -4,20 +4,26 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .. import models
 from ..files import write_json
+from ..models import Discriminator
+from ..models.base import Network
+from ..models.registry import REGISTERED
 from ..objective.functional_gradient import FunctionalGradientFlow, group_size
+from ..objective.outputs import OutputNormalized
 from ..text import first_line
 from .base import LOAD_FAILURES
 from .locate import locate
 
-CONFIG = "flow.json"
+CONFIG, WEIGHTS = "flow.json", "model.safetensors"
 _NUMBERS = {"step_size": (int, float), "scaling": str, "noise": (int, float), "steps": int}
 
 
@@ -31,20 +37,18 @@ def save_flow(
 ) -> None:
     """Writes a flow: its numbers in ``flow.json``, each discriminator in ``discriminator-NN/``.
 
-    A flow that was there is replaced; other files stay. Nothing is written where the discriminator is none of this
-    library, or would not come back from its config: nobody could load it.
+    A flow that was there is replaced; other files stay. A discriminator that its config would not bring back is saved
+    as plain weights, ``model.safetensors``: ``load_flow`` then needs such a network.
 
     Args:
         discriminator: takes each of the states in turn, and keeps the last.
         states: weights of D_1 .. D_T.
     """
     _remove_flow(folder)
-    if not _can_come_back(discriminator):
-        return
     folder.mkdir(parents=True, exist_ok=True)
     for index, state in enumerate(states):
         discriminator.load_state_dict(state, strict=False)  # frozen weights are those that it has
-        discriminator.save_pretrained(folder / folder_of(index))
+        _save(discriminator, folder / folder_of(index))
     numbers = {"step_size": flow.step_size, "scaling": flow.scaling, "noise": flow.noise, "steps": len(states)}
     write_json(folder / CONFIG, numbers)
 
@@ -53,22 +57,27 @@ def _remove_flow(folder: Path) -> None:
     (folder / CONFIG).unlink(missing_ok=True)
     for place in folder.glob("discriminator-*"):
         shutil.rmtree(place)
-    with suppress(OSError):  # other files are in it, or it is not there
-        folder.rmdir()
 
 
-def _can_come_back(discriminator: nn.Module) -> bool:
-    if not isinstance(discriminator, models.Discriminator) or not hasattr(models, type(discriminator).__name__):
-        return False
-    try:
-        discriminator.require_saveable()
-    except ValueError:
-        return False
-    return True
+def _save(discriminator: nn.Module, folder: Path) -> None:
+    is_model = isinstance(discriminator, (ModelMixin, OutputNormalized))
+    save = getattr(discriminator, "save_pretrained", None) if is_model else None
+    with suppress(ValueError):
+        getattr(discriminator, "require_saveable", lambda: None)()
+        if save is not None:
+            save(folder)
+            return
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value for name, value in discriminator.state_dict().items() if isinstance(value, torch.Tensor)}
+    save_file({name: value.clone().contiguous() for name, value in weights.items()}, folder / WEIGHTS)
 
 
 def load_flow(
-    name: str | Path, device: torch.device | str = "cpu", revision: str | None = None, token: str | None = None
+    name: str | Path,
+    device: torch.device | str = "cpu",
+    revision: str | None = None,
+    token: str | None = None,
+    discriminator: nn.Module | None = None,
 ) -> FunctionalGradientFlow:
     """The functional-gradient steps that belong to a model; pass them to its pipeline as ``flow=``.
 
@@ -77,16 +86,21 @@ def load_flow(
         device: where the pipeline is.
         revision: branch, tag or commit of a repository; None is its main branch.
         token: of the Hub, for a repository that is private or gated; None takes the one that is logged in.
+        discriminator: a network like the one that was trained, where that was saved as plain weights or its class is
+            not registered; it stays as it is.
 
     Raises:
         InputError: there is no such folder or repository.
-        ValueError: it holds no flow of this library, or a damaged one; the message is one line.
+        ValueError: it holds no flow, a damaged one, or one of discriminators that are not known here; the message is
+            one line.
     """
     place = locate(str(name), revision, token) / "flow"
     if not (place / CONFIG).is_file():
         raise ValueError(f"{name} has no functional-gradient steps: there is no flow/{CONFIG} in it")
     numbers = read_numbers(place / CONFIG)
-    discriminators = [_load(place / folder_of(index)).to(device) for index in range(numbers.pop("steps"))]
+    discriminators = [
+        _load(place / folder_of(index), discriminator).to(device) for index in range(numbers.pop("steps"))
+    ]
     group = max(map(group_size, discriminators), default=1)
     return FunctionalGradientFlow(discriminators, **numbers, group=group)
 
@@ -109,17 +123,29 @@ def read_numbers(path: Path) -> dict[str, Any]:
     return numbers
 
 
-def _load(folder: Path) -> nn.Module:
+def _load(folder: Path, like: nn.Module | None) -> nn.Module:
     """The discriminator in a folder.
 
     Raises:
-        ValueError: there is none of this library, or a damaged one.
+        ValueError: there is none, it is damaged, or its class is not known here.
     """
     try:
+        if (folder / WEIGHTS).is_file():
+            return _with_weights(like, load_file(folder / WEIGHTS)).requires_grad_(False).eval()
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
-        kind = getattr(models, name, None)
-        if not (isinstance(kind, type) and issubclass(kind, models.Discriminator)):
-            raise ValueError(f"its class {name!r} is no discriminator of this library")
-        return kind.from_pretrained(folder).requires_grad_(False).eval()
+        kind = type(like) if type(like).__name__ == name else REGISTERED.get(name)
+        if kind is None or not issubclass(kind, ModelMixin):
+            raise ValueError(f"its class {name!r} is not known here: import the module that has @register_model on it")
+        if issubclass(kind, Network) and not issubclass(kind, Discriminator):
+            raise ValueError(f"its class {name!r} is no discriminator")
+        return cast(nn.Module, kind.from_pretrained(folder)).requires_grad_(False).eval()
     except LOAD_FAILURES as error:
         raise ValueError(f"{folder} cannot be loaded as a discriminator: {first_line(error)}") from error
+
+
+def _with_weights(like: nn.Module | None, weights: dict[str, torch.Tensor]) -> nn.Module:
+    if like is None:
+        raise ValueError("it has plain weights and no config: pass load_flow(..., discriminator=) such a network")
+    network = deepcopy(like)
+    network.load_state_dict(weights)
+    return network

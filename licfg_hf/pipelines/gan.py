@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from diffusers import ImagePipelineOutput, ModelMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-# Also lets from_pretrained find these classes: diffusers only looks at imported modules.
 from ..images import image_grid
-from ..models import BigGANDeepGenerator, BigGANGenerator, DCGANGenerator, SNGANGenerator  # noqa: F401
 from ..models.class_names import class_names, label_of
 from ..objective.functional_gradient import FunctionalGradientFlow
 from .base import HubPipeline, RandomGenerators, evaluating, finish, require_request

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from ..errors import InputError
 from ..named import named
@@ -124,7 +124,8 @@ def _checked(path: str, make: Callable[..., Any], given: dict[str, Any]) -> dict
             near = difflib.get_close_matches(name, parameters, n=1)
             meant = f"is {near[0]} meant?" if near else f"it has {', '.join(parameters)}"
             raise InputError(f"{path} has no argument {name}: {meant}")
-    parts = {name: value for name, value in given.items() if isinstance(value, dict) and "class_path" in value}
+    nested = {name: value for name, value in given.items() if isinstance(value, (dict, Namespace))}
+    parts = {name: value for name, value in nested.items() if "class_path" in value}
     hints = get_type_hints(make.__init__ if isinstance(make, type) else make)
     parser = ArgumentParser(exit_on_error=False)
     for name in given.keys() - parts.keys():
@@ -133,5 +134,5 @@ def _checked(path: str, make: Callable[..., Any], given: dict[str, Any]) -> dict
         values = parser.parse_object({name: value for name, value in given.items() if name not in parts})
     except (ArgumentError, ValueError) as error:
         raise InputError(f"{path}: {in_words(str(error))}") from error
-    objects = {name: _made(part["class_path"], part.get("init_args", {})) for name, part in parts.items()}
+    objects = {name: _made(part["class_path"], dict(part.get("init_args") or {})) for name, part in parts.items()}
     return {**values.as_dict(), **objects}

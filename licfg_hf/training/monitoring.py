@@ -11,11 +11,12 @@ import torch
 from ..data import ImageSet
 from ..data.image_sets import subset
 from ..errors import InputError
-from ..evaluation.evaluate import measure, protocol_of, reference_of
-from ..evaluation.features import open_extractor
-from ..evaluation.options import METRICS, EvaluationConfig
-from ..evaluation.protocol import FORMAT, Protocol, differences
-from ..evaluation.protocol import METRICS as KNOWN
+from ..evaluation.evaluate import measure, plan_of, protocol_of
+from ..evaluation.extractors import open_extractor
+from ..evaluation.metrics import METRICS, chosen_metrics, require_metrics
+from ..evaluation.options import EvaluationConfig
+from ..evaluation.passes import reference_of
+from ..evaluation.protocol import FORMAT, EvaluationProtocol, differences
 from ..evaluation.result import parse_result
 from ..evaluation.samples import CHUNK, require_finite_samples, weights_hash, weights_of
 from ..files import write_json
@@ -77,25 +78,20 @@ class Evaluator:
             kid_subset_size=min(1000, self.count),
             seed=config.seed,
         )
-        if "nd" in self.options.metrics:
-            raise InputError("nd wants held-out images: measure it with licfg-hf evaluate")
         self.extractor = open_extractor(config.evaluate_features, images.shape, device)
-        if "is" in self.options.metrics and self.count < self.options.is_splits:
-            raise InputError(f"is over {self.options.is_splits} splits needs as many samples, not {self.count}")
-        if self.extractor.classes is None and {"is", "acc"} & set(self.options.metrics):
-            raise InputError(f"is and acc need class logits, which {self.extractor.name} does not give")
+        require_metrics(plan_of(self.options, self.count, None, subset(images, self.count), self.extractor))
 
     def metrics(self) -> set[str]:
         """What a result holds."""
-        found = {name for metric in self.options.metrics for name in METRICS[metric]}
-        return found if self.classes is not None else found - {"class_accuracy"}
+        chosen = chosen_metrics(self.options.metrics)
+        return {metric.name for metric in chosen if self.classes is not None or not metric.conditional}
 
     def evaluate(self, samples: GeneratorSamples) -> dict[str, Any]:
         """The content of an eval.json."""
         chosen = subset(self.images, self.count)
-        real, real_features = reference_of(chosen, "the training images", self.extractor, CHUNK)
-        measured = measure(samples, self.extractor, self.options, real, real_features, quiet=True)
-        protocol = protocol_of(self.options, samples, chosen, self.extractor, None).as_dict()
+        real = reference_of(chosen, "the training images", self.extractor, CHUNK)
+        measured = measure(samples, self.extractor, self.options, real, quiet=True)
+        protocol = protocol_of(self.options, samples, chosen, self.extractor).as_dict()
         return {"format": FORMAT, "name": self.options.model, "protocol": protocol, **measured}
 
 
@@ -137,10 +133,10 @@ class BestGenerator:
         metric, best = self.metric, self.best
         if best is None or metric not in best["metrics"]:
             return True
-        if differences(*(Protocol.from_dict(one["protocol"]) for one in (best, result)), metric):
+        if differences(*(EvaluationProtocol.from_dict(one["protocol"]) for one in (best, result)), metric):
             return True  # measured in another way: the two cannot be compared, and the new way counts from now on
         value, known = (one["metrics"][metric]["value"] for one in (result, best))
-        return value > known if KNOWN[metric].higher_is_better else value < known
+        return value > known if METRICS[metric].higher_is_better else value < known
 
     def keep(self, result: dict[str, Any], export: Callable[[Path], None]) -> bool:
         """Exports to output_dir/best if the result is the best so far; it replaces the last best as a whole.

@@ -23,8 +23,8 @@ from licfg_hf.data import number_of_classes
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.evaluate import processes
-from licfg_hf.evaluation.features import open_extractor
-from licfg_hf.evaluation.options import METRICS
+from licfg_hf.evaluation.extractors import open_extractor
+from licfg_hf.evaluation.metrics import metric_options
 from licfg_hf.files import require_writable, write_text
 from licfg_hf.recipes import PresetFolder, Recipe, get_recipe, main
 
@@ -164,7 +164,7 @@ def _run(options: argparse.Namespace, rest: list[str], words: list[str]) -> None
 
 
 def _metrics(examiner: Examiner) -> list[str]:
-    return [name for name in METRICS if name in ("fid", "pr", "dc") or (name == "acc" and examiner.classes)]
+    return [name for name in metric_options() if name in ("fid", "pr", "dc") or (name == "acc" and examiner.classes)]
 
 
 def _by_setting(results: Sequence[Result]) -> list[tuple[Setting, list[Result]]]:

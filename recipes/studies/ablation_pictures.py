@@ -16,8 +16,8 @@ from licfg_hf.data import ImageSet
 from licfg_hf.data.image_sets import subset
 from licfg_hf.diagnostics import gradient_norms
 from licfg_hf.diagnostics.plots import panel_grid
-from licfg_hf.evaluation.evaluate import reference_of
-from licfg_hf.evaluation.features import Extractor
+from licfg_hf.evaluation.extractors import Extractor
+from licfg_hf.evaluation.passes import reference_of
 from licfg_hf.evaluation.report import nearest_neighbours
 from licfg_hf.evaluation.samples import CHUNK
 from licfg_hf.files import writing

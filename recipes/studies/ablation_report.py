@@ -16,8 +16,9 @@ from sweep import Result, arm_folder
 from licfg_hf.diagnostics.intervals import mean_interval
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.features import Extractor
-from licfg_hf.evaluation.protocol import METRICS, Protocol, differences, in_words, label, makes_samples
+from licfg_hf.evaluation.extractors import Extractor
+from licfg_hf.evaluation.metrics import METRICS
+from licfg_hf.evaluation.protocol import EvaluationProtocol, differences, in_words, label, makes_samples
 from licfg_hf.files import writing
 
 Found = Sequence[tuple[Setting, Sequence[Result]]]
@@ -81,9 +82,9 @@ def require_comparable(results: Sequence[Result], folder: Path, extractor: Extra
             raise InputError(f"{known[0][0]} and {place} were measured in different ways ({wrong[0]})")
 
 
-def _protocol(place: Path) -> Protocol:
+def _protocol(place: Path) -> EvaluationProtocol:
     try:
-        return Protocol.from_dict(json.loads((place / "eval.json").read_text(encoding="utf-8"))["protocol"])
+        return EvaluationProtocol.from_dict(json.loads((place / "eval.json").read_text(encoding="utf-8"))["protocol"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{place / 'eval.json'} is damaged: remove the arm's folder, and it is trained again"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from digits_classifier import accuracy, held_out, judged, train_classifier
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
@@ -17,9 +18,9 @@ from licfg_hf.data.config import EMBEDDED
 from licfg_hf.diagnostics import gradient_norms, latent_neighbourhood_size
 from licfg_hf.diagnostics.intervals import mean_interval
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.classifier import SmallClassifier, accuracy, train_classifier
-from licfg_hf.evaluation.digits_classifier import held_out
-from licfg_hf.evaluation.metrics import precision_recall
+from licfg_hf.evaluation.classifier import SmallClassifier
+from licfg_hf.evaluation.neighbours import manifold
+from licfg_hf.evaluation.statistics import TensorFeatures
 from licfg_hf.files import write_bytes, write_json
 from licfg_hf.images import from_pixels
 from licfg_hf.objective.penalties import interpolate
@@ -142,7 +143,7 @@ class Judge:
         self.accuracy = accuracy(self.classifier, *test)
         chosen = torch.randperm(len(test[0]), generator=torch.Generator().manual_seed(0))[:SAMPLES]
         self.real, self.labels = test[0][chosen], test[1][chosen]
-        self.features = self.classifier.judge(self.real).features
+        self.features = judged(self.classifier, self.real).features
 
     def measure(self, place: Path) -> Mapping[str, float]:
         """The numbers of one finished run, kept in its folder.
@@ -175,15 +176,15 @@ class Judge:
         rng = torch.Generator().manual_seed(0)
         latents = torch.randn(SAMPLES, pipeline.model.latent_dim, generator=rng)
         samples = pipeline.draw(latents, None)
-        judged = self.classifier.judge(samples)
-        share = self.shares(judged.logits.argmax(dim=1))
-        precision, recall = precision_recall(self.features, judged.features, k=3)
+        found = judged(self.classifier, samples)
+        share = self.shares(found.logits.argmax(dim=1))
+        overlap = manifold(TensorFeatures(self.features), TensorFeatures(found.features), k=3)
         norms = gradient_norms(discriminator_of(place), interpolate(self.real, samples[: len(self.real)], rng=rng))
         return {
             "classes": self.classes_covered(share),
             "imbalance": float((share - self.shares(self.labels)).abs().sum() / 2),
-            "precision": precision,
-            "recall": recall,
+            "precision": overlap.precision,
+            "recall": overlap.recall,
             "gradient_norm": float(norms.mean()),
             "neighbourhood": median_neighbourhood(pipeline.model, latents, rng),
         }

@@ -17,10 +17,11 @@ from licfg_hf.command_line import one_line_errors
 from licfg_hf.data import DataConfig, ImageSet, open_images
 from licfg_hf.data.image_sets import ImageSubset
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.evaluate import measure, reference_of
-from licfg_hf.evaluation.features import open_extractor
+from licfg_hf.evaluation.evaluate import measure
+from licfg_hf.evaluation.extractors import open_extractor
+from licfg_hf.evaluation.metrics import METRICS
 from licfg_hf.evaluation.options import EvaluationConfig
-from licfg_hf.evaluation.protocol import METRICS
+from licfg_hf.evaluation.passes import reference_of
 from licfg_hf.evaluation.samples import ImageSamples, through_jpeg
 
 _METRICS = ("fid", "kid", "is", "pr", "dc")
@@ -93,7 +94,7 @@ def study(data: str, features: str, limit: int | None = None) -> str:
     config = EvaluationConfig(
         "images", metrics=_METRICS, features=features, limit=count, kid_subset_size=min(1000, count // 2)
     )
-    real, real_features = reference_of(ImageSubset(test, count), data, extractor, 100)
+    real = reference_of(ImageSubset(test, count), data, extractor, 100)
     sources = {"training images": ImageSamples(data, train, count)}
     sources |= {f"test images: {name}": ChangedSamples(data, test, count, change=how) for name, how in CHANGES.items()}
     without = _WithoutClass(test, count)
@@ -102,7 +103,7 @@ def study(data: str, features: str, limit: int | None = None) -> str:
     lines = [f"| images | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
     for name, source in sources.items():
         began = time.monotonic()
-        numbers = measure(source, extractor, replace(config, limit=source.count), real, real_features)["metrics"]
+        numbers = measure(source, extractor, replace(config, limit=source.count), real)["metrics"]
         cells = [f"{numbers[metric]['value']:.4g}" for metric in _SHOWN]
         lines.append(f"| {name} | {' | '.join(cells)} |")
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)

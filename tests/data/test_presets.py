@@ -140,3 +140,12 @@ def test_real_data_in_the_layout_of_the_hub(name, shape):
     images = open_images(replace(resolved, data=str(SHARED / "data" / name)), progress=False)
     assert len(images) == 10_000 and images.shape == shape and number_of_classes(images) == 10
     assert images.fetch(torch.tensor([0]), seed=0).float().std() > 10
+
+
+def test_a_name_of_ones_own_can_be_added(tmp_path, monkeypatch):
+    save_rows(tmp_path / "data", split="validation", size=(40, 40), count=2, kind=[0, 1])
+    mine = DataConfig(str(tmp_path), split="validation", image_size=16, label_column="kind", image_channels=1)
+    monkeypatch.setitem(PRESETS, "mine", mine)
+    images = open_images(DataConfig(data="mine"), progress=False)
+    assert images.shape == (1, 16, 16) and images.labels.tolist() == [0, 1]
+    assert open_images(DataConfig(data="mine", image_size=8), progress=False).shape == (1, 8, 8)

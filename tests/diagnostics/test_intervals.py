@@ -1,8 +1,10 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from licfg_hf.diagnostics.intervals import mean_interval, student_quantile
+from licfg_hf.diagnostics.intervals import mean_interval, student_quantile, welch
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,23 @@ def test_one_value_has_no_interval_and_no_value_no_mean():
         mean_interval([])
     with pytest.raises(ValueError, match="at least 1"):
         student_quantile(0)
+
+
+def test_welch_in_closed_form():
+    # variances 2 and 8 over two values each: (1 + 4)^2 / (1^2 + 4^2) = 1.47 degrees of freedom
+    assert welch([0, 2], [10, 14]) == pytest.approx(student_quantile(1) * math.sqrt(5), rel=1e-12)
+    # equal variances and counts: 2 (n - 1) degrees of freedom
+    assert welch([1, 2, 3], [5, 6, 7]) == pytest.approx(student_quantile(4) * math.sqrt(2 / 3), rel=1e-12)
+    # one variance is zero: the degrees of freedom of the other
+    assert welch([1, 1, 1], [1, 2, 3, 4]) == pytest.approx(student_quantile(3) * math.sqrt(5 / 12), rel=1e-12)
+    assert welch([1, 1], [3, 3, 3]) == 0
+
+
+values = st.lists(st.integers(-1000, 1000), min_size=2, max_size=6)
+
+
+@given(values, values, st.integers(-100, 100))
+def test_welch_knows_no_order_and_no_origin(first, second, shift):
+    half = welch(first, second)
+    assert half >= 0 and welch(second, first) == pytest.approx(half, rel=1e-9)
+    assert welch([value + shift for value in first], second) == half

@@ -4,8 +4,9 @@ import pytest
 import torch
 from fidelity_setup import require_fidelity
 
-from licfg_hf.evaluation.metrics import frechet_distance, inception_score, kernel_distance, manifold
-from licfg_hf.evaluation.statistics import ClassStatistics, TensorFeatures
+from licfg_hf.evaluation.distances import frechet_distance, kernel_distance
+from licfg_hf.evaluation.neighbours import manifold
+from licfg_hf.evaluation.statistics import ClassStatistics, TensorFeatures, inception_score
 
 
 @pytest.fixture

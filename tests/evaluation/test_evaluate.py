@@ -19,10 +19,10 @@ from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline
 from licfg_hf.cli import main as command
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.data.image_sets import subset
+from licfg_hf.evaluation.distances import frechet_distance
 from licfg_hf.evaluation.evaluate import evaluate
-from licfg_hf.evaluation.metrics import frechet_distance
 from licfg_hf.evaluation.options import EvaluationConfig
-from licfg_hf.evaluation.protocol import Protocol, differences
+from licfg_hf.evaluation.protocol import EvaluationProtocol, differences
 from licfg_hf.evaluation.samples import CHUNK, ModelSamples, open_samples, through_jpeg
 from licfg_hf.hub.results import results_section
 from licfg_hf.objective.functional_gradient import FunctionalGradientFlow
@@ -50,11 +50,11 @@ def test_a_model_is_measured_and_the_protocol_travels_with_the_numbers(model):
     assert set(result["metrics"]) == {
         "fid", "kid", "is", "precision", "recall", "density", "coverage", "class_accuracy", "classes_covered",
     }  # fmt: skip
-    protocol = Protocol.from_dict(result["protocol"])
+    protocol = EvaluationProtocol.from_dict(result["protocol"])
     assert (protocol.samples, protocol.reference_count, protocol.extractor) == (250, 300, "digits")
     assert protocol.weights == "unknown" and protocol.extractor_hash and protocol.reference_fingerprint
     other = evaluate(config(model, limit=200, output=str(model / "other.json")))
-    assert differences(protocol, Protocol.from_dict(other["protocol"])) != []
+    assert differences(protocol, EvaluationProtocol.from_dict(other["protocol"])) != []
 
 
 def test_images_against_themselves_are_perfect_and_numbers_do_not_depend_on_the_batch(tmp_path):
@@ -73,7 +73,7 @@ def test_images_against_themselves_are_perfect_and_numbers_do_not_depend_on_the_
 
 def test_the_distance_is_that_of_the_features(model):
     """The command's Fréchet distance, from its own samples and features by hand."""
-    from licfg_hf.evaluation.features import open_extractor
+    from licfg_hf.evaluation.extractors import open_extractor
 
     options = config(model, metrics=("fid",))
     source = open_samples(options, torch.device("cpu"))

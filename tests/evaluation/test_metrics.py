@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from licfg_hf.evaluation import metrics
-from licfg_hf.evaluation.metrics import frechet_distance, kernel_distance, manifold, precision_recall
+from licfg_hf.evaluation import distances, neighbours
+from licfg_hf.evaluation.distances import frechet_distance, kernel_distance
+from licfg_hf.evaluation.neighbours import manifold
 from licfg_hf.evaluation.statistics import TensorFeatures
 
 
@@ -68,7 +69,7 @@ def naive_mmd(real: torch.Tensor, fake: torch.Tensor) -> float:
 def test_full_kernel_distance_is_the_unbiased_estimate_in_any_order_and_in_blocks(rng, monkeypatch):
     real, fake = normal(rng, 47), normal(rng, 33, scale=1.3, shift=0.2)
     expected = naive_mmd(real, fake)
-    monkeypatch.setattr(metrics, "_BLOCK", 10)
+    monkeypatch.setattr(distances, "_BLOCK", 10)
     for order in (torch.arange(33), torch.randperm(33, generator=rng)):
         found, deviation = kernel_distance(TensorFeatures(real), TensorFeatures(fake[order]), 1, 47)
         assert found == pytest.approx(expected, rel=1e-9) and deviation == 0
@@ -101,7 +102,7 @@ def naive_manifold(real: torch.Tensor, fake: torch.Tensor, k: int) -> tuple[floa
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("block", [7, 2000])
 def test_neighbour_metrics_are_those_of_their_definitions(k, block, rng, monkeypatch):
-    monkeypatch.setattr(metrics, "_BLOCK", block)
+    monkeypatch.setattr(neighbours, "_BLOCK", block)
     real, fake = normal(rng, 60), normal(rng, 45, scale=0.8, shift=0.3)
     found = manifold(TensorFeatures(real), TensorFeatures(fake), k)
     expected = naive_manifold(real, fake, k)
@@ -118,6 +119,7 @@ def test_neighbour_metrics_of_equal_constant_and_distant_sets(rng):
     assert manifold(constant, constant, 3).precision == 1
     far = manifold(constant, TensorFeatures(torch.full((10, 4), 1001.0)), 3)
     assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
-    assert precision_recall(real, real + 100) == (0, 0)
+    moved = manifold(TensorFeatures(real), TensorFeatures(real + 100))
+    assert (moved.precision, moved.recall) == (0, 0)
     with pytest.raises(ValueError, match="more than 3"):
-        precision_recall(real[:3], real)
+        manifold(TensorFeatures(real[:3]), TensorFeatures(real))

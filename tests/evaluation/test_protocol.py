@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.protocol import METRICS, PRESETS, Protocol, differences, in_words, label
+from licfg_hf.evaluation.metrics import METRICS
+from licfg_hf.evaluation.protocol import PRESETS, EvaluationProtocol, differences, in_words, label
 
 IDENTITY = {"seed", "training_seed", "step", "config_hash", "versions", "reference", "weights", "flow"}
 IGNORED = {  # the neural divergence takes neither features nor the reference
@@ -20,12 +21,12 @@ SPECIAL = {
     "kid_subsets": {"kid"},
     "kid_subset_size": {"kid"},
 } | {"neighbours": {"precision", "recall", "density", "coverage"}}
-NAMES = [field.name for field in dataclasses.fields(Protocol) if field.name != "further"]
+NAMES = [field.name for field in dataclasses.fields(EvaluationProtocol) if field.name != "further"]
 
 text = st.text(max_size=8)
 counts = st.integers(min_value=1, max_value=100_000)
 protocols = st.builds(
-    Protocol,
+    EvaluationProtocol,
     extractor=st.sampled_from(["inception", "digits", "pixels"]),
     extractor_hash=text,
     preprocessing=text,
@@ -58,7 +59,7 @@ def named(reasons: list[str]) -> list[str]:
 
 @given(protocols)
 def test_a_protocol_comes_back_from_json(protocol):
-    assert Protocol.from_dict(json.loads(json.dumps(protocol.as_dict()))) == protocol
+    assert EvaluationProtocol.from_dict(json.loads(json.dumps(protocol.as_dict()))) == protocol
 
 
 @given(protocols, metrics)
@@ -109,8 +110,8 @@ def test_each_field_matters_unless_it_identifies_the_run(name, protocol):
         assert named(differences(protocol, changed, metric)) == ([name] if matters else [])
 
 
-def example(**changes) -> Protocol:
-    return Protocol(
+def example(**changes) -> EvaluationProtocol:
+    return EvaluationProtocol(
         **{
             "extractor": "digits",
             "extractor_hash": "0123456789abcdef",
@@ -158,12 +159,12 @@ def example(**changes) -> Protocol:
 )
 def test_damaged_protocols_are_one_line_errors(content, message):
     with pytest.raises(InputError) as caught:
-        Protocol.from_dict(content)
+        EvaluationProtocol.from_dict(content)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_whole_numbers_may_stand_for_a_truncation():
-    assert Protocol.from_dict(example().as_dict() | {"truncation": 1}).truncation == 1
+    assert EvaluationProtocol.from_dict(example().as_dict() | {"truncation": 1}).truncation == 1
 
 
 def test_reasons_say_both_values():

@@ -6,8 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from licfg_hf.evaluation.metrics import gaussian_distance, inception_score
-from licfg_hf.evaluation.statistics import ClassStatistics, FeatureFile, GaussianStatistics, TensorFeatures
+from licfg_hf.evaluation.distances import gaussian_distance
+from licfg_hf.evaluation.statistics import (
+    ClassStatistics,
+    FeatureFile,
+    GaussianStatistics,
+    TensorFeatures,
+    inception_score,
+)
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.compare import compare
 from licfg_hf.evaluation.evaluate import evaluate
+from licfg_hf.evaluation.metrics import METRICS
 from licfg_hf.evaluation.options import EvaluationConfig
-from licfg_hf.evaluation.protocol import METRICS, require_possible
+from licfg_hf.evaluation.protocol import require_possible
 from licfg_hf.evaluation.result import parse_result
 from licfg_hf.evaluation.samples import open_samples
 from licfg_hf.hub.leaderboard import build

@@ -15,13 +15,13 @@ from tiny import tiny_generator
 from licfg_hf import DDGANPipeline, DDGANScheduler
 from licfg_hf.cli import main
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.protocol import Protocol
+from licfg_hf.evaluation.protocol import EvaluationProtocol
 from licfg_hf.hub.benchmarks import BENCHMARK_FILE, Benchmark
 from licfg_hf.hub.publish import publish
 
 NAME = "tester/digits"
 DATE = "2026-01-02T03:04:05+00:00"
-PROTOCOL = Protocol(
+PROTOCOL = EvaluationProtocol(
     extractor="inception",
     extractor_hash="acd2aa5063a9b416",
     preprocessing="uint8 RGB",

@@ -25,7 +25,7 @@ from published import parse_baselines
 
 from licfg_hf.cli import main as licfg_hf
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.protocol import METRICS
+from licfg_hf.evaluation.metrics import METRICS
 from licfg_hf.hub import hub_models
 from licfg_hf.hub.baselines import load_baselines
 from licfg_hf.hub.leaderboard import add_arguments, build, run, thumbnail

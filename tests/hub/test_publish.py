@@ -25,7 +25,7 @@ from tiny import tiny_discriminator, tiny_generator
 from licfg_hf import DDGANPipeline, DDGANScheduler
 from licfg_hf.cli import main as command
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.protocol import Protocol
+from licfg_hf.evaluation.protocol import EvaluationProtocol
 from licfg_hf.evaluation.samples import settings_hash
 from licfg_hf.hub.benchmarks import BENCHMARK_FILE, Benchmark
 from licfg_hf.hub.card import write_card
@@ -34,7 +34,7 @@ from licfg_hf.hub.results import model_index, read_protocol, results_section, wi
 
 NAME = "tester/digits"
 HOME = "/home/some body/with a long and winding path/that a YAML writer folds over several lines of a card"
-PROTOCOL = Protocol(
+PROTOCOL = EvaluationProtocol(
     extractor="digits",
     extractor_hash="acd2aa5063a9b416",
     preprocessing="values in [-1, 1]",

@@ -64,8 +64,8 @@ def test_a_damaged_flow_is_named_in_a_line(model, tmp_path, capsys, content, wor
     ("config", "words"),
     [
         ("{}", "_class_name"),
-        ('{"_class_name": "Discriminator"}', "is a base of networks"),
-        ('{"_class_name": "SNGANGenerator"}', "no discriminator of this library"),
+        ('{"_class_name": "Discriminator"}', "its class 'Discriminator' is not known here"),
+        ('{"_class_name": "SNGANGenerator"}', "its class 'SNGANGenerator' is no discriminator"),
         ('{"_class_name": ["SNGANDiscriminator"]}', "cannot be loaded as a discriminator"),
         ('{"_class_name": "SNGANDiscriminator", "base_channels": "x"}', "cannot be loaded as a discriminator"),
         ("{", "cannot be loaded as a discriminator"),

@@ -36,7 +36,7 @@ from sweep import Arm, Result, arm_arguments
 from licfg_hf import GANPipeline
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.features import open_extractor
+from licfg_hf.evaluation.extractors import open_extractor
 from licfg_hf.objective.penalties import EpsCenteredGradientPenalty, GradientPenalty
 from licfg_hf.recipes import main
 from licfg_hf.training import Trainer
@@ -164,12 +164,12 @@ PROTOCOL = None
 @pytest.fixture(autouse=True)
 def a_protocol():
     global PROTOCOL
-    from licfg_hf.evaluation.protocol import Protocol
+    from licfg_hf.evaluation.protocol import EvaluationProtocol
 
     common = dict(reference_split="train", seed=0, selection="final", truncation=None, flow=False, jpeg=None)
     sizes = dict(reference_count=9, samples=9, neighbours=3, kid_subsets=1, kid_subset_size=9, is_splits=1)
     names = dict(extractor="digits", extractor_hash="1", preprocessing="none", reference="x", weights="ema")
-    PROTOCOL = Protocol(
+    PROTOCOL = EvaluationProtocol(
         **names, **common, **sizes, reference_fingerprint="2", dtype="float32", step=1, config_hash=None
     )
     yield

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 from centers_report import COLUMNS
+from digits_classifier import accuracy, judged, train_classifier
 from judge import MEASURED_FILE, Judge
 from licfg_centers import RECIPE, arms
 
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.classifier import accuracy, train_classifier
 from licfg_hf.recipes import main
 
 SMALL = [
@@ -54,7 +54,7 @@ def test_the_judge_counts_classes_and_tells_collapse(tmp_path):
     assert judge.accuracy > 0.97
 
     samples = {"real": pixels[held], "collapsed": pixels[held][:1].expand(50, -1, -1, -1)}
-    shares = {name: judge.shares(judge.classifier.judge(one).logits.argmax(dim=1)) for name, one in samples.items()}
+    shares = {name: judge.shares(judged(judge.classifier, one).logits.argmax(dim=1)) for name, one in samples.items()}
     assert {name: judge.classes_covered(share) for name, share in shares.items()} == {"real": 10, "collapsed": 1}
     with pytest.raises(InputError, match="another classifier"):
         (tmp_path / MEASURED_FILE).write_text(json.dumps({"by": {}, "numbers": {}}))
@@ -69,4 +69,4 @@ def test_a_classifier_leaves_the_random_state_and_learns():
     classifier = train_classifier(images[:300], labels[:300], epochs=5)
     assert torch.equal(before, torch.get_rng_state())
     assert accuracy(classifier, images[300:], labels[300:]) > 0.98
-    assert classifier.judge(images).features.shape == (400, 64)
+    assert judged(classifier, images).features.shape == (400, 64)

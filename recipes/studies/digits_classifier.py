@@ -1,29 +1,31 @@
-"""The classifier of the embedded digits that the package ships, and the command that trained it.
+"""A small classifier that studies judge by, and the command that trained the one of the digits in the package.
 
-    python -m licfg_hf.evaluation.digits_classifier --output digits_classifier.safetensors
+    python recipes/studies/digits_classifier.py --output digits_classifier.safetensors
 
-Its features and classes judge samples of the digits without any download. It learns four fifths of them; its accuracy
-on the others stands in the file. The command writes the same bytes each time on one machine: one thread, a seed.
+It learns four fifths of the digits; its accuracy on the others stands in the file. The command writes the same bytes
+each time on one machine: one thread, a seed.
 """
 
 import hashlib
 import json
-from importlib.resources import files
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
+import torch.nn.functional as F
+from safetensors.torch import save
 
-from ..command_line import OptionParser, one_line_errors
-from ..data import DataConfig, open_images
-from ..errors import InputError
-from ..files import write_bytes
-from ..images import from_pixels
-from ..ranges import MANY, require_whole
-from .classifier import SmallClassifier, accuracy, train_classifier
+from licfg_hf.command_line import OptionParser, one_line_errors
+from licfg_hf.data import DataConfig, open_images
+from licfg_hf.errors import InputError
+from licfg_hf.evaluation.classifier import ClassifierOutput, SmallClassifier
+from licfg_hf.files import write_bytes
+from licfg_hf.images import from_pixels
+from licfg_hf.ranges import MANY, require_whole
 
 _FILE = "digits_classifier.safetensors"
 _KEPT_EVERY = 5
+_BATCH, _CHUNK = 128, 1000
 
 
 def held_out(count: int) -> torch.Tensor:
@@ -31,11 +33,45 @@ def held_out(count: int) -> torch.Tensor:
     return torch.arange(count) % _KEPT_EVERY == 0
 
 
-def load_digits_classifier() -> SmallClassifier:
-    """The shipped classifier in eval mode: digits (n, 1, 8, 8) in [-1, 1] -> 10 logits and 64 features."""
-    classifier = SmallClassifier()
-    classifier.load_state_dict(load((files("licfg_hf.evaluation") / _FILE).read_bytes()))
+def train_classifier(
+    images: torch.Tensor, labels: torch.Tensor, epochs: int, seed: int = 0, progress: Callable = iter
+) -> SmallClassifier:
+    """Trains a classifier; the random state of torch stays as it was.
+
+    Args:
+        images: (n, channels, size, size) in [-1, 1], on the CPU.
+        labels: int64 (n,).
+        epochs: passes over the images; the learning rate falls to zero over them.
+        seed: decides initialization, order and dropout.
+        progress: wraps the sequence of epochs, e.g. in a progress bar.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        classifier = SmallClassifier(images.shape[2], images.shape[1], int(labels.max()) + 1)
+        optimizer = torch.optim.Adam(classifier.parameters(), lr=2e-3)
+        steps = epochs * -(-len(images) // _BATCH)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+        for _ in progress(range(epochs)):
+            classifier.train()
+            for chosen in torch.randperm(len(images)).split(_BATCH):
+                optimizer.zero_grad()
+                F.cross_entropy(classifier(images[chosen]).logits, labels[chosen]).backward()
+                optimizer.step()
+                schedule.step()
     return classifier.eval()
+
+
+@torch.no_grad()
+def judged(classifier: SmallClassifier, images: torch.Tensor) -> ClassifierOutput:
+    """Logits and features of any number of images, in eval mode, chunk by chunk."""
+    classifier.eval()
+    parts = [classifier(chunk) for chunk in images.split(_CHUNK)]
+    return ClassifierOutput(torch.cat([p.logits for p in parts]), torch.cat([p.features for p in parts]))
+
+
+def accuracy(classifier: SmallClassifier, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of the images whose largest logit is that of their label."""
+    return (judged(classifier, images).logits.argmax(dim=1) == labels).double().mean().item()
 
 
 def trained_bytes(epochs: int = 40, seed: int = 0) -> tuple[bytes, dict[str, float | int | str]]:
@@ -56,7 +92,7 @@ def trained_bytes(epochs: int = 40, seed: int = 0) -> tuple[bytes, dict[str, flo
     classifier = train_classifier(images[~kept], labels[~kept], epochs, seed)
     facts = {
         "accuracy": round(accuracy(classifier, images[kept], labels[kept]), 6),
-        "command": f"python -m licfg_hf.evaluation.digits_classifier --output {_FILE} --epochs {epochs} --seed {seed}",
+        "command": f"python recipes/studies/digits_classifier.py --output {_FILE} --epochs {epochs} --seed {seed}",
         "data": data.fingerprint,
         "data_sha256": hashlib.sha256(pixels.numpy().tobytes() + labels.numpy().tobytes()).hexdigest(),
         "epochs": epochs,
@@ -74,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
         SystemExit: an option cannot be used; one line says why.
     """
     parser = OptionParser(
-        prog="python -m licfg_hf.evaluation.digits_classifier",
+        prog="python recipes/studies/digits_classifier.py",
         description="Trains the classifier of the embedded digits on four fifths of them.",
     )
     parser.add_argument("--output", required=True, type=Path, help="file to write, .safetensors")

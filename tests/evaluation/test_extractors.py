@@ -1,5 +1,6 @@
 """Extractors: what they are, what they refuse, and that known networks give known answers."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.features import digest_of, open_extractor
+from licfg_hf.evaluation.extractors import EXTRACTORS, Extractor, digest_of, open_extractor, register_extractor
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 RESNET = SHARED / "weights" / "cifar10_resnet56.safetensors"
@@ -59,6 +60,42 @@ def test_pixels_are_those_of_small_images_and_an_average_of_larger_ones():
     assert logits is None and features.min() == -1 and features.max() == 1
     larger = open_extractor("pixels", (3, 64, 64), CPU)
     assert larger(torch.full((2, 3, 64, 64), 255, dtype=torch.uint8))[0].tolist() == [[1.0] * 192] * 2
+
+
+def test_an_extractor_of_ones_own_is_asked_for_by_name(monkeypatch, tmp_path, capsys):
+    from licfg_hf.cli import main as command
+
+    monkeypatch.setattr("licfg_hf.evaluation.extractors.EXTRACTORS", dict(EXTRACTORS))
+
+    @register_extractor("means", "means[:POWER]")
+    def means(rest, shape, device):
+        power = int(rest or 1)
+
+        def compute(images):
+            return (images.to(device) / 255).pow(power).mean((2, 3)), None
+
+        return Extractor("means" + rest, str(power), "values in [0, 1]", shape[0], None, compute)
+
+    assert open_extractor("means:2", (3, 4, 4), CPU)(torch.full((2, 3, 4, 4), 51))[0].allclose(torch.tensor(0.04))
+    output = tmp_path / "eval.json"
+    given = ["--data", "digits", "--limit", "200", "--metrics", "fid", "--output", str(output)]
+    command(["evaluate", "digits", "--features", "means", *given])
+    assert "Fréchet distance (means)" in capsys.readouterr().out
+    assert json.loads(output.read_text())["protocol"]["extractor"] == "means"
+    register_extractor("means")(means)  # a module that is imported anew
+    with pytest.raises(ValueError, match="there is an extractor 'means' already"):
+        register_extractor("means")(lambda rest, shape, device: None)
+
+
+@pytest.mark.parametrize("name", ["nothing", "pixels:8", "digits:x", "missing.pth"])
+def test_what_is_not_known_is_said_with_what_is(name):
+    with pytest.raises(InputError, match=f"no feature extractor '{name}'; there are: inception .*, digits, pixels"):
+        open_extractor(name, (1, 8, 8), CPU)
+
+
+def test_timm_needs_a_network():
+    with pytest.raises(InputError, match="timm:MODEL"):
+        open_extractor("timm", (1, 8, 8), CPU)
 
 
 def test_the_digest_is_of_names_and_values():

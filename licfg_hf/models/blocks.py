@@ -1,4 +1,9 @@
-"""The layers that BigGAN and SNGAN share: conditional BatchNorm, self-attention, residual blocks."""
+"""What convolutional GANs are built from: conditional BatchNorm, self-attention, residual blocks, initialization."""
+
+import functools
+from collections.abc import Callable, Iterable
+from itertools import repeat
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -6,39 +11,56 @@ from torch import nn
 
 from .heads import embed_labels
 
+MakeNorm = Callable[[int], nn.Module]  # channels -> normalization
+
 
 class ConditionalBatchNorm(nn.Module):
-    """BatchNorm whose scale and shift depend on the class or on a condition vector: (1 + gain(y)) * bn(x) + bias(y).
+    """Normalization whose scale and shift depend on the class or on a vector: (1 + gain(y)) * norm(x) + bias(y).
 
     Args:
         channels: of the features.
         condition_dim: length of the condition vector; with ``num_classes`` it is not used.
         num_classes: scale and shift are looked up by label instead (BigGAN without a shared embedding, cGAN).
-        eps: of the normalization.
+        eps: of BatchNorm.
+        norm: in place of BatchNorm; called with the features and what else the layer is called with.
     """
 
-    def __init__(self, channels: int, condition_dim: int | None, num_classes: int | None = None, eps: float = 1e-5):
+    def __init__(
+        self,
+        channels: int,
+        condition_dim: int | None,
+        num_classes: int | None = None,
+        eps: float = 1e-5,
+        norm: nn.Module | None = None,
+    ):
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=False, eps=eps)
+        self.norm = norm or nn.BatchNorm2d(channels, affine=False, eps=eps)
         if num_classes is not None:
             self.gain, self.bias = nn.Embedding(num_classes, channels), nn.Embedding(num_classes, channels)
         else:
-            self.gain = nn.Linear(condition_dim, channels, bias=False)
-            self.bias = nn.Linear(condition_dim, channels, bias=False)
+            width = condition_dim or 0
+            self.gain, self.bias = nn.Linear(width, channels, bias=False), nn.Linear(width, channels, bias=False)
 
-    def forward(self, features: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        if isinstance(self.gain, nn.Embedding):
-            gain, bias = embed_labels(self.gain, condition), embed_labels(self.bias, condition)
-        else:
-            gain, bias = self.gain(condition), self.bias(condition)
-        return (1 + gain[:, :, None, None]) * self.norm(features) + bias[:, :, None, None]
+    def forward(self, features: torch.Tensor, condition: torch.Tensor, *statistics: Any) -> torch.Tensor:
+        gain, bias = (
+            embed_labels(layer, condition) if isinstance(layer, nn.Embedding) else layer(condition)
+            for layer in (self.gain, self.bias)
+        )
+        return (1 + gain[:, :, None, None]) * self.norm(features, *statistics) + bias[:, :, None, None]
 
 
 class BatchNorm(nn.BatchNorm2d):
     """BatchNorm with the call of ``ConditionalBatchNorm``; the condition is ignored."""
 
-    def forward(self, features: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
-        return super().forward(features)
+    def forward(self, input: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        return super().forward(input)
+
+
+def norm_of_classes(channels: int, num_classes: int | None, eps: float = 1e-5) -> nn.Module:
+    """BatchNorm, conditional where there are classes."""
+    return (
+        BatchNorm(channels, eps=eps) if num_classes is None else ConditionalBatchNorm(channels, None, num_classes, eps)
+    )
 
 
 class SelfAttention(nn.Module):
@@ -66,6 +88,20 @@ class SelfAttention(nn.Module):
         return self.gamma * self.o(attended) + features
 
 
+def run_blocks(
+    features: torch.Tensor,
+    blocks: Iterable[nn.Module],
+    attentions: nn.ModuleDict | None = None,
+    conditions: Iterable[tuple[Any, ...]] = repeat(()),
+) -> torch.Tensor:
+    """Features through the blocks, each called with its conditions and followed by the attention of its number."""
+    for index, (block, condition) in enumerate(zip(blocks, conditions, strict=False)):
+        features = block(features, *condition)
+        if attentions is not None and str(index) in attentions:
+            features = attentions[str(index)](features)
+    return features
+
+
 def upsample(features: torch.Tensor, mode: str) -> torch.Tensor:
     """(batch, channels, height, width) -> twice the height and width; ``nearest`` or ``bilinear``."""
     return F.interpolate(features, scale_factor=2, mode=mode, align_corners=None if mode == "nearest" else False)
@@ -81,7 +117,13 @@ class GeneratorBlock(nn.Module):
         upsample_mode: ``nearest`` or ``bilinear``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, make_norm, upsample_mode: str = "nearest"):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        make_norm: MakeNorm,
+        upsample_mode: str = "nearest",
+    ):
         super().__init__()
         self.upsample_mode = upsample_mode
         self.norm1 = make_norm(in_channels)
@@ -137,3 +179,31 @@ class DiscriminatorBlock(nn.Module):
             return hidden + features
         skip = self.shortcut(self._pool(features)) if self.first else self._pool(self.shortcut(features))
         return hidden + skip
+
+
+def initialize(module: nn.Module, how: str, normal_std: float = 0.02) -> None:
+    """Initializes the weights of every convolution, linear and embedding layer, in place.
+
+    Args:
+        how: ``orthogonal``, ``normal`` (N(0, 0.02^2)), ``xavier`` (uniform) or ``kaiming`` (normal). ``kaiming`` and
+            ``xavier`` also set biases to zero, as GNGAN and mimicry do; the others leave PyTorch's, as BigGAN does.
+
+    Raises:
+        ValueError: unknown initialization.
+    """
+    fill = {
+        "orthogonal": nn.init.orthogonal_,
+        "normal": functools.partial(nn.init.normal_, std=normal_std),
+        "xavier": nn.init.xavier_uniform_,
+        "kaiming": nn.init.kaiming_normal_,
+    }
+    if how not in fill:
+        raise ValueError(f"initialization is one of {', '.join(fill)}, not {how!r}")
+    for layer in module.modules():
+        if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)):
+            if layer.weight.is_meta:
+                continue  # from_pretrained builds on the meta device: the weights come from the file
+            fill[how](layer.weight)
+            bias = getattr(layer, "bias", None)
+            if how in ("xavier", "kaiming") and bias is not None:
+                nn.init.zeros_(bias)

@@ -4,11 +4,11 @@ from importlib.resources import files
 
 import pytest
 import torch
+from digits_classifier import accuracy, held_out, main, trained_bytes
 from safetensors import safe_open
 
 from licfg_hf.data import DataConfig, open_images
-from licfg_hf.evaluation.classifier import accuracy
-from licfg_hf.evaluation.digits_classifier import held_out, load_digits_classifier, main, trained_bytes
+from licfg_hf.evaluation.classifier import load_digits_classifier
 
 SHIPPED = files("licfg_hf.evaluation") / "digits_classifier.safetensors"
 

@@ -1,4 +1,16 @@
-"""Feature extractors by name: what images are compared by. Each is chosen explicitly; none stands in for another."""
+"""Feature extractors by name: what images are compared by. Each is chosen explicitly; none stands in for another.
+
+One of your own is a function, in the package or outside of it::
+
+    @register_extractor("means")
+    def means(rest, shape, device):
+        def compute(images):  # uint8 (batch, channels, height, width)
+            return (images / 255).mean((2, 3)), None  # no class logits
+
+        return Extractor("means", "", "values in [0, 1]", dim=shape[0], classes=None, compute=compute)
+
+Once its module is imported, ``--features means`` compares images by it.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -15,12 +27,7 @@ from torch import nn
 from ..errors import InputError
 from ..images import from_pixels
 from ..text import first_line
-from .classifier import SmallClassifier
-
-NAMES = (
-    "inception (TensorFlow's, by torch-fidelity), inception:WEIGHTS.pth, timm:MODEL, timm:MODEL:WEIGHTS, "
-    "a classifier's .safetensors file, digits, pixels"
-)
+from .classifier import SmallClassifier, load_digits_classifier
 
 _LARGEST_PIXELS = 8  # height and width of what ``pixels`` compares
 
@@ -52,29 +59,56 @@ class Extractor:
         return features.float().cpu(), None if logits is None else logits.float().cpu()
 
 
+Opener = Callable[[str, tuple[int, int, int], torch.device], Extractor]
+EXTRACTORS: dict[str, tuple[Opener, str]] = {}  # by name or ending of a file: what opens it, and how it is asked for
+
+
+def register_extractor(name: str, usage: str | None = None) -> Callable[[Opener], Opener]:
+    """Decorator: makes an extractor known to every command of this process.
+
+    Args:
+        name: by which it is asked for; one that begins with a dot is the ending of files.
+        usage: how it is asked for, shown where a name is not known; ``name`` where it is not given. With a colon,
+            what follows the name may be anything, such as a file of weights.
+
+    Returns:
+        A decorator of a function (what follows the colon, or the file; (channels, height, width) of the images; the
+        device) -> ``Extractor``.
+
+    Raises:
+        ValueError: another function has the name.
+    """
+
+    def register(opener: Opener) -> Opener:
+        known = EXTRACTORS.get(name)
+        if known is not None and known[0].__qualname__ != opener.__qualname__:
+            raise ValueError(f"there is an extractor {name!r} already, {known[0].__qualname__}")
+        EXTRACTORS[name] = opener, usage or name
+        return opener
+
+    return register
+
+
 def open_extractor(name: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
     """An extractor by name.
 
     Args:
-        name: see ``NAMES``.
+        name: that of a registered one, perhaps with a colon and more, or a file with a registered ending.
         shape: (channels, height, width) of the images.
         device: where it computes.
 
     Raises:
         InputError: there is none of this name, its weights cannot be had, or it does not take such images.
     """
-    kind, _, rest = name.partition(":")
-    if name == "pixels":
-        return _pixels(shape)
-    if name == "digits":
-        return _digits(shape, device)
-    if kind == "inception":
-        return _inception(rest or None, device)
-    if kind == "timm" and rest:
-        return _timm(*rest.split(":", 1), device=device)
-    if Path(name).suffix == ".safetensors":
-        return _classifier_file(Path(name).expanduser(), shape, device)
-    raise InputError(f"no feature extractor {name!r}; there are: {NAMES}")
+    kind, colon, rest = name.partition(":")
+    opener, usage = EXTRACTORS.get(kind, (None, ""))
+    if opener is not None and (not colon or ":" in usage):
+        return opener(rest, shape, device)
+    if Path(name).suffix in EXTRACTORS:
+        return EXTRACTORS[Path(name).suffix][0](name, shape, device)
+    raise InputError(
+        f"no feature extractor {name!r}; there are: {', '.join(usage for _, usage in EXTRACTORS.values())}"
+    )
 
 
 def digest_of(state: dict[str, torch.Tensor]) -> str:
@@ -84,19 +118,6 @@ def digest_of(state: dict[str, torch.Tensor]) -> str:
         total.update(key.encode())
         total.update(state[key].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:16]
-
-
-def _pixels(shape: tuple[int, int, int]) -> Extractor:
-    """The pixels themselves, of larger images those of an 8x8 average: a Gaussian of more would need more images."""
-    size = tuple(min(side, _LARGEST_PIXELS) for side in shape[1:])
-    averaged = (
-        "values in [-1, 1]" if size == tuple(shape[1:]) else f"values in [-1, 1], averaged to {size[1]}x{size[0]}"
-    )
-
-    def compute(images: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return F.adaptive_avg_pool2d(from_pixels(images), size).flatten(1), None
-
-    return Extractor("pixels", "", averaged, shape[0] * size[0] * size[1], None, compute)
 
 
 def _rgb(images: torch.Tensor) -> torch.Tensor:
@@ -120,12 +141,6 @@ def _small(network: SmallClassifier, name: str, shape: tuple[int, int, int], dev
         return output.features, output.logits
 
     return Extractor(name, digest, "values in [-1, 1]", network.hidden.out_features, config["num_classes"], compute)
-
-
-def _digits(shape: tuple[int, int, int], device: torch.device) -> Extractor:
-    from .digits_classifier import load_digits_classifier
-
-    return _small(load_digits_classifier(), "digits", shape, device)
 
 
 class _BasicBlock(nn.Module):
@@ -174,8 +189,77 @@ def _standardized(images: torch.Tensor, mean: Any = _MEAN, std: Any = _STD) -> t
     return (_rgb(images).float() / 255 - mean) / std
 
 
-def _classifier_file(path: Path, shape: tuple[int, int, int], device: torch.device) -> Extractor:
+@register_extractor("inception", "inception (TensorFlow's, by torch-fidelity), inception:WEIGHTS.pth")
+def _inception(weights: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            "Inception features need torch-fidelity (pip install 'licfg_hf[metrics]') and the torchvision that "
+            f"belongs to your torch: {first_line(error)}"
+        ) from error
+    if weights:
+        _require_plain_weights(Path(weights).expanduser())
+    try:
+        network = FeatureExtractorInceptionV3(
+            "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=weights or None
+        )
+    except Exception as error:  # the download, the file and the network each raise their own
+        raise InputError(
+            f"Inception's weights cannot be had; name their file: inception:WEIGHTS.pth ({first_line(error)})"
+        ) from error
+    digest = digest_of(network.state_dict())
+    network = _prepared(network, device)
+
+    def compute(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return network(_rgb(images).to(device))
+
+    words = "RGB, 299 px by TensorFlow's bilinear interpolation, (x - 128) / 128"
+    return Extractor("inception", digest, words, 2048, 1008, compute)
+
+
+def _require_plain_weights(path: Path) -> None:
+    """torch-fidelity unpickles whatever is in the file, so it must be one that holds tensors only."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path} is no file of plain weights: {first_line(error)}") from error
+
+
+@register_extractor("timm", "timm:MODEL, timm:MODEL:WEIGHTS")
+def _timm(rest: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
+    model, _, weights = rest.partition(":")
+    if not model:
+        raise InputError("timm features need the name of a network: timm:MODEL")
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            "timm features need timm (pip install 'licfg_hf[timm]') and the torchvision that belongs to your torch: "
+            f"{first_line(error)}"
+        ) from error
+    options = {"pretrained": True} if not weights else {"pretrained": False, "checkpoint_path": weights}
+    try:
+        network = timm.create_model(model, num_classes=0, **options)
+    except Exception as error:  # unknown names, the Hub and files each raise their own
+        raise InputError(f"timm cannot load {model}: {first_line(error)}") from error
+    settings = timm.data.resolve_model_data_config(network)
+    size = tuple(settings["input_size"][1:])
+    digest = digest_of(network.state_dict())
+    network = _prepared(network, device)
+
+    def compute(images: torch.Tensor) -> tuple[torch.Tensor, None]:
+        pixels = F.interpolate(_rgb(images.to(device)).float(), size=size, mode="bicubic", antialias=True)
+        return network(_standardized(pixels.clamp(0, 255), settings["mean"], settings["std"])), None
+
+    words = f"RGB, {size[1]}x{size[0]} px by antialiased bicubic interpolation, normalized"
+    return Extractor(f"timm:{model}", digest, words, network.num_features, None, compute)
+
+
+@register_extractor(".safetensors", "a classifier's .safetensors file")
+def _classifier_file(name: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
     """A classifier whose keys tell what it is: a ResNet for CIFAR-10, or a ``SmallClassifier``."""
+    path = Path(name).expanduser()
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -210,63 +294,20 @@ def _resnet(state: dict, name: str, shape: tuple[int, int, int], device: torch.d
     return Extractor(name, digest_of(state), "32 px, RGB, normalized", 64, len(state["linear.bias"]), compute)
 
 
-def _inception(weights: str | None, device: torch.device) -> Extractor:
-    try:
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    except (ImportError, RuntimeError) as error:
-        raise InputError(
-            "Inception features need torch-fidelity (pip install 'licfg_hf[metrics]') and the torchvision that "
-            f"belongs to your torch: {first_line(error)}"
-        ) from error
-    if weights is not None:
-        _require_plain_weights(Path(weights).expanduser())
-    try:
-        network = FeatureExtractorInceptionV3(
-            "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=weights
-        )
-    except Exception as error:  # the download, the file and the network each raise their own
-        raise InputError(
-            f"Inception's weights cannot be had; name their file: inception:WEIGHTS.pth ({first_line(error)})"
-        ) from error
-    digest = digest_of(network.state_dict())
-    network = _prepared(network, device)
-
-    def compute(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return network(_rgb(images).to(device))
-
-    words = "RGB, 299 px by TensorFlow's bilinear interpolation, (x - 128) / 128"
-    return Extractor("inception", digest, words, 2048, 1008, compute)
+@register_extractor("digits")
+def _digits(rest: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
+    return _small(load_digits_classifier(), "digits", shape, device)
 
 
-def _require_plain_weights(path: Path) -> None:
-    """torch-fidelity unpickles whatever is in the file, so it must be one that holds tensors only."""
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"{path} is no file of plain weights: {first_line(error)}") from error
-
-
-def _timm(model: str, weights: str | None = None, *, device: torch.device) -> Extractor:
-    try:
-        import timm
-    except (ImportError, RuntimeError) as error:
-        raise InputError(
-            "timm features need timm (pip install 'licfg_hf[timm]') and the torchvision that belongs to your torch: "
-            f"{first_line(error)}"
-        ) from error
-    options = {"pretrained": True} if weights is None else {"pretrained": False, "checkpoint_path": weights}
-    try:
-        network = timm.create_model(model, num_classes=0, **options)
-    except Exception as error:  # unknown names, the Hub and files each raise their own
-        raise InputError(f"timm cannot load {model}: {first_line(error)}") from error
-    settings = timm.data.resolve_model_data_config(network)
-    size = tuple(settings["input_size"][1:])
-    digest = digest_of(network.state_dict())
-    network = _prepared(network, device)
+@register_extractor("pixels")
+def _pixels(rest: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
+    """The pixels themselves, of larger images those of an 8x8 average: a Gaussian of more would need more images."""
+    size = tuple(min(side, _LARGEST_PIXELS) for side in shape[1:])
+    averaged = (
+        "values in [-1, 1]" if size == tuple(shape[1:]) else f"values in [-1, 1], averaged to {size[1]}x{size[0]}"
+    )
 
     def compute(images: torch.Tensor) -> tuple[torch.Tensor, None]:
-        pixels = F.interpolate(_rgb(images.to(device)).float(), size=size, mode="bicubic", antialias=True)
-        return network(_standardized(pixels.clamp(0, 255), settings["mean"], settings["std"])), None
+        return F.adaptive_avg_pool2d(from_pixels(images), size).flatten(1), None
 
-    words = f"RGB, {size[1]}x{size[0]} px by antialiased bicubic interpolation, normalized"
-    return Extractor(f"timm:{model}", digest, words, network.num_features, None, compute)
+    return Extractor("pixels", "", averaged, shape[0] * size[0] * size[1], None, compute)

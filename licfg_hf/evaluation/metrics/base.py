@@ -1,0 +1,213 @@
+"""What a metric is, and the registry of them; without PyTorch, so that a command's ``--help`` comes at once.
+
+A metric of your own is one class, in the package or outside of it::
+
+    @register_metric
+    class Brightness(Metric):
+        name, title, higher_is_better = "brightness", "mean brightness", True
+        pixels = 500  # it looks at the first 500 samples
+
+        def compute(self, measured):
+            return {"value": measured.pixels.float().mean().item() / 255}
+
+Once its module is imported, ``--metrics brightness`` measures it, ``eval.json`` keeps it and ``compare`` ranks by it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...data import ImageSet
+    from ..neighbours import Manifold
+    from ..options import EvaluationConfig
+    from ..protocol import EvaluationProtocol
+    from ..statistics import ClassStatistics, Features
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a measurement before it begins.
+
+    Attributes:
+        config: the options.
+        samples: number of samples.
+        references: number of reference images.
+        shape: of both, (channels, height, width).
+        classes: number of classes that samples are asked for by; None where they are not.
+        extractor: name of the features.
+        extractor_classes: number of classes that they come with; None where they come with none.
+        held_out: number of reference images that no generator was trained on; None where there are none.
+    """
+
+    config: "EvaluationConfig"
+    samples: int
+    references: int
+    shape: tuple[int, int, int]
+    classes: int | None
+    extractor: str
+    extractor_classes: int | None
+    held_out: int | None = None
+
+    @property
+    def smallest(self) -> int:
+        """Images of the smaller side."""
+        return min(self.samples, self.references)
+
+
+@dataclass
+class Measured:
+    """What the passes over both sides gave, from which metrics are computed.
+
+    Attributes:
+        config: the options.
+        real: features of the reference images.
+        samples: features of the samples; their vectors are there only where a metric says ``vectors``.
+        scores: class probabilities of the samples, only where a metric says ``probabilities``.
+        hits: samples by the class asked for, those that the classifier takes for it, int64 (classes,); None where the
+            features come without classes.
+        asked: the same, all of them.
+        predicted: samples by the class that the classifier takes them for, likewise.
+        pixels: the first samples, uint8 (n, channels, height, width), as many as a metric says; None where none does.
+        held_out: reference images that no generator was trained on, only where a metric says ``held_out``.
+    """
+
+    config: "EvaluationConfig"
+    real: "Features"
+    samples: "Features"
+    scores: "ClassStatistics | None" = None
+    hits: "torch.Tensor | None" = None
+    asked: "torch.Tensor | None" = None
+    predicted: "torch.Tensor | None" = None
+    pixels: "torch.Tensor | None" = None
+    held_out: "ImageSet | None" = None
+
+    @cached_property
+    def manifold(self) -> "Manifold":
+        """Overlap of both sides, computed once for all metrics that are made of it."""
+        from ..neighbours import manifold
+
+        return manifold(self.real.vectors, self.samples.vectors, self.config.neighbours)
+
+
+class Metric:
+    """A number of a result. Subclasses set ``name``, ``title`` and ``higher_is_better`` and define ``compute``.
+
+    Attributes:
+        name: in ``eval.json``.
+        title: for people, whatever the features are.
+        higher_is_better: which way it is better.
+        option: its name on the command line, where several may share one; ``name`` where it is not given.
+        published: the name that the literature reserves for Inception features, None where there is none.
+        settings: fields of the protocol that no other metric depends on, unless it lists them too.
+        added: settings of its own, which become further fields of the protocol: name -> JSON value.
+        ignores: fields that it does not depend on, though the others do.
+        low, high: no value is outside; -1 stands for estimates that stray a little below 0. How far those of a kernel
+            distance stray depends on the features' scale, so that ``low`` holds for Inception features there.
+        vectors: it needs the feature vectors, not only their moments.
+        classes: it needs features that come with classes.
+        probabilities: it needs class probabilities, and so such features.
+        by_class: the result also lists every class.
+        conditional: there is a number only where samples are asked for by class.
+        pixels: it needs the pixels of so many first samples.
+        held_out: it needs reference images that no generator was trained on.
+        place: in lists, the lower the earlier.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool
+    option: str = ""
+    published: str | None = None
+    settings: tuple[str, ...] = ()
+    added: Mapping[str, Any] = {}
+    ignores: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = math.inf
+    vectors: bool = False
+    classes: bool = False
+    probabilities: bool = False
+    by_class: bool = False
+    conditional: bool = False
+    pixels: int = 0
+    held_out: bool = False
+    place: int = 100
+
+    def require(self, plan: Plan) -> None:
+        """Checks, before long work begins, that it can be computed.
+
+        Raises:
+            InputError: it cannot.
+        """
+
+    def settings_in_words(self, protocol: "EvaluationProtocol") -> str:
+        """What it alone depends on, for people; "" for nothing."""
+        return ", ".join(f"{name}: {value}" for name, value in self.added.items())
+
+    def compute(self, measured: Measured) -> dict[str, float] | None:
+        """Its ``value`` and, where known, ``std``, ``low`` and ``high``; None where there is no number."""
+        raise NotImplementedError
+
+
+METRICS: dict[str, Metric] = {}  # by name; in order of place once the package's own are registered
+
+
+def register_metric(kind: type[Metric]) -> type[Metric]:
+    """Class decorator: makes a metric known to every command of this process.
+
+    Raises:
+        ValueError: it lacks a name, a title or a direction, or another class has its name.
+    """
+    lacking = [name for name in ("name", "title", "higher_is_better") if not hasattr(kind, name)]
+    if lacking:
+        raise ValueError(f"the metric {kind.__name__} needs {', '.join(lacking)}")
+    known = METRICS.get(kind.name)
+    if known is not None and type(known).__qualname__ != kind.__qualname__:
+        raise ValueError(f"there is a metric {kind.name!r} already, {type(known).__qualname__}")
+    METRICS[kind.name] = metric = kind()
+    metric.option = metric.option or metric.name
+    metric.settings = (*metric.settings, *metric.added)
+    in_order = sorted(METRICS.values(), key=lambda one: one.place)
+    METRICS.clear()
+    METRICS.update({one.name: one for one in in_order})
+    return kind
+
+
+def special_settings() -> set[str]:
+    """Fields of a protocol, known and further ones, that only some metrics depend on."""
+    return {name for metric in METRICS.values() for name in metric.settings}
+
+
+def metric_options() -> list[str]:
+    """Names of metrics on the command line."""
+    return list(dict.fromkeys(metric.option for metric in METRICS.values()))
+
+
+def chosen_metrics(options: Iterable[str]) -> list[Metric]:
+    """The metrics that names on the command line stand for, in their order in a result."""
+    wanted = set(options)
+    return [metric for metric in METRICS.values() if metric.option in wanted]
+
+
+def require_metrics(plan: Plan) -> None:
+    """Checks, before long work begins, that the metrics that are asked for can be computed.
+
+    Raises:
+        InputError: one cannot.
+    """
+    chosen = chosen_metrics(plan.config.metrics)
+    for metric in chosen:
+        if (metric.classes or metric.probabilities) and plan.extractor_classes is None:
+            raise InputError(
+                f"{metric.option} needs class logits, which {plan.extractor} does not give: choose a classifier"
+            )
+    if plan.smallest < 2:
+        raise InputError("metrics need at least two images of each side")
+    for metric in chosen:
+        metric.require(plan)

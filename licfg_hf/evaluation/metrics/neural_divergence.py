@@ -1,0 +1,45 @@
+"""Divergence from images that no generator was trained on; see ``licfg_hf.evaluation.divergence``."""
+
+import math
+
+from ...errors import InputError
+from .base import Measured, Metric, Plan, register_metric
+
+JUDGED = 2000  # images of each side that the critic sees
+SMALLEST_SET = 40  # images in a set: half of them learn, and a quarter of those choose when to stop
+LARGEST_SIDE = 64  # pixels
+
+
+@register_metric
+class NeuralDivergence(Metric):
+    """``neural_divergence`` of held-out images and samples."""
+
+    name, title, option, higher_is_better, place = "neural_divergence", "neural divergence", "nd", False, 70
+    settings, low, high, pixels, held_out = ("held_out",), -1.0, math.log(2), JUDGED, True
+    ignores = (
+        "extractor",
+        "extractor_hash",
+        "preprocessing",
+        "reference_fingerprint",
+        "reference_split",
+        "reference_count",
+    )
+
+    def require(self, plan: Plan) -> None:
+        if plan.held_out is None:
+            raise InputError("nd wants held-out images: measure it with licfg-hf evaluate")
+        if min(plan.held_out, plan.samples) < SMALLEST_SET or max(plan.shape[1:]) > LARGEST_SIDE:
+            raise InputError(
+                f"nd wants {SMALLEST_SET} images of each side or more, of at most {LARGEST_SIDE} pixels; there are "
+                f"{plan.held_out} held-out images and {plan.samples} samples of {plan.shape[2]}x{plan.shape[1]}"
+            )
+
+    def compute(self, measured: Measured) -> dict[str, float]:
+        import torch
+
+        from ..divergence import neural_divergence
+
+        held_out = measured.held_out
+        real = held_out.fetch(torch.arange(len(held_out)), seed=0).cpu()
+        found = neural_divergence(real, measured.pixels[:JUDGED], seed=measured.config.seed)
+        return {"value": found.value, "low": found.low, "high": found.high}

@@ -1,0 +1,221 @@
+"""Passes of images through an extractor: the reference, whose features are kept, and the samples, by all processes."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from tqdm.auto import tqdm
+
+from ..data import ImageSet
+from ..data.image_sets import ImageSubset
+from ..errors import InputError
+from .cache import FEATURES_FILE, reference_statistics
+from .extractors import Extractor
+from .metrics import Measured, chosen_metrics
+from .options import EvaluationConfig
+from .samples import CHUNK, SampleSource, chunks, through_jpeg
+from .statistics import ClassStatistics, FeatureFile, Features, GaussianStatistics
+
+SHOWN = 64  # samples that a report shows
+
+
+def reference_of(images: ImageSet, name: str, extractor: Extractor, batch_size: int) -> Features:
+    """Features of reference images, from the cache or computed now.
+
+    Args:
+        name: of the images, for messages.
+        batch_size: images per pass.
+
+    Raises:
+        InputError: features are not finite.
+    """
+    count = len(images)
+    content = {
+        "fingerprint": images.fingerprint,
+        "count": count,
+        "extractor": extractor.name,
+        "digest": extractor.digest,
+        "preprocessing": extractor.preprocessing,
+        "shape": list(images.shape),
+        "choice": "random" if isinstance(images, ImageSubset) else "all",
+    }
+
+    def compute(folder: Path) -> GaussianStatistics:
+        store = FeatureFile(folder / FEATURES_FILE, (count, extractor.dim))
+        moments = GaussianStatistics.empty(extractor.dim)
+        for first in tqdm(range(0, count, batch_size), desc=f"features of {name}", disable=None):
+            batch = images.fetch(torch.arange(first, min(first + batch_size, count)), seed=0).cpu()
+            vectors, _ = extractor(batch)
+            store.write(first, vectors)
+            moments = moments.merge(GaussianStatistics.of(vectors))
+        store.flush()
+        return moments
+
+    try:
+        return reference_statistics(content, compute)
+    except ValueError as error:
+        raise InputError(f"{name} with {extractor.name}: {error}") from error
+
+
+@contextmanager
+def passed(
+    source: SampleSource,
+    extractor: Extractor,
+    config: EvaluationConfig,
+    real: Features,
+    held_out: ImageSet | None = None,
+    state: PartialState | None = None,
+    quiet: bool = False,
+) -> Iterator[Measured | None]:
+    """Passes the samples through the extractor, as far as the metrics that are asked for and the report need it.
+
+    The feature vectors lie in a temporary file until the context ends.
+
+    Args:
+        real: features of the reference images.
+        held_out: images that no generator was trained on, where a metric needs them.
+        state: the processes, each of which takes its share of the chunks; None for this process alone.
+        quiet: no progress bar.
+
+    Yields:
+        What metrics are computed from; None on processes other than the main one.
+
+    Raises:
+        InputError: features are not finite.
+    """
+    index, count = (state.process_index, state.num_processes) if state is not None else (0, 1)
+    wants_vectors = config.report or any(metric.vectors for metric in chosen_metrics(config.metrics))
+    with _shared_folder(state) as folder:
+        path = folder / "samples.npy"
+        if wants_vectors and index == 0:
+            FeatureFile(path, (source.count, extractor.dim))
+        if state is not None:
+            state.wait_for_everyone()
+        store = FeatureFile(path, writable=True) if wants_vectors else None
+        own = _Share.empty(extractor, config)
+        for number in tqdm(
+            range(index, chunks(source), count),
+            desc=f"samples of {source.name}",
+            disable=True if quiet or index else None,
+        ):
+            own.add_chunk(number, source, extractor, config, store)
+        if store is not None:
+            store.flush()
+        shares = [own] if state is None else gather_object([own])
+        if state is not None:
+            state.wait_for_everyone()
+        if index:
+            yield None
+            return
+        whole = _merged(shares)
+        hits, asked, predicted = (None, None, None) if whole.counts is None else whole.counts
+        yield Measured(
+            config,
+            real,
+            Features(whole.moments, FeatureFile(path) if wants_vectors else None),
+            whole.scores,
+            hits,
+            asked,
+            predicted,
+            torch.cat(whole.pixels) if whole.pixels else None,
+            held_out,
+        )
+
+
+@contextmanager
+def _shared_folder(state: PartialState | None) -> Iterator[Path]:
+    """A temporary folder of the main process that all processes know."""
+    is_main = state is None or state.is_main_process
+    path = [tempfile.mkdtemp(prefix="licfg_hf-") if is_main else None]
+    if state is not None:
+        broadcast_object_list(path)
+    try:
+        yield Path(path[0])
+    finally:
+        if is_main:
+            shutil.rmtree(path[0], ignore_errors=True)
+
+
+@dataclass
+class _Share:
+    """What one process gathered of the samples.
+
+    Attributes:
+        moments: of the features.
+        scores: class probabilities, where a metric needs them.
+        kept: number of first samples whose pixels are kept.
+        counts: samples by class, int64 (3, classes): those of the class asked for alone, all asked for, and predicted;
+            None without class logits.
+        pixels: of the first samples, by chunk.
+    """
+
+    moments: GaussianStatistics
+    scores: ClassStatistics | None
+    kept: int
+    counts: torch.Tensor | None
+    pixels: list[torch.Tensor] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, extractor: Extractor, config: EvaluationConfig) -> "_Share":
+        metrics = chosen_metrics(config.metrics)
+        needed = any(metric.probabilities for metric in metrics)
+        return cls(
+            GaussianStatistics.empty(extractor.dim),
+            ClassStatistics.empty(config.is_splits, extractor.classes) if needed else None,
+            max([SHOWN if config.report else 0, *(metric.pixels for metric in metrics)]),
+            None if extractor.classes is None else torch.zeros(3, extractor.classes, dtype=torch.int64),
+        )
+
+    def add_chunk(
+        self,
+        number: int,
+        source: SampleSource,
+        extractor: Extractor,
+        config: EvaluationConfig,
+        store: FeatureFile | None,
+    ) -> None:
+        images, labels = source.chunk(number)
+        images = images if config.jpeg is None else through_jpeg(images, config.jpeg)
+        if number * CHUNK < self.kept:
+            self.pixels.append(images)
+        for offset in range(0, len(images), config.batch_size):
+            part, first = slice(offset, offset + config.batch_size), number * CHUNK + offset
+            try:
+                features, logits = extractor(images[part])
+                self.moments = self.moments.merge(GaussianStatistics.of(features))
+                if store is not None:
+                    store.write(first, features)
+                if logits is not None:
+                    self._add_classes(logits, None if labels is None else labels[part], first, source.count)
+            except ValueError as error:
+                last = first + len(images[part])
+                raise InputError(f"samples {first} to {last} of {source.name}: {error}") from error
+
+    def _add_classes(self, logits: torch.Tensor, labels: torch.Tensor | None, first: int, total: int) -> None:
+        if self.scores is not None:
+            self.scores.update(logits, first, total)
+        hits, asked, predicted = self.counts
+        chosen = logits.argmax(dim=1)
+        predicted += torch.bincount(chosen, minlength=len(predicted))
+        if labels is not None and labels.max() < len(asked):  # a model of other classes has no metric that wants this
+            asked += torch.bincount(labels, minlength=len(asked))
+            hits += torch.bincount(labels[chosen.cpu() == labels], minlength=len(hits))
+
+
+def _merged(shares: list[_Share]) -> _Share:
+    """Shares of the processes as one; chunk ``i`` was drawn by process ``i % processes``."""
+    whole, *others = shares
+    longest = max(len(share.pixels) for share in shares)
+    pixels = [share.pixels[i] for i in range(longest) for share in shares if i < len(share.pixels)]
+    for other in others:
+        whole.moments = whole.moments.merge(other.moments)
+        whole.scores = None if whole.scores is None else whole.scores.merge(other.scores)
+        whole.counts = None if whole.counts is None else whole.counts + other.counts
+    whole.pixels = pixels
+    return whole

@@ -1,0 +1,163 @@
+"""What every network of this library is: a diffusers model that is saved only if its config brings it back."""
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ClassVar
+
+import torch
+from accelerate import init_empty_weights
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.outputs import BaseOutput
+
+from .class_names import ID2LABEL
+from .heads import require_labels
+
+
+@dataclass
+class GeneratorOutput(BaseOutput):
+    """Output of a generator.
+
+    Attributes:
+        sample: images (batch, channels, height, width) in [-1, 1].
+    """
+
+    sample: torch.Tensor
+
+
+@dataclass
+class DiscriminatorOutput(BaseOutput):
+    """Output of a discriminator.
+
+    Attributes:
+        logits: raw critic values (batch, 1), larger for more real; always float32 or wider.
+        class_logits: (batch, classes) of an auxiliary classifier, else None.
+    """
+
+    logits: torch.Tensor
+    class_logits: torch.Tensor | None = None
+
+
+class Network(ModelMixin, ConfigMixin):
+    """A model whose ``save_pretrained`` refuses weights that ``from_pretrained`` would not load.
+
+    ``from_pretrained`` refuses networks of another class: their weights would not fit, and diffusers would leave them
+    at random with a warning. A base of networks says so, ``class Base(Network, base=True)``: nothing is of its class.
+    """
+
+    _is_base: ClassVar[bool] = True
+
+    def __init_subclass__(cls, base: bool = False, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._is_base = base
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, **kwargs: Any) -> Any:
+        """As in diffusers; the weights lie in memory as those of a network that was built.
+
+        Tensors of a safetensors file begin at any address of the mapped file, and some processors' kernels round
+        differently by address: with one copy, the loaded network gives the logits of the saved one, bit for bit.
+        """
+        loaded = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        network = loaded[0] if isinstance(loaded, tuple) else loaded
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.data = tensor.data.clone()
+        return loaded
+
+    @classmethod
+    @wraps(ConfigMixin.load_config.__func__)
+    def load_config(  # pyright: ignore[reportIncompatibleMethodOverride], the signature is that of diffusers
+        cls, *args: Any, **options: Any
+    ) -> dict[str, Any] | tuple[Any, ...]:
+        """As in diffusers, but of this class, or of one that it extends.
+
+        Raises:
+            ValueError: the config is that of another class, or this class is only a base of networks.
+        """
+        loaded = super().load_config(*args, **options)
+        name = (loaded[0] if isinstance(loaded, tuple) else loaded).get("_class_name")
+        networks = [kind.__name__ for kind in cls.__mro__ if issubclass(kind, Network) and not kind._is_base]
+        if not networks:
+            raise ValueError(f"{cls.__name__} is a base of networks: load {name or 'a network'} by its own class")
+        if name is not None and name not in networks:
+            raise ValueError(f"the network that lies there is of class {name}, not {cls.__name__}")
+        return loaded
+
+    @classmethod
+    def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> tuple[dict, dict, dict]:
+        """As in diffusers; the names of classes are no argument, and stay in the config without a warning."""
+        names = {ID2LABEL: config_dict[ID2LABEL]} if ID2LABEL in config_dict else {}
+        rest = {name: value for name, value in config_dict.items() if name != ID2LABEL}
+        arguments, unused, hidden = super().extract_init_dict(rest, **kwargs)
+        return arguments, unused, hidden | names
+
+    def require_saveable(self) -> None:
+        """Checks that a network built from the config has the same weights.
+
+        Raises:
+            ValueError: it has not; a part of the model was normalized by itself, for example.
+        """
+        arguments = {name: value for name, value in self.config.items() if name[0] != "_" and name != ID2LABEL}
+        with init_empty_weights():
+            rebuilt = type(self)(**arguments)
+        strange = set(self.state_dict()) ^ set(rebuilt.state_dict())
+        if strange:
+            raise ValueError(
+                f"the config would not bring back {sorted(strange)[0]}: normalize the whole discriminator, or call "
+                "remove_weight_normalization before saving"
+            )
+
+    @wraps(ModelMixin.save_pretrained)  # diffusers reads the signature to know which options a method takes
+    def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride], the signature is that of diffusers
+        self, save_directory: str | os.PathLike, *args: Any, **options: Any
+    ) -> None:
+        """As in diffusers.
+
+        Raises:
+            ValueError: as ``require_saveable``.
+        """
+        self.require_saveable()
+        super().save_pretrained(save_directory, *args, **options)
+
+
+class Generator(Network, base=True):
+    """Base of the generators that are called with latents.
+
+    A subclass has ``latent_dim`` in its config, ``num_classes`` where it is conditional, and a method ``synthesize``:
+    latents (batch, latent_dim) and class labels -> images before the tanh that brings them into [-1, 1].
+    """
+
+    synthesize: Callable[..., torch.Tensor]
+
+    @property
+    def latent_dim(self) -> int:
+        """Length of the latent vector."""
+        return self.config["latent_dim"]
+
+    def forward(
+        self, latents: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
+    ) -> GeneratorOutput | tuple[torch.Tensor]:
+        """Latents (batch, latent_dim), and classes -> images (batch, channels, height, width) in [-1, 1].
+
+        Args:
+            class_labels: int64 (batch,) or float (batch, num_classes); unconditional generators ignore them.
+
+        Raises:
+            ValueError: the generator is conditional and there are no labels.
+        """
+        return self._output(latents, class_labels, return_dict)
+
+    def _output(
+        self, latents: torch.Tensor, class_labels: torch.Tensor | None, return_dict: bool, **options: Any
+    ) -> GeneratorOutput | tuple[torch.Tensor]:
+        if self.config.get("num_classes") is not None:
+            class_labels = require_labels(class_labels, "this generator")
+        images = torch.tanh(self.synthesize(latents, class_labels, **options))
+        return GeneratorOutput(sample=images) if return_dict else (images,)
+
+    def forget_normalizers(self, kinds: Collection[str]) -> None:
+        """Takes spectral normalization out of the config, once it was removed from the layers."""
+        if "spectral" in kinds and self.config.get("spectral_norm"):
+            self.register_to_config(spectral_norm=False)
