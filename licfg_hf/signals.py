@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection
 from types import FrameType, TracebackType
+from typing import Any
 
 
 class Terminated(BaseException):
@@ -28,7 +29,7 @@ class SignalHandler:
 
     def __init__(self, numbers: Collection[int], receive: Callable[[int], None]):
         self.numbers, self.receive = numbers, receive
-        self.handled: dict[int, object] = {}
+        self.handled: dict[int, Any] = {}  # what handled them before
 
     def __enter__(self) -> "SignalHandler":
         if threading.current_thread() is threading.main_thread():

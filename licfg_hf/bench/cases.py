@@ -1,9 +1,6 @@
-"""Training steps of named networks with named techniques, as the trainer takes them, on one batch that stays."""
+"""Training steps of named networks with named techniques, as the trainer takes them."""
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,109 +8,69 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .. import models
+import licfg_hf
+
+from ..data.loader import StepImages
 from ..errors import InputError
+from ..images import from_pixels
 from ..objective.critic import frozen
-from ..objective.losses import AdversarialLoss
 from ..ranges import require_memory
-from ..recipes.objective import ObjectiveConfig
-from ..schedulers import DDGANScheduler
 from ..training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig
 from ..training.compilation import CompiledTerms
 from ..training.optimizers import make_optimizer
 from ..training.steps import Terms, discriminator_terms, generator_terms, iterated_once, optimize
-from ..training.trainer import to_unit_range
-from .catalogue import MODELS, Model, Technique
+from .catalogue import BASELINE, TECHNIQUES, Model
 
 Batch = tuple[torch.Tensor, torch.Tensor | None]
+Player = tuple[nn.Module, nn.Module, torch.optim.Optimizer]  # the network, the same as Accelerate wrapped it, its Adam
+SEED = 0
 
 
-class NotPossible(RuntimeError):
-    """A technique cannot be run here; the message says why."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all cases of a measurement share.
-
-    Attributes:
-        model: networks and how they are trained.
-        batch_size: images of a discriminator's update.
-        device: ``cpu``, ``cuda`` or ``mps``.
-        dtype: ``float32`` (with TF32 on an accelerator, as in a training), or ``bf16`` (autocast).
-        seed: of weights, images and noise.
-    """
-
-    model: Model
-    batch_size: int
-    device: str
-    dtype: str = "float32"
-    seed: int = 0
-
-    def accelerator(self) -> Accelerator:
-        """Accelerate for this setting.
-
-        Raises:
-            InputError: there is no such device here.
-        """
-        available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if not available[self.device]:
-            raise InputError(f"there is no device {self.device!r} here; there is: {_names(available)}")
-        mixed = "bf16" if self.dtype == "bf16" else "no"
-        accelerator = Accelerator(cpu=self.device == "cpu", mixed_precision=mixed)
-        if accelerator.device.type != self.device:
-            raise InputError(f"Accelerate takes {accelerator.device.type!r} here: pass --device {accelerator.device}")
-        if self.device == "cuda":
-            torch.set_float32_matmul_precision("high")
-        return accelerator
-
-
-def setting_from(arguments: argparse.Namespace) -> Setting:
-    """The setting that the command's options describe."""
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Setting(MODELS[arguments.model], arguments.batch_size, device, arguments.dtype)
-
-
-def _names(available: dict[str, bool]) -> str:
-    return ", ".join(name for name, there in available.items() if there)
-
-
-def build_generator(model: Model, channels: int) -> tuple[nn.Module, DDGANTask | GANTask]:
-    """The generator and what it plays.
-
-    Args:
-        channels: of the images.
-    """
-    network = getattr(models, f"{model.family}Generator")
-    if model.family == "DDGAN":
-        generator = network(sample_size=model.size, in_channels=channels, **model.generator)
-        return generator, DDGANTask(DDGANScheduler(), generator.config.latent_dim)
-    generator = network(sample_size=model.size, out_channels=channels, num_classes=model.classes, **model.generator)
-    return generator, GANTask(generator.latent_dim, model.classes)
-
-
-def build_discriminator(model: Model, channels: int, objective: ObjectiveConfig) -> nn.Module:
-    """The discriminator with the normalizers of an objective.
-
-    Args:
-        channels: of the images.
-    """
-    network = getattr(models, f"{model.family}Discriminator")
-    shape = {"in_channels": channels}
-    if model.family != "DDGAN":  # which has neither a size nor classes of its own
-        shape |= {"sample_size": model.size, "num_classes": model.classes}
-    discriminator = network(**shape, **model.discriminator)
-    objective.prepare(discriminator)
-    return discriminator
-
-
-def objective_of(model: Model, technique: Technique) -> ObjectiveConfig:
-    """The loss of a model with a technique.
+def open_device(name: str | None, dtype: str = "float32") -> Accelerator:
+    """Accelerate on a device: ``cpu``, ``cuda`` or ``mps``; None is cuda where there is one.
 
     Raises:
-        InputError: techniques that exclude each other.
+        InputError: there is no such device here.
     """
-    return ObjectiveConfig(**{"loss": model.loss, "penalty": "none", **technique.options})
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    name = name or ("cuda" if available["cuda"] else "cpu")
+    if not available[name]:
+        there = ", ".join(one for one, is_there in available.items() if is_there)
+        raise InputError(f"there is no device {name!r} here; there is: {there}")
+    accelerator = Accelerator(cpu=name == "cpu", mixed_precision="bf16" if dtype == "bf16" else "no")
+    if accelerator.device.type != name:
+        raise InputError(f"Accelerate takes {accelerator.device.type!r} here: pass --device {accelerator.device}")
+    if name == "cuda":
+        torch.set_float32_matmul_precision("high")  # as in a training
+    return accelerator
+
+
+def _parts(technique: str, normalizers: bool) -> list[tuple]:
+    parts = [] if technique == BASELINE else [TECHNIQUES[part] for part in technique.split("+")]
+    return [part for part in parts if (part[0] == "normalizer") == normalizers]
+
+
+def build_networks(model: Model, technique: str) -> tuple[nn.Module, nn.Module, DDGANTask | GANTask]:
+    """Generator, discriminator with the technique's normalizers, and what they play; always from the same seed."""
+    torch.manual_seed(SEED)
+    networks = [getattr(licfg_hf, f"{model.family}{player}") for player in ("Generator", "Discriminator")]
+    shape: dict[str, Any] = {"sample_size": model.size, "num_classes": model.classes}
+    if model.family == "DDGAN":
+        generator = networks[0](sample_size=model.size, in_channels=model.channels, **model.generator)
+        task, shape = DDGANTask(licfg_hf.DDGANScheduler(), generator.config.latent_dim), {}
+    else:
+        generator = networks[0](**shape, out_channels=model.channels, **model.generator)
+        task = GANTask(generator.latent_dim, model.classes)
+    discriminator = networks[1](**shape, in_channels=model.channels, **model.discriminator)
+    for _, kind, arguments in _parts(technique, normalizers=True):
+        discriminator.add_normalizer(kind, **arguments)
+    return generator, discriminator, task
+
+
+def build_penalties(technique: str) -> list[LazyPenalty]:
+    """The technique's terms of the discriminator's loss."""
+    parts = _parts(technique, normalizers=False)
+    return [LazyPenalty(getattr(licfg_hf, name)(**arguments), name=kind) for kind, name, arguments in parts]
 
 
 def optimizer_config(model: Model, player: int) -> OptimizerConfig:
@@ -121,78 +78,53 @@ def optimizer_config(model: Model, player: int) -> OptimizerConfig:
     return OptimizerConfig(learning_rate=model.learning_rates[player], arguments={"betas": list(model.betas)})
 
 
-@dataclass(frozen=True)
-class Player:
-    """A network with what trains it.
-
-    Attributes:
-        network: the module itself.
-        prepared: as Accelerate wrapped it.
-    """
-
-    network: nn.Module
-    prepared: nn.Module
-    optimizer: torch.optim.Optimizer
-
-    def tensors(self) -> Iterator[torch.Tensor]:
-        """Parameters, buffers and the optimizer's state."""
-        states = (value for state in self.optimizer.state.values() for value in state.values())
-        kept = (value for value in states if isinstance(value, torch.Tensor))
-        return chain(self.network.parameters(), self.network.buffers(), kept)
-
-
 class Arena:
-    """Networks, a batch and the accelerator: what the steps of all cases work with.
+    """Networks, a batch and the accelerator: what the steps of all techniques work with.
 
-    All techniques share one generator, and those that leave the discriminator's weights and output alone share one
-    discriminator, so that many techniques fit into memory at once and can be measured in turn.
+    All techniques share one generator, and those with the same normalizer one discriminator, so that many techniques
+    fit into memory at once and can be measured in turn.
 
     Raises:
-        InputError: there is no such device, or the networks cannot take such a batch.
+        InputError: the networks cannot take such a batch.
     """
 
-    def __init__(self, setting: Setting):
-        self.setting, model = setting, setting.model
+    def __init__(self, model: Model, batch_size: int, accelerator: Accelerator):
+        self.model, self.accelerator, self.device = model, accelerator, accelerator.device
         # An image, and what the networks keep of it until the backward pass: a hundred times as much or more.
-        image = 4 * model.channels * model.size**2
-        require_memory(100 * setting.batch_size * image, f"a batch of {setting.batch_size:,} images")
-        self.accelerator = setting.accelerator()
-        self.device = self.accelerator.device
-        torch.manual_seed(setting.seed)
-        generator, self.task = build_generator(model, model.channels)
+        require_memory(400 * batch_size * model.channels * model.size**2, f"a batch of {batch_size:,} images")
+        generator, discriminator, self.task = build_networks(model, BASELINE)
         self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(model.ema_decay))
         self.average.to(self.device).requires_grad_(False)
+        self.rng = torch.Generator(self.device).manual_seed(SEED)
+        self.sizes = (batch_size * model.generator_batches, batch_size)
+        self.batches = [self._batch(size) for size in self.sizes]
+        self.images = StepImages([self.batches[1]] * model.discriminator_steps, self.batches[0])
         self.generator = self._player(generator, 0)
-        self._discriminators: dict[str, Player] = {}
-        self.rng = torch.Generator(self.device).manual_seed(setting.seed)
-        self.batch = self._batch(setting.batch_size)
-        self.generator_batch = self._batch(setting.batch_size * model.generator_batches)
+        self._discriminators = {"[]": self._player(discriminator, 1)}
 
     def _player(self, network: nn.Module, player: int) -> Player:
-        network.train()
-        optimizer = make_optimizer(optimizer_config(self.setting.model, player), network)
-        network.to(self.device, memory_format=torch.channels_last)  # as in a training
-        return Player(network, self.accelerator.prepare(network), optimizer)
+        for layer in network.modules() if player else ():
+            if (require := getattr(layer, "require_batch", None)) is not None:
+                require(self.sizes[0])
+                require(self.sizes[1])
+        optimizer = make_optimizer(optimizer_config(self.model, player), network.train())
+        # As in a training; PyTorch's overloads do not know a module's memory format.
+        network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        return network, self.accelerator.prepare_model(network), optimizer
 
     def _batch(self, size: int) -> Batch:
-        model = self.setting.model
+        model = self.model
         shape = (size, model.channels, model.size, model.size)
         pixels = torch.randint(256, shape, generator=self.rng, device=self.device, dtype=torch.uint8)
         if model.classes is None:
             return pixels, None
         return pixels, torch.randint(model.classes, (size,), generator=self.rng, device=self.device)
 
-    def discriminator(self, objective: ObjectiveConfig) -> Player:
-        """The discriminator with an objective's normalizers; always from the same seed."""
-        key = repr(objective.normalizers())
+    def discriminator(self, technique: str) -> Player:
+        """The discriminator with a technique's normalizers."""
+        key = repr(_parts(technique, normalizers=True))
         if key not in self._discriminators:
-            torch.manual_seed(self.setting.seed)
-            network = build_discriminator(self.setting.model, self.setting.model.channels, objective)
-            for layer in network.modules():
-                if hasattr(layer, "require_batch"):
-                    layer.require_batch(self.setting.batch_size)
-                    layer.require_batch(len(self.generator_batch[0]))
-            self._discriminators[key] = self._player(network, 1)
+            self._discriminators[key] = self._player(build_networks(self.model, technique)[1], 1)
         return self._discriminators[key]
 
 
@@ -201,82 +133,64 @@ class Case:
 
     Args:
         arena: what it works with.
-        technique: one that is not lazy.
         compiled: both players' terms through ``torch.compile``, as ``torch_compile`` does in a training.
 
     Raises:
         ValueError: the technique cannot be applied to these networks.
     """
 
-    def __init__(self, arena: Arena, technique: Technique, compiled: bool = False):
-        self.arena, self.technique, self.compiled = arena, technique, compiled
-        objective = objective_of(arena.setting.model, technique)
-        self.loss: AdversarialLoss
-        self.penalties: list[LazyPenalty]
-        self.loss, self.penalties = objective.build()
-        self.player = arena.discriminator(objective)
-        self._discriminator_terms = self._as_asked(discriminator_terms)
-        self._generator_terms = self._as_asked(generator_terms)
+    def __init__(self, arena: Arena, technique: str, compiled: bool = False):
+        self.arena, self.compiled = arena, compiled
+        self.loss, self.penalties = licfg_hf.get_loss(arena.model.loss), build_penalties(technique)
+        self.players = (arena.generator, arena.discriminator(technique))
+        self._terms: Any = (generator_terms, discriminator_terms)
+        if compiled:
+            self._terms = [CompiledTerms(terms, self._refuse) for terms in self._terms]
 
-    def _as_asked(self, terms: Callable[..., Terms]) -> Callable[..., Terms]:
-        def refuse(line: str) -> None:
-            raise NotPossible(line)
+    @staticmethod
+    def _refuse(line: str) -> None:
+        raise RuntimeError(line)
 
-        return CompiledTerms(terms, refuse) if self.compiled else terms
+    def discriminator(self, batch: Batch | None = None) -> None:
+        """One update of the discriminator, on the arena's batch unless another is given."""
+        self._update(1, batch or self.arena.batches[1])
 
-    @property
-    def steps(self) -> dict[str, Callable[[], Any]]:
-        """Name -> a step."""
-        return {"discriminator": self.discriminator, "generator": self.generator, "iteration": self.iteration}
+    def generator(self, batch: Batch | None = None) -> None:
+        """One update of the generator, likewise."""
+        with frozen(self.players[1][0]):
+            self._update(0, batch or self.arena.batches[0])
 
-    def _micro_batches(self, batch: Batch) -> Sequence[Batch]:
-        pixels, labels = batch
-        return [(to_unit_range(pixels, False, self.arena.rng), labels)]
-
-    def discriminator(self) -> Terms:
-        """One update of the discriminator."""
-        arena = self.arena
+    def _update(self, player: int, batch: Batch) -> None:
+        (generator, prepared_generator, _), (critic, prepared_critic, _) = self.players
+        task, rng = self.arena.task, self.arena.rng
 
         def terms_of(images: torch.Tensor, labels: torch.Tensor | None) -> Terms:
-            draw = arena.task.draw(images, labels, arena.rng)
-            return self._discriminator_terms(
-                arena.generator.network, self.player.prepared, arena.task, self.loss, self.penalties, draw
-            )
+            draw = task.draw(images, labels, rng)
+            if player == 0:
+                return self._terms[0](prepared_generator, critic, task, self.loss, draw, self.penalties)
+            return self._terms[1](generator, prepared_critic, task, self.loss, self.penalties, draw)
 
-        return self._update(self.player, terms_of, arena.batch)
+        _, network, optimizer = self.players[player]
+        with iterated_once(critic):
+            optimize(self.arena.accelerator, network, optimizer, terms_of, [(from_pixels(batch[0]), batch[1])])
 
-    def generator(self) -> Terms:
-        """One update of the generator."""
-        arena = self.arena
-
-        def terms_of(images: torch.Tensor, labels: torch.Tensor | None) -> Terms:
-            draw = arena.task.draw(images, labels, arena.rng)
-            return self._generator_terms(
-                arena.generator.prepared, self.player.network, arena.task, self.loss, draw, self.penalties
-            )
-
-        with frozen(self.player.network):
-            return self._update(arena.generator, terms_of, arena.generator_batch)
-
-    def _update(self, player: Player, terms_of: Callable[..., Terms], batch: Batch) -> Terms:
-        with iterated_once(self.player.network):
-            return optimize(
-                self.arena.accelerator, player.prepared, player.optimizer, terms_of, self._micro_batches(batch)
-            )
-
-    def iteration(self) -> None:
+    def iteration(self, images: StepImages | None = None) -> None:
         """The discriminator's updates, the generator's, and that of the averaged generator."""
-        for _ in range(self.arena.setting.model.discriminator_steps):
-            self.discriminator()
-        self.generator()
-        self.arena.average.update_parameters(self.arena.generator.network)
+        images = images or self.arena.images
+        for batch in images.discriminator:
+            self.discriminator(batch)
+        self.generator(images.generator)
+        self.arena.average.update_parameters(self.players[0][0])
 
     def forget_gradients(self) -> None:
         """As before the first step, so that gradients count among what a step allocates."""
-        for player in (self.arena.generator, self.player):
-            player.optimizer.zero_grad(set_to_none=True)
+        for _, _, optimizer in self.players:
+            optimizer.zero_grad(set_to_none=True)
 
     def resident(self) -> Iterator[torch.Tensor]:
         """What a training holds between steps: networks, optimizers' states and the averaged generator."""
-        average = self.arena.average
-        return chain(self.arena.generator.tensors(), self.player.tensors(), average.parameters(), average.buffers())
+        for network in (self.players[0][0], self.players[1][0], self.arena.average):
+            yield from (*network.parameters(), *network.buffers())
+        for _, _, optimizer in self.players:
+            for state in optimizer.state.values():
+                yield from (value for value in state.values() if isinstance(value, torch.Tensor))

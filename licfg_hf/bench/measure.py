@@ -1,165 +1,135 @@
-"""Runs the cases: first what is not timed, then timed rounds."""
+"""Runs the cases: first what is not timed, then rounds in which every step is timed once."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+import random
+import statistics
+import timeit
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, TypeVar
 
 import torch
+from torch.utils.benchmark import timer  # a clock that waits until the device has done all it was given
 from tqdm.auto import tqdm
 
 from ..errors import InputError
-from .arithmetic import count_flops
+from ..text import one_line
 from .cases import Arena, Case
-from .catalogue import BASELINE, STEPS, Technique
-from .memory import peak_bytes, resident_bytes
-from .timing import interleaved, seconds
+from .catalogue import BASELINE
+from .cost import count_flops, peak_bytes, resident_bytes
 
 _LEAST_SECONDS = 0.05  # of a timed run: a step that takes less is repeated
-_LONGEST_REASON = 200  # characters
+Key = TypeVar("Key")
 
 
-@dataclass
-class Measured:
-    """What is known of one step of one technique.
-
-    Attributes:
-        technique: its name.
-        compiled: whether the step was compiled.
-        step: ``discriminator``, ``generator`` or ``iteration``.
-        problem: why it cannot be run; then nothing else is known.
-        compile_seconds: by how much the first run took longer than the second, of compiled steps.
-        flops: of the uncompiled step.
-        peak_bytes: the most that it held at once beyond what stays between steps.
-        repeats: how often the step is run in a timed round; more than once where it is short.
-        seconds: of one step, in each timed round.
-    """
-
-    technique: str
-    compiled: bool
-    step: str
-    problem: str | None = None
-    compile_seconds: float | None = None
-    flops: int | None = None
-    peak_bytes: int | None = None
-    repeats: int = 1
-    seconds: list[float] = field(default_factory=list)
-
-    @property
-    def key(self) -> tuple[str, bool, str]:
-        return self.technique, self.compiled, self.step
+def seconds(step: Callable[[], Any], repeats: int = 1, clock: Callable[[], float] = timer) -> float:
+    """Mean time of a few steps in a row, without garbage collection; benchmark.Timer would run two more each time."""
+    return timeit.Timer(step, timer=clock).timeit(repeats) / repeats
 
 
-class Measurement:
-    """Measures techniques on one setting.
+def interleaved(
+    steps: Mapping[Key, tuple[Callable[[], Any], int]], rounds: int, clock: Callable[[], float] = timer
+) -> Iterator[dict[Key, float]]:
+    """Times every step in every round, in an order that is drawn anew, so that what slows a machine slows all.
 
     Args:
-        arena: networks and batch.
-        techniques: as ``catalogue.parse`` returns them.
-        steps: which ones.
+        steps: key -> (step, how often it runs in a round).
+        rounds: timed rounds, after one that is not.
+        clock: in seconds.
+
+    Yields:
+        key -> seconds of one run, for each round.
+    """
+    rng, order = random.Random(0), list(steps)
+    for number in range(rounds + 1):
+        rng.shuffle(order)
+        times = {key: seconds(*steps[key], clock) for key in order}
+        if number:
+            yield times
+
+
+def measure(arena: Arena, techniques: Sequence[str], steps: Sequence[str], rounds: int, compiled: bool) -> list[dict]:
+    """A row for each step of each technique, as they stand in ``bench.json``.
+
+    Args:
         compiled: measure every technique compiled, too.
+
+    Raises:
+        InputError: the baseline itself cannot be run.
     """
-
-    def __init__(self, arena: Arena, techniques: Sequence[Technique], steps: Sequence[str], compiled: bool):
-        self.arena, self.techniques = arena, list(techniques)
-        self.steps = [step for step in STEPS if step in steps]
-        self.modes = (False, True) if compiled else (False,)
-        self.measured: list[Measured] = []
-        self.resident: int | None = None
-        self.rounds = 0
-        self._runs: dict[tuple[str, bool, str], Callable[[], Any]] = {}
-        self._expected = 0.0
-
-    def prepare(self) -> float:
-        """Builds and tries every case, counts its operations and its memory.
-
-        Returns:
-            Expected seconds of a round.
-
-        Raises:
-            InputError: the baseline itself cannot be run.
-        """
-        wanted = [(one, mode) for mode in self.modes for one in self.techniques if one.lazy is None]
-        with self._room(), tqdm(wanted, "preparing", disable=None, leave=False) as bar:
-            for technique, compiled in bar:
-                bar.set_postfix_str(_shown(technique.name, compiled))
-                self.measured += self._prepared(technique, compiled)
-        return self._expected
-
-    def _prepared(self, technique: Technique, compiled: bool) -> list[Measured]:
-        found = [Measured(technique.name, compiled, step) for step in self.steps]
-        problem = None
-        try:
-            case = Case(self.arena, technique, compiled)
-        except Exception as error:  # whatever it is, the others can still be measured
-            case, problem = None, _reason(error)
-        for one in found:
-            if problem is None or (case is not None and one.step == "generator"):
-                one.problem = self._try(case, one)
-                problem = problem or one.problem
-            else:
-                one.problem = problem
-        if technique.name == BASELINE and not compiled:
-            if problem is not None:
-                raise InputError(f"the steps cannot be run at all: {problem}")
-            self.resident = resident_bytes(case.resident())
-        return found
-
-    def _try(self, case: Case, one: Measured) -> str | None:
-        step, device = case.steps[one.step], self.arena.device
-        try:
-            first, second = seconds(step, device), seconds(step, device)
-            case.forget_gradients()
-            if case.compiled:
-                one.compile_seconds = max(first - second, 0.0)
-            else:
-                one.flops = count_flops(step)
-                case.forget_gradients()
-            one.peak_bytes = peak_bytes(step, device)
-        except Exception as error:
-            return _reason(error)
-        self._runs[one.key] = step
-        one.repeats = max(1, math.ceil(_LEAST_SECONDS / max(second, 1e-6)))
-        self._expected += second * one.repeats
-        return None
-
-    def _room(self) -> AbstractContextManager[None]:
-        return _room_for_compiled_steps(len(self.techniques) if True in self.modes else 0)
-
-    def run(self, rounds: int) -> None:
-        """Times every step once per round; what whole rounds have found stays when it is interrupted."""
-        of = {one.key: one for one in self.measured}
-        repeats = {key: of[key].repeats for key in self._runs}
-        with self._room(), tqdm(total=rounds, disable=None, leave=False) as bar:
-            bar.set_description("timing")
-            for times in interleaved(self._runs, rounds, self.arena.device, repeats=repeats):
-                for key, value in times.items():
-                    of[key].seconds.append(value)
-                self.rounds += 1
-                bar.update()
+    wanted = [(name, mode) for mode in ((False, True) if compiled else (False,)) for name in techniques]
+    limits = {"recompile_limit": 8 * len(wanted), "accumulated_recompile_limit": 64 * len(wanted)}
+    rows, runs = [], {}
+    with torch._dynamo.config.patch(limits) if compiled else nullcontext():  # all compile the same functions
+        for technique, mode in tqdm(wanted, "preparing", disable=None, leave=False):
+            for row, run in _tried(arena, technique, mode, steps):
+                if run is not None:
+                    runs[len(rows)] = (run, row["steps_per_time"])
+                elif technique == BASELINE and not mode:
+                    raise InputError(f"the steps cannot be run at all: {row['problem']}")
+                rows.append(row)
+        for times in tqdm(interleaved(runs, rounds), "timing", rounds, disable=None, leave=False):
+            for index, value in times.items():
+                rows[index]["times"].append(value)
+    return [compared(row, rows) for row in rows]
 
 
-def _shown(technique: str, compiled: bool) -> str:
-    return f"{technique}, compiled" if compiled else technique
+def _tried(
+    arena: Arena, technique: str, compiled: bool, steps: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], Callable[[], Any] | None]]:
+    """(what is known of a step before it is timed, the step itself), or the problem and None."""
+    case = problem = None
+    for name in steps:
+        row = {"step": name, "technique": technique, "compiled": compiled}
+        run = None
+        if problem is None or (case is not None and name == "generator"):
+            try:
+                case = case or Case(arena, technique, compiled)
+                run = getattr(case, name)
+                row |= _costs(case, run)
+            except Exception as error:  # whatever it is, the others can still be measured
+                out_of_memory = isinstance(error, torch.OutOfMemoryError)
+                run, problem = None, "out of memory" if out_of_memory else one_line(error, 200)
+        yield (row, run) if run is not None else ({**row, "problem": problem}, None)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError):
-        return "out of memory"
-    words = " ".join(str(error).split()) or type(error).__name__
-    return words if len(words) <= _LONGEST_REASON else f"{words[:_LONGEST_REASON]} ..."
+def _costs(case: Case, step: Callable[[], Any]) -> dict[str, Any]:
+    first, second = seconds(step), seconds(step)
+    case.forget_gradients()
+    known: dict[str, Any] = {"compile_seconds": max(first - second, 0.0), "flops": None}
+    if not case.compiled:
+        known = {"flops": count_flops(step)}
+        case.forget_gradients()
+    known |= {"peak_bytes": peak_bytes(step, case.arena.device), "resident_bytes": resident_bytes(case.resident())}
+    return known | {"times": [], "steps_per_time": max(1, math.ceil(_LEAST_SECONDS / max(second, 1e-6)))}
 
 
-@contextmanager
-def _room_for_compiled_steps(cases: int) -> Iterator[None]:
-    """All techniques compile the same function, which PyTorch allows only a few times.
+def compared(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A row with its medians, and with its ratios to the uncompiled baseline and to the baseline of its own mode."""
+    if "problem" in row:
+        return row
+    found = row | {"seconds": spread(row["times"])}
+    for other in rows:
+        if (other["step"], other["technique"]) != (row["step"], BASELINE) or "problem" in other:
+            continue
+        ratios = spread([one / none for one, none in zip(row["times"], other["times"], strict=True)])
+        if other["compiled"]:
+            found |= {"ratio_to_compiled": ratios} if row["compiled"] else {}
+            continue
+        found["ratio"] = ratios
+        for cost in ("flops", "peak_bytes"):
+            known = row[cost] is not None and other[cost]
+            found[f"{cost}_ratio"] = row[cost] / other[cost] if known else None
+    return found
 
-    Args:
-        cases: that are compiled.
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """The median and the quartiles.
+
+    Raises:
+        ValueError: there are no values.
     """
-    if not cases:
-        yield
-        return
-    with torch._dynamo.config.patch(recompile_limit=8 * (cases + 1), accumulated_recompile_limit=64 * (cases + 1)):
-        yield
+    if not values:
+        raise ValueError("there is no median of no values")
+    low, middle, high = statistics.quantiles([*values] * 2 if len(values) == 1 else values, method="inclusive")
+    return {"median": middle, "low": low, "high": high}

@@ -1,59 +1,45 @@
 """The options of ``licfg-hf bench``; without PyTorch, so that ``--help`` comes at once."""
 
 import argparse
-import sys
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, TrainingInterrupted
 from ..files import require_writable
 from ..ranges import MANY, require_whole
-from .catalogue import DEFAULT, MODELS, STEPS, TECHNIQUES, parse
+from .catalogue import BASELINE, DEFAULT, MODELS, STEPS, TECHNIQUES, listed, parse
 
-if TYPE_CHECKING:
-    from .measure import Measurement
-
-_FEWEST_FOR_AN_INTERVAL = 6
+_TRAINER_STEPS = 1000
+_QUICKSTART_BATCH = 64
+# Options of the steps' measurement, which --trainer has no use for, and their defaults.
+_OF_STEPS = {"techniques": "default", "steps": ",".join(STEPS), "rounds": 15, "dtype": "float32", "compile": False}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to the command's parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Time, memory and arithmetic of training steps with each technique, relative to none."
+    techniques = (f"{', '.join(TECHNIQUES)}; A+B for both at once", f"default: {', '.join(DEFAULT)}")
+    shown = "\n".join(fill(line, 100, initial_indent="  ", subsequent_indent="    ") for line in techniques)
     models = "\n".join(f"  {name:12} {model.words}" for name, model in MODELS.items())
-    techniques = (
-        f"{', '.join(TECHNIQUES)}; TECHNIQUE:lazyN for a term at every N-th discriminator step; A+B for both at once",
-        f"default: {', '.join(DEFAULT)}",
-    )
-    listed = "\n".join(fill(line, 100, initial_indent="  ", subsequent_indent="    ") for line in techniques)
-    parser.epilog = f"models:\n{models}\n\ntechniques:\n{listed}"
-    parser.add_argument("--model", default="ddgan-small", help="networks, see below (default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=16, help="images per step (default: %(default)s)")
-    parser.add_argument(
-        "--techniques", default="default", help="comma-separated, see below; `all`, or `default` (the default)"
-    )
-    parser.add_argument(
-        "--steps", default=",".join(STEPS), help="comma-separated, of %(default)s, which is the default"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=15, help="timed rounds, at least 6 for intervals (default: %(default)s)"
-    )
-    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda where there is one, else cpu")
-    parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32", help="(default: %(default)s)")
-    parser.add_argument("--compile", action="store_true", help="measure every technique compiled, too; takes minutes")
-    parser.add_argument(
-        "--trainer",
-        action="store_true",
-        help="measure the Trainer's own overhead instead, on the digits: of `quickstart`, and of --model",
-    )
-    parser.add_argument(
+    parser.epilog = f"models:\n{models}\n\ntechniques:\n{shown}"
+    add = parser.add_argument
+    add("--model", default="ddgan-small", help="networks, see below (default: %(default)s)")
+    add("--batch_size", type=int, default=16, help="images per step (default: %(default)s)")
+    add("--techniques", help="comma-separated, see below; `all`, or `default` (the default)")
+    add("--steps", help=f"comma-separated, of {_OF_STEPS['steps']}, which is the default")
+    add("--rounds", type=int, help=f"timed rounds (default: {_OF_STEPS['rounds']})")
+    add("--device", choices=("cpu", "cuda", "mps"), help="default: cuda where there is one, else cpu")
+    add("--dtype", choices=("float32", "bf16"), help="(default: float32)")
+    add("--compile", action="store_true", default=None, help="measure every technique compiled, too; takes minutes")
+    add("--trainer", action="store_true", help="measure the Trainer's own overhead: of `quickstart`, and of --model")
+    add(
         "--steps_of_trainer",
         type=int,
-        default=1000,
-        help="with --trainer: steps of `quickstart`; --model takes a tenth of them (default: %(default)s)",
+        help=f"with --trainer: steps of `quickstart`; --model takes a tenth of them (default: {_TRAINER_STEPS})",
     )
-    parser.add_argument("--output", help="folder for bench.json, bench.md, bench.png (default: output/bench-MODEL)")
+    add("--output", help="folder for bench.json and bench.md, or overhead.* (default: output/bench-MODEL)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -61,61 +47,80 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises:
         InputError: an option is wrong, or the steps cannot be run here.
-        KeyboardInterrupt: Ctrl-C; the message says where the rounds are that were finished.
     """
     _require_usable(arguments)
     folder = Path(arguments.output or f"output/bench-{arguments.model}").expanduser()
     require_writable(folder, "--output", folder=True)
-    if arguments.trainer:
-        from .overhead import run_from
+    from .report import markdown, write
 
-        run_from(arguments, folder)
-    else:
-        _measure(arguments, folder)
+    if arguments.trainer:
+        from .overhead import markdown as markdown
+    result = _overhead(arguments) if arguments.trainer else _measured(arguments)
+    text = markdown(result)
+    write(result, text, folder, "overhead" if arguments.trainer else "bench")
+    print(f"{text}\nin {folder}")
 
 
 def _require_usable(arguments: argparse.Namespace) -> None:
     if arguments.model not in MODELS:
         raise InputError(f"no model {arguments.model!r}; there are: {', '.join(MODELS)}")
+    if arguments.output == "":
+        raise InputError("--output is empty: name a folder")
+    for name, default in _OF_STEPS.items():
+        if arguments.trainer and getattr(arguments, name) is not None:
+            raise InputError(f"--{name} does not go with --trainer, which measures float32 steps with one penalty")
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
+    if arguments.steps_of_trainer is not None and not arguments.trainer:
+        raise InputError("--steps_of_trainer needs --trainer")
     for name, most in (("batch_size", 10**6), ("rounds", 10**6), ("steps_of_trainer", MANY)):
         require_whole(1, most, **{f"--{name}": getattr(arguments, name)})
-    arguments.techniques = parse(arguments.techniques)
-    arguments.steps = [step.strip() for step in arguments.steps.split(",") if step.strip()]
-    unknown = sorted(set(arguments.steps) - set(STEPS))
-    if unknown or not arguments.steps:
-        raise InputError(f"--steps are among {', '.join(STEPS)}, not {', '.join(unknown) or 'none'}")
-    if arguments.trainer and (arguments.compile or arguments.dtype != "float32"):
-        raise InputError("--trainer measures in float32 and without --compile")
+    arguments.techniques, given = parse(arguments.techniques), listed(arguments.steps, "--steps")
+    unknown = [step for step in given if step not in STEPS]
+    if unknown:
+        raise InputError(f"--steps are among {', '.join(STEPS)}, not {', '.join(unknown)}")
+    arguments.steps = [step for step in STEPS if step in given]
 
 
-def _measure(arguments: argparse.Namespace, folder: Path) -> None:
-    from ..training.progress import duration
-    from .cases import Arena, setting_from
-    from .measure import Measurement
+def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
+    from .cases import SEED, Arena, open_device
+    from .measure import measure
+    from .report import protocol
 
-    setting = setting_from(arguments)
-    measurement = Measurement(Arena(setting), arguments.techniques, arguments.steps, arguments.compile)
-    per_round = measurement.prepare()
-    if arguments.rounds < _FEWEST_FOR_AN_INTERVAL:
-        print(f"NOTE: {arguments.rounds} round(s) give no interval; {_FEWEST_FOR_AN_INTERVAL} do", file=sys.stderr)
-    expected = duration(per_round * (arguments.rounds + 1))
-    print(f"{arguments.rounds} rounds, about {expected}; Ctrl-C keeps those that are done", file=sys.stderr)
+    model = MODELS[arguments.model]
+    arena = Arena(model, arguments.batch_size, open_device(arguments.device, arguments.dtype))
+    rows = measure(arena, arguments.techniques, arguments.steps, arguments.rounds, arguments.compile)
+    networks = (arena.generator[0], arena.discriminator(BASELINE)[0])
+    parameters = [sum(one.numel() for one in network.parameters()) for network in networks]
+    about = protocol(
+        arena.device,
+        model=arguments.model,
+        networks=vars(model),
+        parameters=parameters,
+        image=[model.channels, model.size, model.size],
+        batch_size=arguments.batch_size,
+        generator_batch_size=arguments.batch_size * model.generator_batches,
+        dtype=arguments.dtype,
+        seed=SEED,
+        rounds=arguments.rounds,
+        order="all steps in every round, in an order drawn anew for each; times are means of steps_per_time steps",
+        statistic="median and quartiles over the rounds of time / time of `none` in the same round",
+        data="random uint8 images that are on the device already",
+        flops="convolutions and matrix-matrix products that this implementation computes in the uncompiled step",
+    )
+    return {"protocol": about, "results": rows}
+
+
+def _overhead(arguments: argparse.Namespace) -> dict[str, Any]:
+    from .cases import open_device
+    from .overhead import measure
+    from .report import protocol
+
+    accelerator, steps = open_device(arguments.device), arguments.steps_of_trainer or _TRAINER_STEPS
+    plan = {arguments.model: (arguments.batch_size, -(-steps // 10)), "quickstart": (_QUICKSTART_BATCH, steps)}
     try:
-        measurement.run(arguments.rounds)
-    except BaseException as stop:  # SIGTERM, too: what was measured is kept
-        if measurement.rounds:
-            _write(measurement, arguments, folder)
-        if isinstance(stop, KeyboardInterrupt):
-            kept = f"{measurement.rounds} of {arguments.rounds} rounds are in {folder}"
-            kept = kept if measurement.rounds else "nothing was measured"
-            raise KeyboardInterrupt(f"stopped by Ctrl-C; {kept}") from None
-        raise
-    print(_write(measurement, arguments, folder))
-
-
-def _write(measurement: "Measurement", arguments: argparse.Namespace, folder: Path) -> str:
-    from .report import content, markdown, write
-
-    result = content(measurement, arguments.model, measurement.arena.setting, arguments.rounds)
-    remarks = write(result, folder)
-    return "\n".join([markdown(result), *remarks, f"in {folder}"])
+        rows = [measure(name, MODELS[name], batch, count, accelerator) for name, (batch, count) in plan.items()]
+    except TrainingInterrupted as stop:
+        raise TrainingInterrupted("stopped; nothing was measured to the end", stop.exit_code) from None
+    data = "the embedded digits, brought to the network's size, in memory"
+    return {"protocol": protocol(accelerator.device, dtype="float32", data=data), "results": rows}

@@ -9,6 +9,7 @@ from .decoding import Crop
 
 EMBEDDED = ("digits",)  # in this package: nothing is downloaded
 LARGEST_IMAGE = 8192  # pixels to a side
+_DEFAULTS: dict[str, Any] = {"split": "train", "crop": "center"}
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,9 @@ class DataConfig:
     def resolved(self) -> "DataConfig":
         """The same with a preset's name replaced by what it stands for, and with split and crop decided."""
         preset = PRESETS.get(self.data, self)
-        chosen: dict[str, Any] = {"split": "train", "crop": "center"}
-        return DataConfig(**(chosen | _given(preset) | _given(self) | {"data": preset.data}))
+        chosen = _DEFAULTS | _given(preset) | _given(self)
+        chosen["data"] = preset.data
+        return DataConfig(**chosen)
 
 
 def _given(config: DataConfig) -> dict[str, Any]:

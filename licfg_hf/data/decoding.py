@@ -23,7 +23,7 @@ _DAMAGE = (
     ValueError, struct.error, zlib.error,
 )  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
-_UPRIGHT = {
+_UPRIGHT: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -78,7 +78,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"it is damaged, or none of {', '.join(formats())}"
     if isinstance(error, Image.DecompressionBombError):
-        most = f"{2 * Image.MAX_IMAGE_PIXELS:,}"
+        most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
         return f"it has more than {most} pixels; make it smaller first, or raise PIL.Image.MAX_IMAGE_PIXELS in Python"
     return str(error) or type(error).__name__
 
@@ -150,9 +150,8 @@ def fit(image: Image.Image, size: int | None, crop: Crop | None, rng: np.random.
 
     Args:
         size: height and width in pixels.
-        crop: ``center``, which None means too, and ``random`` scale the shorter side to ``size`` and cut a square;
-            ``none`` squeezes.
-        rng: draws the place of a random crop.
+        crop: ``none`` squeezes; the others, and None, scale the shorter side to ``size`` and cut a square.
+        rng: draws the place of the square; None cuts it from the centre.
     """
     if size is None or image.size == (size, size):
         return image
@@ -163,7 +162,7 @@ def fit(image: Image.Image, size: int | None, crop: Crop | None, rng: np.random.
     image = image.resize((width, height), Image.Resampling.LANCZOS)
     spare_x, spare_y = width - size, height - size
     left, top = spare_x // 2, spare_y // 2
-    if crop == "random":
+    if rng is not None:
         left, top = int(rng.integers(spare_x + 1)), int(rng.integers(spare_y + 1))
     return image.crop((left, top, left + size, top + size))
 

@@ -54,7 +54,7 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
 
 def _preset_help(name: str, preset: DataConfig) -> str:
     """What a preset stands for, and how to take other data instead."""
-    about = {"split": preset.split, "images in": preset.image_column, "labels in": preset.label_column}
+    about: dict[str, Any] = {"split": preset.split, "images in": preset.image_column, "labels in": preset.label_column}
     about["image size"] = preset.image_size
     words = "".join(f", {what} {value}" for what, value in about.items() if value is not None)
     return (

@@ -111,10 +111,11 @@ def _ranking(protocol: StatedProtocol, image_size: int, figures: Sequence[Figure
         Entry(
             source="published",
             name=figure.method,
+            value=float(figure.metrics[metric]["value"]),
+            std=figure.metrics[metric].get("std"),
             setting=figure.setting,
             link=figure.url,
             details=(("source", figure.source), ("read in", READ_IN[figure.checked]), *details),
-            **{key: float(value) for key, value in figure.metrics[metric].items()},
         )
         for figure in figures
     ]

@@ -1,6 +1,8 @@
 """The model card: what was trained, on what, with which settings, and what was measured."""
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,33 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..files import write_text
-from ..text import code_span
-from .results import results_section, with_results
+from ..text import code_span, one_line
+from .cleaning import BLOCK
+from .results import RESULT_FILES, read_card, results_section, with_results
 
+TAGS = ("gan", "licfg")
 _MOST_NAMES = 100
+_PLAIN = """\
+---
+library_name: licfg_hf
+pipeline_tag: unconditional-image-generation
+---
+
+# {title}
+
+Trained with licfg_hf; `training.json` holds every setting.
+"""
+_SNIPPET = """
+## Use
+
+```python
+from licfg_hf import {pipeline}
+
+pipeline = {pipeline}.from_pretrained(".")
+images = pipeline(batch_size=4).images
+```
+"""
+_HINT = re.compile(r"^\(Run it in this folder, or put the .* name in place of `\"\.\"`\.\)\n", re.MULTILINE)
 
 
 def _flat(value: Any) -> Any:
@@ -54,7 +79,7 @@ def write_card(
         library_name="licfg_hf",
         license=details.get("license"),
         pipeline_tag="unconditional-image-generation",
-        tags=["gan", "licfg", *details.get("tags", [])],
+        tags=[*TAGS, *details.get("tags", [])],
         model_name=title,
     )
     template = files("licfg_hf.hub") / "templates" / "model_card.md"
@@ -72,3 +97,42 @@ def write_card(
         details=details,
     )
     write_text(folder / "README.md", with_results(str(card), results))
+
+
+def card_of_a_folder(
+    repo_id: str, pipeline: str | None, contents: Mapping[str, Any], selection: Mapping[str, Any]
+) -> str:
+    """A card for a folder that has none, such as ``best/`` of a run.
+
+    Args:
+        repo_id: where it goes.
+        pipeline: name of its class; None for networks alone.
+        contents: those of the folder's JSON files, by name.
+        selection: why it is the best of its run; empty where it is not.
+    """
+    step, by = contents.get("training.json", {}).get("step"), selection.get("by")
+    when = f" after {step:,} steps" if isinstance(step, int) else ""
+    parts = [_PLAIN.format(title=repo_id.partition("/")[2])]
+    if isinstance(by, str):
+        parts.append(f"\nIts generator is the best of its run by `{one_line(by)}`{when and ','}{when}.\n")
+    elif when:
+        parts.append(f"\nIts generator is that of its run{when}.\n")
+    parts += [] if pipeline is None else [_SNIPPET.format(pipeline=pipeline)]
+    if any(name in contents for name in RESULT_FILES):
+        parts.append(f"\n## Results\n\n{results_section([])}\n")
+    return "".join(parts)
+
+
+def published_card(repo_id: str, revision: str | None, text: str) -> str:
+    """A README.md whose code loads the model from its repository, and whose tags are those it is found by."""
+    place = json.dumps(repo_id) + ("" if revision in (None, "main") else f", revision={json.dumps(revision)}")
+
+    def name(block: re.Match) -> str:
+        code = block[0]
+        return code.replace('from_pretrained("."', f"from_pretrained({place}") if block[1] == "python" else code
+
+    text = text.replace('load_flow(".")', f"load_flow({place})")
+    card = read_card(_HINT.sub("", BLOCK.sub(name, text)))
+    known = card.data.get("tags") or []
+    card.data["tags"] = [*known, *(tag for tag in TAGS if tag not in known)]
+    return str(card)

@@ -124,8 +124,8 @@ def _paths(content: Any, key: Any = None) -> Iterable[str]:
 
 def _parted(text: str) -> tuple[str, str]:
     """What stands before a path, as in ``inception:/path``, and the path, to which a drive of one letter belongs."""
-    before = re.match(r"(?:\w[\w.-]+:(?!//))*", text)[0]
-    return before, text.removeprefix(before)
+    path = re.sub(r"\A(?:\w[\w.-]+:(?!//))+", "", text)
+    return text[: len(text) - len(path)], path
 
 
 def _has_folders(text: str) -> bool:

@@ -6,7 +6,8 @@ import os
 import shlex
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
@@ -17,7 +18,7 @@ from ..signals import SignalHandler
 from ..text import one_line, printable, require_repository
 from .access import FAILURES, reason, require_branch_name, require_token
 from .benchmarks import BENCHMARK_FILE, Benchmark
-from .contents import Files, collect, could_be_ours, left_out, size
+from .contents import Files, collect, could_be_ours, left_out
 from .results import read_card
 
 _LISTED = 10  # files that stay here
@@ -92,17 +93,20 @@ def publish(
     require_branch_name(revision)
     files = collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
     left = tuple(left_out(folder, files))
-    if dry_run:
-        return Published(f"{constants.ENDPOINT}/{repo_id}", None, _sizes(files), left=left)
     again = push_command(folder, repo_id, private, revision, create_pr, benchmarks, remote_code, message)
     try:
+        sizes = {name: len(one) if isinstance(one, bytes) else one.stat().st_size for name, one in files.items()}
+        if dry_run:
+            return Published(f"{constants.ENDPOINT}/{repo_id}", None, sizes, left=left)
         with _stopped_says(f"stopped during the upload of {folder}. Nothing local was changed; to finish: {again}"):
-            sent = _upload(files, repo_id, private, revision, create_pr, message or f"Upload {folder.resolve().name}")
-            return replace(sent, left=left)
+            url, commit, head, removed = _upload(
+                files, repo_id, private, revision, create_pr, message or f"Upload {folder.resolve().name}"
+            )
     except FAILURES as error:
         raise InputError(
             f"{folder} was not published: {reason(error, repo_id)}. Nothing local was changed; to finish: {again}"
         ) from error
+    return Published(url, commit, sizes, commit != head, removed, left)
 
 
 def push_command(
@@ -188,13 +192,6 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def _sizes(files: Files) -> dict[str, int]:
-    return {name: len(content) if isinstance(content, bytes) else size(content) for name, content in files.items()}
-
-
-# The upload
-
-
 def _stopped_says(line: str) -> SignalHandler:
     """Context in which the first SIGTERM or Ctrl-C prints a line at once and raises SystemExit; a second one kills.
 
@@ -212,45 +209,43 @@ def _stopped_says(line: str) -> SignalHandler:
 
 def _upload(
     files: Files, repo_id: str, private: bool | None, revision: str | None, create_pr: bool, message: str
-) -> Published:
+) -> tuple[str, str, str | None, tuple[str, ...]]:
+    """Sends the files; returns the address, the commit, the one before it, and what was removed."""
     require_token()
-    sizes = _sizes(files)
     api = HfApi(library_name="licfg_hf")
-    operations = [
-        CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
-        for name, content in files.items()
-    ]
-    _require_card(files["README.md"].decode())
+    additions = [CommitOperationAdd(name, one if isinstance(one, bytes) else str(one)) for name, one in files.items()]
+    _require_card(files["README.md"])
     _require_repository(api, repo_id, private)
-    if revision not in (None, "main") and not create_pr and not revision.startswith("refs/"):
+    if revision is not None and revision != "main" and not create_pr and not revision.startswith("refs/"):
         api.create_branch(repo_id, branch=revision, exist_ok=True)
-    head, known = _state(api, repo_id, revision)
+    try:
+        info = api.model_info(repo_id, revision=revision)
+        head, known = info.sha, [file.rfilename for file in info.siblings or []]
+    except GatedRepoError:
+        head, known = None, []
     removed = tuple(sorted(path for path in known if could_be_ours(path) and path not in files))
+    # Not by upload_folder: it may split a folder into several commits, and a branch must never hold half a model.
     commit = api.create_commit(
         repo_id,
-        [*operations, *(CommitOperationDelete(path) for path in removed)],
+        [*additions, *(CommitOperationDelete(path) for path in removed)],
         commit_message=message,
         revision=revision,
         create_pr=create_pr,
         parent_commit=head,  # what is removed was looked up there
     )
-    url = commit.pr_url or f"{constants.ENDPOINT}/{repo_id}"
-    return Published(url, commit.oid, sizes, changed=commit.oid != head, removed=removed)
+    return commit.pr_url or f"{constants.ENDPOINT}/{repo_id}", commit.oid, head, removed
 
 
-def _require_card(text: str) -> None:
+def _require_card(content: bytes | Path) -> None:
     """Asks the Hub whether it takes the card, before anything is made there."""
+    text = content.decode() if isinstance(content, bytes) else content.read_text(encoding="utf-8")
     try:
         read_card(text).validate()
     except ValueError as error:
-        raise InputError(f"the Hub does not take its README.md: {one_line(_complaint(str(error)))}") from error
-
-
-def _complaint(answer: str) -> str:
-    try:
-        return "; ".join(error["message"] for error in json.loads(answer)["errors"])
-    except (ValueError, KeyError, TypeError):
-        return answer
+        said = str(error)
+        with suppress(ValueError, KeyError, TypeError):
+            said = "; ".join(one["message"] for one in json.loads(said)["errors"])
+        raise InputError(f"the Hub does not take its README.md: {one_line(said)}") from error
 
 
 def _require_repository(api: HfApi, repo_id: str, private: bool | None) -> None:
@@ -271,12 +266,3 @@ def _require_repository(api: HfApi, repo_id: str, private: bool | None) -> None:
         return
     if private and known.private is False:
         raise InputError(f"{repo_id} exists and is public: make it private on the Hub first, or leave out --private")
-
-
-def _state(api: HfApi, repo_id: str, revision: str | None) -> tuple[str | None, list[str]]:
-    """The newest commit of a branch and its files; nothing where the files are gated."""
-    try:
-        info = api.model_info(repo_id, revision=revision)
-    except GatedRepoError:
-        return None, []
-    return info.sha, [file.rfilename for file in info.siblings or []]

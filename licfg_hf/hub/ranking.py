@@ -164,15 +164,17 @@ def entry_of(source: str, name: str, result: Result, query: Query, **more: Any) 
     # The reference's fingerprint tells copies apart, so that its several names need not.
     protocol = replace(result.protocol, reference=query.shown)
     step = "" if protocol.step is None else f"step {protocol.step:,}, "
+    numbers = result.metrics[query.metric]
     unknown = ((one_line(name), one_line(value)) for name, value in result.unknown)
     return Entry(
         source,
         one_line(name),
+        float(numbers["value"]),
+        *(numbers.get(key) for key in ("std", "low", "high")),
         setting=step + makes_samples(protocol),
         details=(*_details(protocol), *unknown),
         protocol=protocol,
         **more,
-        **{key: float(value) for key, value in result.metrics[query.metric].items()},
     )
 
 

@@ -32,24 +32,16 @@ def with_remote_code(index: dict[str, Any] | None) -> tuple[dict[str, Any], dict
     """
     if index is None:
         raise InputError("--remote_code needs a pipeline: there is no model_index.json")
-    pipeline = index["_class_name"]
-    parts = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
-    own = [name for name, (library, called) in parts.items() if _is_own(name, library, called)]
-    named = {name: [COMPONENT_CODE, parts[name][1]] for name in own}
-    code = {f"{name}/{COMPONENT_CODE}.py": _COMPONENT for name in own}
-    code[f"{PIPELINE_CODE}.py"] = _PIPELINE.format(name=pipeline).encode()
-    return {**index, "_class_name": [PIPELINE_CODE, pipeline], **named}, code
-
-
-def _is_own(name: str, library: str | None, called: str | None) -> bool:
-    """Whether a part is of this library; diffusers finds those of its own, and None, without help.
-
-    Raises:
-        InputError: it is of another library.
-    """
-    known = part_class(called)
-    if known is not None and library == known.__module__ and library.startswith("licfg_hf."):
-        return True
-    if library not in (None, "diffusers", "transformers"):
-        raise InputError(f"--remote_code needs networks of licfg_hf or diffusers, and {name!r} is {library}.{called}")
-    return False
+    code = {f"{PIPELINE_CODE}.py": _PIPELINE.format(name=index["_class_name"]).encode()}
+    named = {**index, "_class_name": [PIPELINE_CODE, index["_class_name"]]}
+    for name, value in index.items():
+        library, called = value if isinstance(value, list) and len(value) == 2 else (None, None)
+        known = part_class(called)
+        if known is not None and library == known.__module__ and library.startswith("licfg_hf."):
+            named[name] = [COMPONENT_CODE, called]
+            code[f"{name}/{COMPONENT_CODE}.py"] = _COMPONENT
+        elif library not in (None, "diffusers", "transformers"):  # diffusers finds those of its own without help
+            raise InputError(
+                f"--remote_code needs networks of licfg_hf or diffusers, and {name!r} is {library}.{called}"
+            )
+    return named, code

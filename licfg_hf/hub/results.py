@@ -171,12 +171,12 @@ def with_results(card_text: str, results: Sequence[Mapping[str, Any]]) -> str:
     card = read_card(_SECTION.sub(lambda match: section, card_text))
     data = card.data
     foreign, name = _without_ours(data.pop(_INDEX, None))
-    name = data.model_name or name
+    name = data.get("model_name") or name
     ours = []
     if results:
         name = name or PurePath(results[0]["name"]).name or "model"
         ours = eval_results_to_model_index(name, model_index(results[0]))
-    data.model_name = None if ours else name  # until there are results
+    data["model_name"] = None if ours else name  # until there are results
     if ours or foreign:
         data[_INDEX] = [*ours, *foreign]
     return str(card)

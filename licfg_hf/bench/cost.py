@@ -1,4 +1,4 @@
-"""The most memory that one step holds, over what is there between steps."""
+"""What one step computes and holds at once: floating-point operations and bytes."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-
-from .timing import synchronize
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 # What a peak is, by the kind of device; it goes with every number.
 MEANING = {
@@ -18,36 +18,52 @@ MEANING = {
 }
 
 
+class _Counter(TorchDispatchMode):
+    """Sums PyTorch's formulas of operations; its own FlopCounterMode has hooks that fail in a double backward."""
+
+    total = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        output = function(*args, **(kwargs or {}))
+        formula = flop_registry.get(function._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=output)
+        return output
+
+
+def count_flops(step: Callable[[], Any]) -> int:
+    """Floating-point operations of an uncompiled step's convolutions and matrix products, a product and a sum as two.
+
+    It is what this implementation computes, not the least that the technique needs.
+    """
+    with _Counter() as counter:
+        step()
+    return counter.total
+
+
 def peak_bytes(step: Callable[[], Any], device: torch.device) -> int | None:
     """The most bytes that a step holds at once beyond what was allocated before it; None where nothing can tell.
 
-    The step runs once, much slower than it would otherwise: not to be timed. What it releases of what was there
-    before makes room on an accelerator, and goes unseen on the CPU: drop old gradients first.
+    The step runs once, much slower than otherwise. Drop old gradients first: on the CPU nobody sees their release.
     """
     if device.type == "cuda":
-        synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         step()
-        synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    return max(accumulate(_cpu_allocations(step), initial=0)) if device.type == "cpu" else None
-
-
-def _cpu_allocations(step: Callable[[], Any]) -> list[int]:
-    """Bytes of each allocation, and of each release as a negative number, in their order."""
+    if device.type != "cpu":
+        return None
     with _without_profiler_chatter(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
-    events = recorded.profiler.kineto_results.events()
-    moments = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
-    return [count for _, count in sorted(moments, key=lambda moment: moment[0])]
+    profiler: Any = recorded.profiler
+    events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate((event.nbytes() for event in sorted(events, key=lambda one: one.start_ns())), initial=0))
 
 
 @contextmanager
 def _without_profiler_chatter() -> Iterator[None]:
     """The profiler's library writes lines to the process's stderr that no setting turns off."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield

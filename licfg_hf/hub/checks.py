@@ -1,5 +1,6 @@
 """Whether ``from_pretrained`` would load what lies in a folder: tried on the headers of its weights, not on them."""
 
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import yaml
 from accelerate import init_empty_weights
-from diffusers import ModelMixin, SchedulerMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
@@ -21,15 +24,56 @@ from ..pipelines.flow import CONFIG as FLOW_CONFIG
 from ..pipelines.flow import folder_of, read_numbers
 from ..pipelines.model_index import plain
 from ..text import one_line
-from .reading import read_object
 
-_PARTS = ("model", "unet", "scheduler")  # of the pipelines of this library
+_NETWORKS = ("model", "unet")
+_PARTS = (*_NETWORKS, "scheduler")  # of the pipelines of this library
 _STEM = "diffusion_pytorch_model"
 _WHOLE = re.compile(rf"{_STEM}(?:\.(?!.*-\d{{5}}-of-)([\w-]+))?\.safetensors")
 _INDEX = re.compile(rf"{_STEM}\.safetensors\.index(?:\.([\w-]+))?\.json")
 _LISTED = 3  # names in a message
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+def read(path: Path, encoding: str = "utf-8") -> str:
+    """The text of a file, with the line ends that it has.
+
+    Raises:
+        InputError: it is no UTF-8 text; the message is one line.
+        OSError: it cannot be read.
+    """
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is damaged: it is no UTF-8 text") from error
+
+
+def parse(name: str, text: str) -> Any:
+    """JSON or YAML content, by the end of the file's name.
+
+    Raises:
+        InputError: it is damaged; the message is one line.
+    """
+    try:
+        return json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{name} is damaged: {one_line(error)}") from error
+
+
+def read_object(path: Path, name: str | None = None) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+        name: for messages; None is the path.
+
+    Raises:
+        InputError: there is none; the message is one line.
+    """
+    content = parse(name or str(path), read(path))
+    if not isinstance(content, dict):
+        raise InputError(f"{name or path} is damaged: it is no JSON object")
+    return content
 
 
 def require_finished(folder: Path) -> tuple[str | None, list[str]]:
@@ -40,26 +84,28 @@ def require_finished(folder: Path) -> tuple[str | None, list[str]]:
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
-    unfinished = f"{folder} holds no finished model: "
-    if (folder / "model_index.json").is_file():
-        index = read_object(folder / "model_index.json")
-        try:
-            return _require_pipeline(folder, plain(index))
-        except ValueError as error:
-            raise InputError(f"{unfinished}{error}") from error
+    try:
+        if (folder / "model_index.json").is_file():
+            return _require_pipeline(folder, plain(read_object(folder / "model_index.json")))
+        return None, _require_networks(folder)
+    except ValueError as error:
+        raise InputError(f"{folder} holds no finished model: {error}") from error
+
+
+def _require_networks(folder: Path) -> list[str]:
+    """The parts of a folder without a pipeline: a network lies there itself, or in folders of their own."""
     # Networks that cannot be opened by from_pretrained are saved as plain weights, without a config.
-    networks = [name for name in ("model", "unet") if (folder / name / "model.safetensors").is_file()]
-    networks += [name for name in ("model", "unet") if _is_part(folder / name)]
-    if not networks and not _is_part(folder):
+    networks = [one for one in _NETWORKS if (folder / one / "model.safetensors").is_file() or _is_part(folder / one)]
+    if networks:
+        return [*networks, "scheduler"]
+    if not _is_part(folder):
+        raise InputError("it has neither a pipeline (model_index.json) nor a network's config and weights")
+    if (folder / "config.json").is_file() and _network_class(folder) is None:
         raise InputError(
-            f"{unfinished}it has neither a pipeline (model_index.json) nor a network's config and weights"
+            "the class in its config.json is none of licfg_hf's or diffusers': of a class of your own, import the "
+            "module that has @register_model on it"
         )
-    if not networks and (folder / "config.json").is_file() and _network_class(folder) is None:
-        raise InputError(
-            f"{unfinished}the class in its config.json is none of licfg_hf's or diffusers': of a class of your own, "
-            "import the module that has @register_model on it"
-        )
-    return None, list(dict.fromkeys([*networks, *(["scheduler"] if networks else [])]))
+    return []
 
 
 def _is_part(place: Path) -> bool:
@@ -69,18 +115,17 @@ def _is_part(place: Path) -> bool:
 
 
 def _require_pipeline(folder: Path, index: Mapping[str, Any]) -> tuple[str, list[str]]:
-    name = index.get("_class_name")
-    pipeline = pipeline_class(name)
-    lists = {name: value for name, value in index.items() if isinstance(value, list) and value}
-    parts = {name: value for name, value in lists.items() if value[0] is not None}
-    wanted = [name for name in signature(pipeline).parameters if name not in parts]
+    pipeline = pipeline_class(index.get("_class_name"))
+    lists = {part: value for part, value in index.items() if isinstance(value, list) and value}
+    parts = {part: value for part, value in lists.items() if value[0] is not None}
+    wanted = [part for part in signature(pipeline).parameters if part not in parts]
     for part in (*wanted, *parts):
         if part not in parts or part not in _PARTS or not _is_part(folder / part):
             raise InputError(
                 f"its pipeline's part {part!r} is missing, has no config.json or no weights, or is none of licfg_hf's"
             )
-        _require_loadable(folder / part, _class_of(part, parts[part]))
-    return name, list(parts)
+        require_loadable(folder / part, _class_of(part, parts[part]))
+    return pipeline.__name__, list(parts)
 
 
 def _class_of(part: str, entry: list[Any]) -> type:
@@ -100,15 +145,6 @@ def _class_in(home: Any, called: Any) -> type | None:
     """The network or scheduler of that name in a module."""
     kind = getattr(home, called, None) if isinstance(called, str) else None
     return kind if isinstance(kind, type) and issubclass(kind, (ModelMixin, SchedulerMixin)) else None
-
-
-def require_loadable(place: Path) -> None:
-    """Tries the network that lies in a folder, of any class.
-
-    Raises:
-        InputError: its weights are not whole, or, of a class that is known here, not those of its config; one line.
-    """
-    _require_loadable(place, _network_class(place))
 
 
 def _network_class(place: Path) -> type | None:
@@ -132,21 +168,30 @@ def require_flow(place: Path) -> None:
             raise InputError(f"{place / FLOW_CONFIG} tells of {steps} steps, and {folder_of(index)} is not whole")
 
 
-def _require_loadable(place: Path, kind: type | None) -> None:
-    """Raises:
-    InputError: ``kind.from_pretrained(place)`` would fail, or leave weights at random. None is any class.
+def require_loadable(place: Path, kind: Any = None) -> None:
+    """Tries the network or scheduler that lies in a folder.
+
+    Args:
+        kind: its class; None is that of its config, or any where that is not known here.
+
+    Raises:
+        InputError: ``kind.from_pretrained(place)`` would fail, or leave weights at random; the message is one line.
     """
     try:
-        if kind is not None and issubclass(kind, SchedulerMixin):
+        kind = kind or _network_class(place)
+        if kind is not None and SchedulerMixin in kind.__mro__:
             kind.from_config(kind.load_config(place))
             return
         weights = weight_files(place)
         if "" not in weights:
             others = f"only weights of the variant {', '.join(weights)}" if weights else "no whole weights"
             raise InputError(f"it has {others}, and the card loads {_STEM}.safetensors")
-        wanted = {} if kind is None else _shapes_of(kind, place)
+        with init_empty_weights():  # needs no memory for them
+            wanted = {} if kind is None else kind.from_config(kind.load_config(place)).state_dict()
         for files in weights.values():
-            _require_shapes(_shapes_in(files), wanted)
+            shards = [shapes_in(path) for path in files if path.suffix == ".safetensors"]
+            found = {name: shape for shard in shards for name, shape in shard.items()}
+            _require_shapes(found, {name: tuple(value.shape) for name, value in wanted.items()})
     except LOAD_FAILURES as error:
         raise InputError(f"{place} cannot be loaded: {one_line(error)}") from error
 
@@ -179,17 +224,6 @@ def _shards(index: Path) -> list[Path]:
     return [index.with_name(name) for name in sorted(names)]
 
 
-def _shapes_of(kind: type, place: Path) -> Shapes:
-    """Of the weights of a network that is built from the config in a folder, without memory for them."""
-    with init_empty_weights():
-        network = kind.from_config(kind.load_config(place))
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
-
-
-def _shapes_in(files: Sequence[Path]) -> Shapes:
-    return {name: shape for path in files if path.suffix == ".safetensors" for name, shape in shapes_in(path).items()}
-
-
 def shapes_in(path: Path) -> Shapes:
     """Of the tensors in a safetensors file; one that is cut short does not fit its own header.
 
@@ -200,17 +234,16 @@ def shapes_in(path: Path) -> Shapes:
         with safe_open(path, "pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} is damaged: {one_line(str(error))}") from error
+        raise InputError(f"{path} is damaged: {one_line(error)}") from error
 
 
 def _require_shapes(found: Shapes, wanted: Shapes) -> None:
     missing = [name for name in wanted if name not in found]
     if missing:
         raise InputError(f"its weights lack {_listed(missing)}, which its config asks for")
-    others = [name for name, shape in wanted.items() if found[name] != shape]
-    if others:
-        name = others[0]
-        raise InputError(f"its weights are not those of its config: {name} is {found[name]}, not {wanted[name]}")
+    for name, shape in wanted.items():
+        if found[name] != shape:
+            raise InputError(f"its weights are not those of its config: {name} is {found[name]}, not {shape}")
 
 
 def _listed(names: Sequence[str]) -> str:
