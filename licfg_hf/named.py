@@ -54,12 +54,14 @@ def imports_in(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def _from_file(path: Path) -> ModuleType:
     known = sys.modules.get(path.stem)
     if known is not None:
-        if getattr(known, "__file__", None) and Path(known.__file__).resolve() == path.resolve():
+        if Path(getattr(known, "__file__", None) or "").resolve() == path.resolve():
             return known
         raise ImportError(f"another module is called {path.stem}: rename the file")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("it is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:
@@ -81,7 +83,7 @@ def named(path: str, what: str) -> Any:
         InputError: there is none.
     """
     home, _, name = path.rpartition(".")
-    homes = [importlib.import_module(__package__.partition(".")[0]), *IMPORTED]
+    homes = [importlib.import_module(__name__.partition(".")[0]), *IMPORTED]
     try:
         homes = [importlib.import_module(home)] if home else homes
     except Exception as error:  # whatever a user's module raises

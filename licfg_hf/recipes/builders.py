@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from diffusers import UNet2DModel
 from torch import nn
 
 from ..command_line import is_main_process
@@ -135,9 +134,7 @@ def ddgan(images: ImageSet, arguments: Arguments) -> Built:
     return generator, discriminator, DDGANTask(arguments["scheduler"].make(), _latent_dim(generator))
 
 
-def distillation(
-    images: ImageSet, arguments: Arguments
-) -> tuple[UNet2DModel, DiffusionDiscriminator, DistillationTask]:
+def distillation(images: ImageSet, arguments: Arguments) -> Built:
     """A student that denoises in few steps, and a discriminator on the features of a diffusion model."""
     _require(arguments, DiffusionDiscriminator)
     options = dict(arguments["discriminator"])

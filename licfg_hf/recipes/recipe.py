@@ -42,7 +42,7 @@ _CONFIGS = (
     "licfg_hf.recipes.objective.ObjectiveConfig",
 )
 # The images and the objective decide these, so they are no options of the networks.
-_DECIDED_ELSEWHERE = {"sample_size", "in_channels", "out_channels", "num_classes", "normalizers"}
+_DECIDED_ELSEWHERE: set[str | int] = {"sample_size", "in_channels", "out_channels", "num_classes", "normalizers"}
 _REPLACEABLE = ("generator", "discriminator")  # by a class of the user's: --generator.class_path
 
 
@@ -106,7 +106,7 @@ class Recipe:
         for config in _CONFIGS:
             parser.add_class_arguments(outline(config))
         own = own or {}
-        for prefix, component in (self.components | own).items():
+        for prefix, component in {**self.components, **own}.items():
             parser.add_class_arguments(outline(component), prefix, skip=_DECIDED_ELSEWHERE, fail_untyped=False)
         for prefix, path in own.items():
             parser.add_argument(f"--{prefix}.class_path", default=path, help="your class in place of the recipe's")
