@@ -113,7 +113,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     config = config_from(arguments)
     from .evaluation.evaluate import main as run
     from .evaluation.evaluate import pipeline_folder
-    from .hub.results import RESULT_FILES, refresh_card
+    from .evaluation.result import RESULT_FILES
+    from .hub.results import refresh_card
 
     written, folder = run(config), pipeline_folder(config)
     if written is None or folder is None:

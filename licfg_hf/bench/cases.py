@@ -14,11 +14,13 @@ from ..data.loader import StepImages
 from ..errors import InputError
 from ..images import from_pixels
 from ..objective.critic import frozen
+from ..objective.weights import power_iterated_once
 from ..ranges import require_memory
 from ..training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig
 from ..training.compilation import CompiledTerms
+from ..training.context import Terms
 from ..training.optimizers import make_optimizer
-from ..training.steps import Terms, discriminator_terms, generator_terms, iterated_once, optimize
+from ..training.step import discriminator_terms, generator_terms, optimize
 from .catalogue import BASELINE, TECHNIQUES, Model
 
 Batch = tuple[torch.Tensor, torch.Tensor | None]
@@ -171,7 +173,7 @@ class Case:
             return self._terms[1](generator, prepared_critic, task, self.loss, self.penalties, draw)
 
         _, network, optimizer = self.players[player]
-        with iterated_once(critic):
+        with power_iterated_once(critic):
             optimize(self.arena.accelerator, network, optimizer, terms_of, [(from_pixels(batch[0]), batch[1])])
 
     def iteration(self, images: StepImages | None = None) -> None:

@@ -63,17 +63,44 @@ class HealthMonitor:
         """
         real_logits, fake_logits = flat_logits(real_logits).detach(), flat_logits(fake_logits).detach()
         domain = loss_domain(self.loss, real_logits, fake_logits)
-        self._centers.append(sum(domain.omega) / 2)
-        self._widths.append(domain.omega[1] - domain.omega[0])
-        self._gaps.append((real_logits.mean() - fake_logits.mean()).item())
-        found = [*self._slopes(domain.generator_slope), *self._slow()]
+        gap = (real_logits.mean() - fake_logits.mean()).item()
+        found = self._judged(*domain.omega, gap, domain.generator_slope)
         if real is not None and fake is not None:
             found += self._collapse(real, fake)
         if generator_gradient_norm is not None:
             found += self._vanishing(generator_gradient_norm)
+        return self._new(found)
+
+    def observe(self, logit_min: float, logit_max: float, logit_real: float, logit_fake: float) -> list[str]:
+        """Takes the numbers that a training logs: range and means of the critic's outputs, over one or more steps.
+
+        Returns:
+            New warnings, as ``update``; the slope of the generator's loss is judged at the mean fake output.
+        """
+        slopes = self.loss.slopes(torch.tensor([logit_real]), torch.tensor([logit_fake]))["generator"].item()
+        return self._new(self._judged(logit_min, logit_max, logit_real - logit_fake, (slopes, slopes)))
+
+    def _judged(self, low: float, high: float, gap: float, slopes: tuple[float, float]) -> list[tuple[str, str]]:
+        self._centers.append((low + high) / 2)
+        self._widths.append(high - low)
+        self._gaps.append(gap)
+        return [*self._slopes(slopes), *self._slow()]
+
+    def _new(self, found: list[tuple[str, str]]) -> list[str]:
         new = [(name, text) for name, text in found if name not in self._named]
         self._named |= {name for name, _ in new}
         return [f"{name}: {text}" for name, text in new]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has seen and said."""
+        seen = {name: list(getattr(self, name)) for name in ("_centers", "_widths", "_gaps")}
+        return {**seen, "largest_gradient": self._largest_gradient, "named": sorted(self._named)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+        for name in ("_centers", "_widths", "_gaps"):
+            getattr(self, name).extend(state[name])
+        self._largest_gradient, self._named = state["largest_gradient"], set(state["named"])
 
     def _slopes(self, slopes: tuple[float, float]) -> list[tuple[str, str]]:
         largest = max(abs(slope) for slope in slopes) / self._slope_at_zero

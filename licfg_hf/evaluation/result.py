@@ -23,6 +23,7 @@ from .metrics import METRICS, special_settings
 from .protocol import FORMAT, EvaluationProtocol, require_possible
 
 RESULT_FILE = "eval.json"
+RESULT_FILES = (RESULT_FILE, f"flow/{RESULT_FILE}")  # of the model as it loads, and of its samples moved by the flow
 _PARTS = ("format", "name", "protocol", "metrics", "classes", "curves", "facts", "notes")
 _BEYOND = 1e100  # no metric is so large; its square still is a number
 _NUMBERS = ("value", "std", "low", "high")
@@ -153,3 +154,13 @@ def read_result(path: Path) -> Result:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is damaged: it is no JSON") from error
     return parse_result(content, str(path))
+
+
+def stored_result(path: Path) -> dict[str, Any] | None:
+    """The content of an ``eval.json``; None where there is none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parse_result(content, str(path))
+    except (OSError, ValueError, RecursionError, InputError):
+        return None
+    return content

@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import InputError
+from ..evaluation.result import RESULT_FILES
 from ..evaluation.samples import settings_hash, weights_hash, weights_of
 from ..pipelines.model_index import COMPONENT_CODE, PIPELINE_CODE, plain
 from ..staging import finish_update
@@ -16,7 +17,7 @@ from .card import card_of_a_folder, published_card
 from .checks import parse, read, read_object, require_finished, require_flow, require_loadable, shapes_in, weight_files
 from .cleaning import Cleaner, dump, settings_in
 from .remote_code import with_remote_code
-from .results import RESULT_FILES, with_results
+from .results import with_results
 from .secrets import require_no_secrets
 
 Files = dict[str, bytes | Path]

@@ -1,6 +1,5 @@
 """Results as a model card shows them: the ``model-index`` in its metadata, and the table in its text."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
@@ -14,11 +13,10 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from ..errors import InputError
 from ..evaluation.protocol import FORMAT, EvaluationProtocol, in_words, label, makes_samples, settings_in_words
-from ..evaluation.result import RESULT_FILE, parse_result
+from ..evaluation.result import RESULT_FILES, parse_result, stored_result
 from ..files import write_text
 from ..text import plain
 
-RESULT_FILES = (RESULT_FILE, f"flow/{RESULT_FILE}")  # of the model as it loads, and of its samples moved by the flow
 _TASK = "unconditional-image-generation"
 _BEGIN, _END = "<!-- results: what eval.json says -->", "<!-- end of results -->"
 _OPENED = re.compile(r"\s*---[ \t]*(\r|\n|$)")
@@ -103,16 +101,6 @@ def read_card(text: str) -> ModelCard:
     if isinstance(tags, str):  # the client takes each letter for one
         raise InputError(f"the tags of README.md are a list, not {tags!r}")
     return card
-
-
-def stored_result(path: Path) -> dict[str, Any] | None:
-    """The content of an ``eval.json``; None where there is none that can be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        parse_result(content, str(path))
-    except (OSError, ValueError, RecursionError, InputError):
-        return None
-    return content
 
 
 def results_section(results: Sequence[Mapping[str, Any]]) -> str:

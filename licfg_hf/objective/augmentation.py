@@ -5,10 +5,13 @@ For consistency regularization, and for all that the critic sees where a data se
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+from .critic import plain
 
 Augmentation = Callable[[torch.Tensor, torch.Generator | None], torch.Tensor]
 
@@ -124,3 +127,34 @@ class DifferentiableAugmentation:
         half_height, half_width = height // 4, width // 4
         inside = (row >= -half_height) & (row < half_height) & (column >= -half_width) & (column < half_width)
         return (~inside).to(images.dtype)
+
+
+class AugmentedCritic(nn.Module):
+    """A critic that sees all its images through an augmentation: D(T(x)), for real and generated images alike.
+
+    The gradient reaches the generator through T (Zhao, Liu, Lin, Zhu, Han, NeurIPS 2020), and a penalty is that of
+    D(T(.)), so its points are the images before T. T draws from PyTorch's own random numbers.
+
+    Args:
+        critic: called as ``critic(images, **conditioning)``.
+        augmentation: T.
+    """
+
+    def __init__(self, critic: nn.Module, augmentation: Augmentation):
+        super().__init__()
+        self.critic, self.augmentation = critic, augmentation
+
+    def plain(self) -> "AugmentedCritic":
+        """The same without DDP."""
+        return AugmentedCritic(cast(nn.Module, plain(self.critic)), self.augmentation)
+
+    def forward(self, images: torch.Tensor, **conditioning: Any) -> Any:
+        """The critic's output on augmented images (batch, channels, height, width).
+
+        Raises:
+            ValueError: the critic is given further images, which would stay as they are.
+        """
+        for name, value in conditioning.items():
+            if isinstance(value, torch.Tensor) and value.ndim == images.ndim:
+                raise ValueError(f"an augmentation would change the images and not {name}, which belongs to them")
+        return self.critic(self.augmentation(images, None), **conditioning)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from .term import Term
+
 
 @dataclass(frozen=True)
-class AuxiliaryClassification:
+class AuxiliaryClassification(Term):
     """Cross-entropy of an auxiliary classifier's class logits (AC-GAN; Odena, Olah, Shlens, ICML 2017).
 
     A term beside the adversarial loss of either player: called like a penalty for the discriminator, and
@@ -25,8 +27,8 @@ class AuxiliaryClassification:
 
     weight: float = 1.0
     fake_weight: float = 0.0
-    shareable = ()
-    method = "none"  # no input gradient is taken
+    name = "classification"
+    differentiates_twice = False  # no input gradient is taken
 
     def __post_init__(self) -> None:
         for name in ("weight", "fake_weight"):

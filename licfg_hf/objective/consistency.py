@@ -4,7 +4,7 @@ penalties.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +12,11 @@ import torch
 
 from .augmentation import Augmentation, FlipAndShift
 from .critic import flat_logits
+from .term import Term
 
 
 @dataclass(frozen=True)
-class ConsistencyRegularization:
+class ConsistencyRegularization(Term):
     """CR (Zhang et al., ICLR 2020): weight * mean (D(x) - D(T(x)))^2 on real images.
 
     Args:
@@ -30,8 +31,8 @@ class ConsistencyRegularization:
     weight: float = 10.0
     augmentation: Augmentation = field(default_factory=FlipAndShift)
     points: tuple[str, ...] = ("real",)
-    shareable = ()
-    method = "none"  # no input gradient is taken
+    name = "consistency"
+    differentiates_twice = False  # no input gradient is taken
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight >= 0):
@@ -83,7 +84,7 @@ class BalancedConsistencyRegularization(ConsistencyRegularization):
 
 
 @dataclass(frozen=True)
-class LatentConsistencyRegularization:
+class LatentConsistencyRegularization(Term):
     """zCR (Zhao et al., AAAI 2021): neighbouring latents should look alike to the critic, and not alike at all as
     images.
 
@@ -103,12 +104,53 @@ class LatentConsistencyRegularization:
     discriminator_weight: float = 5.0
     generator_weight: float = 0.5
     sigma: float = 0.05
+    name = "latent_consistency"
+    differentiates_twice = False  # no input gradient is taken
 
     def __post_init__(self) -> None:
         for name in ("discriminator_weight", "generator_weight", "sigma"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} is a finite number >= 0, not {value}")
+
+    def neighbouring_noise(
+        self, noise: Mapping[str, torch.Tensor], rng: torch.Generator | None
+    ) -> dict[str, torch.Tensor]:
+        """The noise of ``G(z + dz)``: other latents, all else the same.
+
+        Raises:
+            ValueError: the generator has no latents.
+        """
+        if "latents" not in noise:
+            raise ValueError("latent consistency needs a generator with latents")
+        return {**noise, "latents": self.perturb(noise["latents"], rng)}
+
+    def __call__(
+        self,
+        discriminator: Callable[..., Any],
+        real: torch.Tensor | None = None,
+        fake: torch.Tensor | None = None,
+        *,
+        neighbour: torch.Tensor,
+        real_logits: Any = None,
+        fake_logits: Any = None,
+        rng: torch.Generator | None = None,
+        **conditioning: Any,
+    ) -> torch.Tensor:
+        """The discriminator's weighted term; the critic is called on ``neighbour``, G(z + dz).
+
+        Raises:
+            ValueError: the critic's output on G(z) is missing.
+        """
+        if fake_logits is None:
+            raise ValueError("latent consistency needs fake_logits, the critic's output on G(z)")
+        return self.discriminator(fake_logits, discriminator(neighbour.detach(), **conditioning))
+
+    def generator_term(
+        self, fake_logits: Any, *, fake: torch.Tensor, neighbour: torch.Tensor, **conditioning: Any
+    ) -> torch.Tensor:
+        """The generator's weighted term, from G(z) and G(z + dz)."""
+        return self.generator(fake, neighbour)
 
     def perturb(self, latents: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
         """z + dz, of the shape of z."""

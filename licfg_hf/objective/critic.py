@@ -6,7 +6,7 @@ of one term measure it. A critic may be a module, or a function, partial or meth
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -130,7 +130,9 @@ def twice_differentiable() -> Any:
 
 def plain(critic: Critic) -> Critic:
     """The module inside DDP: its gradients still flow through the loss's own synchronized backward."""
-    return critic.module if isinstance(critic, DistributedDataParallel) else critic
+    if isinstance(critic, DistributedDataParallel):
+        return critic.module
+    return cast(Any, critic).plain() if isinstance(critic, nn.Module) and hasattr(critic, "plain") else critic
 
 
 def modules_of(critic: Critic) -> list[nn.Module]:

@@ -178,6 +178,11 @@ class AdversarialLoss:
             strictly_convex=convex and bool((second > 0).all()),
         )
 
+    @property
+    def config(self) -> dict[str, str | float]:
+        """What tells it from other losses of its class."""
+        return {"name": self.name, "alpha": self.alpha, "weight": self.weight}
+
     def __str__(self) -> str:
         numbers = [f"{name} {value:g}" for name in ("alpha", "weight") if (value := getattr(self, name)) != 1]
         return f"{self.name.replace('_', ' ')} loss" + (f" ({', '.join(numbers)})" if numbers else "")

@@ -54,6 +54,7 @@ from .critic import (
 )
 from .double_backward import NoSecondDerivative, speed_up_convolutions
 from .forward_mode import directional_derivative
+from .term import Term
 
 Points = Literal["interpolate", "real", "fake", "real_and_fake", "perturbed"]
 Method = Literal["exact", "tangent", "finite_difference"]
@@ -160,7 +161,7 @@ def _repeated(value: Any, batch: int, times: int) -> Any:
 
 
 @dataclass(frozen=True)
-class GradientPenalty:
+class GradientPenalty(Term):
     """weight * mean (||g|| - center)^2 over the batch (WGAN-GP with center 1; zero-centred with center 0).
 
     Every sample's gradient is that of the summed logits: it is purely per-sample unless the critic couples the samples
@@ -205,6 +206,10 @@ class GradientPenalty:
         """The batches (``real``, ``fake``) whose forward pass the penalty can share, if they require grad."""
         shares = self.points in _SHAREABLE and self.method != "finite_difference"
         return _BATCHES[self.points] if shares else ()
+
+    @property
+    def differentiates_twice(self) -> bool:
+        return self.method == "exact"
 
     def vector_center(self, gradient: torch.Tensor) -> torch.Tensor | None:
         """The vector c, broadcastable to gradients (batch, d), that ||g - c|| is measured from; None for ||g||."""
@@ -439,6 +444,10 @@ class EpsCenteredGradientPenalty(GradientPenalty):
         if self.direction not in ("ones", "minus_ones", "random"):
             raise ValueError(f"direction is one of ones, minus_ones, random, not {self.direction!r}")
 
+    @property
+    def differentiates_twice(self) -> bool:
+        return self.method == "exact"
+
     def vector_center(self, gradient: torch.Tensor) -> torch.Tensor:
         dim = gradient.shape[1]
         eps = math.sqrt(self.scale / dim)
@@ -458,7 +467,7 @@ class MaxGradientPenalty(GradientPenalty):
 
 
 @dataclass(frozen=True)
-class AdversarialLipschitzPenalty:
+class AdversarialLipschitzPenalty(Term):
     """weight * mean max(0, |D(x) - D(x + r)| / ||r|| - k)^2 at an adversarial r (ALP; Terjek, ICLR 2020).
 
     r points where D changes fastest, found by one power iteration from a random direction; its length is U[0.1, 10].
@@ -476,8 +485,7 @@ class AdversarialLipschitzPenalty:
     weight: float = 10.0
     lipschitz_constant: float = 1.0
     probe: float = 10.0
-    shareable = ()
-    method = "adversarial"
+    differentiates_twice = False
 
     def __post_init__(self) -> None:
         for name in ("weight", "lipschitz_constant", "probe"):

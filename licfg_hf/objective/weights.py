@@ -7,13 +7,16 @@ vectors of the power iteration in buffers: they are saved, broadcast by DDP, and
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
+
+from .critic import classic_spectral_norms, still
 
 _Layer = nn.modules.conv._ConvNd | nn.Linear | nn.Embedding
 _WARM_UP_ITERATIONS = 15
@@ -248,6 +251,24 @@ def refresh_power_iterations(module: nn.Module, iterations: int = 50) -> nn.Modu
 
 
 @torch.no_grad()
+@contextmanager
+def power_iterated_once(discriminator: nn.Module) -> Iterator[None]:
+    """One power iteration of each weight that is normalized by it now, and none in the passes of an update.
+
+    All passes of an update then see one and the same critic, as Miyato et al. (2018, algorithm 1) have it, and a
+    compiled step, whose transformed functions may not change buffers, is the same as one that is not compiled.
+    """
+    with torch.no_grad():
+        for owner in discriminator.modules():
+            if parametrize.is_parametrized(owner):
+                for name in cast(nn.ModuleDict, owner.parametrizations):
+                    getattr(owner, name)  # in train mode, computing the weight iterates
+            for hook in classic_spectral_norms(owner):
+                hook(owner, None)
+    with still(discriminator.modules()):
+        yield
+
+
 def clip_weights_(module: nn.Module, bound: float = 0.01) -> nn.Module:
     """Clips every parameter that is not frozen to [-bound, bound], in place, after each update.
 

@@ -18,7 +18,8 @@ from .outline import outline
 
 _LONGEST_NAME = 120  # of an output folder
 # What does not make another run, beside what a resumed run may change.
-_SAME_RUN = {"config", "preset", "import", "in_memory_limit"}
+_HUB = {"push_to_hub", "repo_id", "hub_private"}
+_SAME_RUN = {"config", "preset", "import", "in_memory_limit", *_HUB}
 _TYPES = {
     "<class 'int'>": "a whole number",
     "<class 'float'>": "a finite number",

@@ -30,14 +30,16 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..data import DataConfig, ImageSet
+    from ..hub.callbacks import HubConfig
     from ..objective.losses import AdversarialLoss
     from ..training import LazyPenalty, Trainer, TrainingConfig
-    from ..training.generator_steps import GeneratorStep
+    from ..training.context import GeneratorStep
     from .component import Arguments
     from .objective import ObjectiveConfig
 
 _CONFIGS = (
     "licfg_hf.training.TrainingConfig",
+    "licfg_hf.hub.callbacks.HubConfig",
     "licfg_hf.data.DataConfig",
     "licfg_hf.recipes.objective.ObjectiveConfig",
 )
@@ -175,7 +177,7 @@ class Recipe:
         from ..data import open_images
         from ..training import AdversarialStep
 
-        training, data, objective = (_config(named(config, "class"), options) for config in _CONFIGS)
+        training, hub, data, objective = (_config(named(config, "class"), options) for config in _CONFIGS)
         images = open_images(data, progress=is_main_process()) if images is None else images
         torch.manual_seed(training.seed)
         arguments = self._arguments(options)
@@ -190,7 +192,7 @@ class Recipe:
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(f"these options of {' and '.join(arguments)} make no network: {reason}") from error
         networks = (generator, discriminator, task, generator_step)
-        return Parts(training, data, objective, images, *networks, *objective.build())
+        return Parts(training, hub, data, objective, images, *networks, *objective.build())
 
     def _arguments(self, options: Namespace) -> "Arguments":
         from torch import nn
@@ -218,6 +220,7 @@ class Recipe:
         Raises:
             InputError: they do not fit together, the data or the output folder.
         """
+        from ..hub.callbacks import ModelCard
         from ..training import Trainer
 
         parts = self.parts(options, images)
@@ -232,9 +235,9 @@ class Recipe:
             parts.task,
             parts.loss,
             parts.penalties,
-            settings,
-            card,
             parts.generator_step,
+            callbacks=[ModelCard(card), *parts.hub.callbacks()],
+            settings=settings,
         )
 
     def typed(self, words: Sequence[str]) -> "Recipe":
@@ -262,6 +265,7 @@ class Parts:
     """What a run is made of, before it has an output folder."""
 
     training: "TrainingConfig"
+    hub: "HubConfig"
     data: "DataConfig"
     objective: "ObjectiveConfig"
     images: "ImageSet"

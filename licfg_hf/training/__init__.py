@@ -1,9 +1,10 @@
 """Training on Accelerate: settings, steps, checkpoints and the loop."""
 
+from ..objective.term import LazyPenalty
 from .config import OptimizerConfig, TrainingConfig
 from .distillation import DistillationTask
-from .generator_steps import AdversarialStep, FunctionalGradientStep, StagedFunctionalGradient
-from .steps import LazyPenalty
+from .generator_steps import AdversarialStep, FunctionalGradientStep
+from .stages import StagedFunctionalGradient
 from .tasks import DDGANTask, GANTask
 from .trainer import Trainer
 

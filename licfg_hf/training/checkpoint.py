@@ -6,7 +6,7 @@ import pickle
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -17,7 +17,7 @@ from ..files import sha256_of, sync_folder, system_error, to_disk, write_json
 
 STATE_FILE, DESCRIPTION_FILE = "state.pt", "training.json"
 WEIGHTS_FILE, EXTRA_STATE_FILE = "model.safetensors", "extra_state.pt"  # of networks that diffusers cannot save
-FORMAT = 1  # of a checkpoint; another number means another content of the state
+FORMAT = 2  # of a checkpoint; another number means another content of the state
 _PARTIAL = ".writing-"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -184,7 +184,7 @@ def save_network(network: nn.Module, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if is_saveable(network):
-        network.save_pretrained(folder)
+        cast(Any, network).save_pretrained(folder)
         return
     extra = _extra_state(network)
     state = {name: value for name, value in network.state_dict().items() if name not in extra}

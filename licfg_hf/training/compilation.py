@@ -10,7 +10,7 @@ from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 
 from ..objective.double_backward import speed_up_convolutions
-from .steps import Terms
+from .context import Terms
 
 
 class CompiledTerms:

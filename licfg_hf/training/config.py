@@ -6,10 +6,8 @@ from typing import Any, Literal
 
 from ..errors import InputError
 from ..ranges import MANY, require_number, require_set, require_whole
-from ..text import require_repository
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
-TRACKERS = ("jsonl", "tensorboard", "trackio")
 # Whole numbers: the smallest that means something (k = 3 neighbours are compared), the largest that can end well.
 _COUNTS = {
     "max_steps": (1, MANY),
@@ -45,6 +43,9 @@ class OptimizerConfig:
         arguments: further arguments of the torch.optim class, such as ``{betas: [0.5, 0.9]}``.
         schedule: ``constant``, ``linear`` or ``cosine`` from learning_rate to final_learning_rate over max_steps.
         final_learning_rate: at the last step; unused by ``constant``.
+        parameter_groups: pattern of parameter names -> arguments of their own, such as ``{bias: {weight_decay: 0}}``;
+            ``learning_rate_scale`` multiplies the learning rate. The first pattern that is found in a name counts.
+        clip_grad_norm: largest norm of the network's whole gradient; None clips nothing.
 
     Raises:
         InputError: a value is outside its range.
@@ -55,11 +56,15 @@ class OptimizerConfig:
     arguments: dict[str, Any] = field(default_factory=dict)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     final_learning_rate: float = 0.0
+    parameter_groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clip_grad_norm: float | None = None
 
     def __post_init__(self) -> None:
         _require(self.name in OPTIMIZERS, f"optimizer name is one of {', '.join(OPTIMIZERS)}, not {self.name!r}")
         require_set(self)
         require_number(0, learning_rate=self.learning_rate, final_learning_rate=self.final_learning_rate)
+        require_number(0, clip_grad_norm=self.clip_grad_norm)
+        _require(self.clip_grad_norm != 0, "clip_grad_norm is above 0, or None, not 0")
         named = isinstance(self.arguments, dict) and all(isinstance(name, str) for name in self.arguments)
         _require(
             named,
@@ -115,7 +120,8 @@ class TrainingConfig:
         sample_every: steps between grids of samples in samples/; None draws none.
         sample_count: images in such a grid.
         log_every: steps between lines in the logs, which hold the mean over these steps.
-        trackers: where numbers go: ``jsonl`` (metrics.jsonl in output_dir), ``tensorboard``, ``trackio``.
+        trackers: where numbers go: ``jsonl`` (metrics.jsonl in output_dir) and Accelerate's trackers, such as
+            ``tensorboard``, ``trackio``, ``wandb``, ``comet_ml`` or ``mlflow``.
         evaluate_samples: at the end, evaluate that many samples against as many training images, for eval.json and the
             card; None evaluates nothing then, unless ``evaluate_every`` is given.
         evaluate_every: steps between evaluations of the generator as it would be exported, with ``evaluate_samples``
@@ -125,10 +131,6 @@ class TrainingConfig:
             ``inception``, ``timm:MODEL`` or a classifier's .safetensors file.
         keep_best: metric by which the best generator so far is kept in output_dir/best: ``fid``, ``kid``, ``is``,
             ``precision``, ``recall``, ``density``, ``coverage``; None keeps none.
-        push_to_hub: publish output_dir on the Hub at the end; needs ``repo_id``, a token and, at the beginning, too, a
-            connection.
-        repo_id: repository USER/NAME on the Hub.
-        hub_private: whether a new repository is private; None takes the Hub's default.
 
     Raises:
         InputError: a value is outside its range.
@@ -156,15 +158,12 @@ class TrainingConfig:
     sample_every: int | None = 1000
     sample_count: int = 64
     log_every: int = 10
-    trackers: tuple[Literal["jsonl", "tensorboard", "trackio"], ...] = ("jsonl",)
+    trackers: tuple[str, ...] = ("jsonl",)
     evaluate_samples: int | None = None
     evaluate_every: int | None = None
     evaluate_metrics: str = "fid,pr"
     evaluate_features: str = "pixels"
     keep_best: str | None = None
-    push_to_hub: bool = False
-    repo_id: str | None = None
-    hub_private: bool | None = None
 
     # What a resumed run may change: its length, what it writes and how often.
     RESUMABLE = (
@@ -182,9 +181,6 @@ class TrainingConfig:
         "evaluate_metrics",
         "evaluate_features",
         "keep_best",
-        "push_to_hub",
-        "repo_id",
-        "hub_private",
         "standing_batches",
         "torch_compile",
     )
@@ -199,9 +195,6 @@ class TrainingConfig:
             self.keep_best is None or self.evaluate_every is not None,
             "keep_best needs evaluations: pass --evaluate_every STEPS",
         )
-        _require(not self.push_to_hub or self.repo_id is not None, "push_to_hub needs --repo_id USER/NAME")
-        if self.repo_id is not None:
-            require_repository(self.repo_id)
         require_number(0, 1, ema_decay=self.ema_decay)
         _require(self.ema_decay is None or self.ema_decay < 1, f"ema_decay is below 1, or None, not {self.ema_decay}")
         _require(
@@ -212,8 +205,6 @@ class TrainingConfig:
         _require(
             self.mixed_precision in ("no", "bf16"), f"mixed_precision is no or bf16, not {self.mixed_precision!r}"
         )
-        unknown = set(self.trackers) - set(TRACKERS)
-        _require(not unknown, f"trackers are among {', '.join(TRACKERS)}, not {', '.join(sorted(unknown))}")
 
     @property
     def evaluates(self) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .tasks import DDGANTask, Draw
+from .tasks import DDGANTask, MicroBatch
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class DistillationTask(DDGANTask):
         latent_dim: length of z; ``None`` for students without one, such as diffusers' ``UNet2DModel``.
     """
 
-    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Draw:
+    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:
         """A micro-batch from images x_0 (batch, channels, height, width) in [-1, 1]."""
         pairs = super().draw(images, labels, rng)
-        return Draw(images, noise={**pairs.noise, **pairs.conditioning})
+        return MicroBatch(images, noise={**pairs.noise, **pairs.conditioning})
 
-    def generate(self, generator: nn.Module, draw: Draw) -> torch.Tensor:
-        """The fake counterpart of ``draw.real``: the student's x_0."""
-        noise = draw.noise
+    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> torch.Tensor:
+        """The fake counterpart of ``micro_batch.real``: the student's x_0."""
+        noise = micro_batch.noise
         return self._denoise(generator, noise["next_sample"], noise["timestep"], noise.get("latents"))

@@ -19,9 +19,12 @@ from ..images import from_pixels
 from ..objective.critic import flat_logits, frozen
 from ..objective.functional_gradient import group_size
 from ..objective.losses import AdversarialLoss
+from ..objective.term import LazyPenalty
 from ..pipelines.base import evaluating
 from ..text import first_line
-from .steps import Draw, LazyPenalty, Terms, discriminator_terms, generator_terms
+from .context import Terms
+from .step import discriminator_terms, generator_terms
+from .tasks import MicroBatch
 from .untouched import untouched
 
 _FEWEST_IMAGES = 4  # as many show what a network does, in less than the time of a step
@@ -52,7 +55,7 @@ def dry_check(
     discriminator: nn.Module,
     task: Any,
     loss: AdversarialLoss,
-    penalties: Sequence[LazyPenalty],
+    terms: Sequence[LazyPenalty],
     images: ImageSet,
     micro_batch_size: int,
     accelerator: Accelerator,
@@ -84,13 +87,13 @@ def dry_check(
         unused = _without_gradient(
             discriminator,
             "discriminator",
-            lambda: discriminator_terms(generator, discriminator, task, loss, penalties, draw, rng),
+            lambda: discriminator_terms(generator, discriminator, task, loss, terms, draw, rng),
         )
         with frozen(discriminator):
             unused += _without_gradient(
                 generator,
                 "generator",
-                lambda: generator_terms(generator, discriminator, task, loss, draw, penalties),
+                lambda: generator_terms(generator, discriminator, task, loss, draw, terms),
             )
         with torch.no_grad(), evaluating(generator):
             _require_images(task.sample(generator, 2, images.shape, rng), (2, *images.shape))
@@ -137,7 +140,7 @@ def _require_same_settings(generator: nn.Module, task: Any, shape: tuple[int, in
         )
 
 
-def _draw(task: Any, images: ImageSet, count: int, rng: torch.Generator) -> Draw:
+def _draw(task: Any, images: ImageSet, count: int, rng: torch.Generator) -> MicroBatch:
     """A micro-batch of the first images; what counts from 0 (labels, timesteps) goes to the last number."""
     pixels = images.fetch(torch.arange(count), 0)
     if pixels.dtype != torch.uint8 or pixels.shape != (count, *images.shape):

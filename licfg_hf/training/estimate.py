@@ -9,8 +9,10 @@ from torch import nn
 
 from ..objective.critic import frozen
 from ..objective.losses import AdversarialLoss
+from ..objective.term import LazyPenalty
 from .config import TrainingConfig
-from .steps import Draw, LazyPenalty, Task, discriminator_terms, generator_terms
+from .step import discriminator_terms, generator_terms
+from .tasks import MicroBatch, Task
 
 # An update is timed on so many images; on more, up to the whole micro-batch, while it takes less than the seconds:
 # then the images do not fill the device, or what a call costs by itself weighs too much.
@@ -23,10 +25,10 @@ def seconds_per_step(
     discriminator: nn.Module,
     task: Task,
     loss: AdversarialLoss,
-    penalties: Sequence[LazyPenalty],
+    terms: Sequence[LazyPenalty],
     shape: tuple[int, int, int],
     config: TrainingConfig,
-    load: tuple[float, float],
+    cost: tuple[float, float],
     processes: int,
     device: torch.device,
 ) -> float:
@@ -36,7 +38,7 @@ def seconds_per_step(
         generator: on ``device``; its gradients and buffers change.
         discriminator: likewise.
         shape: (channels, height, width) of an image.
-        load: images per step that pass the discriminator outside its updates, and images of generator updates.
+        cost: images per step that pass the discriminator outside its updates, and images of generator updates.
     """
     rng = torch.Generator(device).manual_seed(0)
     synchronize = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
@@ -51,22 +53,24 @@ def seconds_per_step(
         synchronize()
         return time.perf_counter() - began
 
-    def draw_images() -> Draw:
+    def draw_images() -> MicroBatch:
         images = torch.rand(count, *shape, generator=rng, device=device) * 2 - 1
         return task.draw(images, torch.zeros(count, dtype=torch.int64, device=device), rng)
 
     def update_discriminator(due: Sequence[LazyPenalty]) -> None:
         draw = draw_images()
-        sum(discriminator_terms(generator, discriminator, task, loss, due, draw, rng).values()).backward()
+        found = discriminator_terms(generator, discriminator, task, loss, due, draw, rng)
+        torch.stack(list(found.values())).sum().backward()
 
     def update_generator() -> None:
         with frozen(discriminator):
-            sum(generator_terms(generator, discriminator, task, loss, draw_images(), penalties).values()).backward()
+            found = generator_terms(generator, discriminator, task, loss, draw_images(), terms)
+            torch.stack(list(found.values())).sum().backward()
 
     while (without := timed(lambda: update_discriminator([]))) < _ENOUGH_SECONDS and count < largest:
         count = min(count * _GROWTH, largest)
-    extra = sum(max(timed(lambda p=p: update_discriminator([p])) - without, 0.0) / p.interval for p in penalties)
-    transported, learned = load
+    extra = sum(max(timed(lambda p=p: update_discriminator([p])) - without, 0.0) / p.interval for p in terms)
+    transported, learned = cost
     update = (without + extra) / count  # of one real and one fake image
     per_step = update * config.batch_size * config.discriminator_steps + update / 2 * transported
     return (per_step + timed(update_generator) / count * learned) / processes

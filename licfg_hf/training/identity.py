@@ -1,31 +1,85 @@
-"""What makes a run this run: its settings, networks and data in words and numbers that JSON can hold."""
+"""What makes a run this run: its settings, networks and data in words and numbers that JSON can hold.
 
+A technique counts by its class and its settings, never by its repr, which may show a state. The settings are a mapping
+``config`` where the object has one, or else the fields of a dataclass that its constructor takes.
+"""
+
+import functools
 import hashlib
-import json
-import re
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from ..machine import device_name, versions
 
-def identity_of(networks: Mapping[str, nn.Module], task: Any, **others: Any) -> dict[str, Any]:
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_PACKAGES = ("licfg_hf", "torch", "diffusers", "accelerate", "datasets", "numpy")
+
+
+def identity_of(trainer: "Trainer", optimizers: Any = None) -> dict[str, Any]:
     """The identity of a run, as JSON content; a checkpoint of another one is refused.
 
     Args:
-        networks: by their role.
-        others: whatever else tells runs apart; what JSON cannot hold counts by its repr.
+        optimizers: the user's own factory of optimizers; None where the settings name them.
     """
-    layouts = {name: _layout(network) for name, network in networks.items()}
-    content = {**layouts, "task": _settings_of(task), **others}
-    return json.loads(json.dumps(content, default=_described))
+    images = trainer.images
+    optional = {"optimizers": optimizers, "augmentation": trainer.augmentation}
+    return {
+        "generator": _layout(trainer.generator),
+        "discriminator": _layout(trainer.discriminator),
+        "task": described(trainer.task),
+        "training": described(trainer.config.identity()),
+        "loss": described(trainer.loss),
+        "terms": {term.name: described(term) for term in trainer.terms},
+        "generator_step": described(trainer.generator_step),
+        "images": described({"fingerprint": images.fingerprint, "count": len(images), "shape": images.shape}),
+        **{name: described(thing) for name, thing in optional.items() if thing is not None},
+    }
 
 
-def _described(thing: Any) -> str:
-    """Its repr without memory addresses, which differ from run to run."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
+def facts_of(trainer: "Trainer") -> dict[str, Any]:
+    """What a checkpoint and the card say of a run besides."""
+    return {
+        "settings": {**asdict(trainer.config), **trainer.settings},
+        "versions": versions(_PACKAGES),
+        "device": device_name(trainer.device),
+        "processes": trainer.accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def described(thing: Any) -> Any:
+    """An object as JSON content: class and settings; numbers, words, lists and dictionaries as they are."""
+    if thing is None or isinstance(thing, (bool, int, float, str)):
+        return thing
+    if isinstance(thing, Mapping):
+        return {str(key): described(value) for key, value in thing.items() if str(key)[:1] != "_"}
+    if isinstance(thing, (list, tuple, set, frozenset)):
+        return [described(value) for value in thing]
+    if isinstance(thing, functools.partial):
+        return {**described(thing.func), "arguments": described(thing.args), **described(thing.keywords)}
+    if isinstance(thing, (torch.dtype, torch.device, Path)):
+        return str(thing)
+    if isinstance(thing, type) or not (hasattr(thing, "config") or is_dataclass(thing)):
+        named = thing if hasattr(thing, "__qualname__") else type(thing)
+        return {"class": named.__qualname__}
+    return {"class": type(thing).__qualname__, **settings_of(thing)}
+
+
+def settings_of(thing: Any) -> dict[str, Any]:
+    """The settings of an object as JSON content; empty where it has none."""
+    config = getattr(thing, "config", None)
+    if isinstance(config, Mapping):
+        return described(config)
+    if not is_dataclass(thing):
+        return {}
+    return {item.name: described(getattr(thing, item.name)) for item in fields(thing) if item.init and item.compare}
 
 
 def _layout(network: nn.Module) -> dict[str, Any]:
@@ -41,20 +95,8 @@ def _shape(value: Any) -> Any:
     return tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
 
 
-def _own_config(owner: Any) -> dict[str, Any]:
-    """The diffusers config of a network or scheduler, without diffusers' own entries; empty for other objects."""
-    config = getattr(owner, "config", None)
-    return {key: value for key, value in config.items() if key[0] != "_"} if isinstance(config, dict) else {}
-
-
 def _configs(network: nn.Module) -> dict[str, Any]:
     """The config of a network, or of the models that it wraps by their names."""
-    inner = {name: _own_config(module) for name, module in network.named_modules()}
-    return inner[""] or {name: config for name, config in inner.items() if config}
-
-
-def _settings_of(task: Any) -> dict[str, Any]:
-    """The fields of a task; a scheduler by its config."""
-    values = {item.name: getattr(task, item.name) for item in fields(task)} if is_dataclass(task) else {}
-    settings = {name: _own_config(value) or _described(value) for name, value in values.items()}
-    return {"class": type(task).__name__, **settings}
+    configs = {name: getattr(module, "config", None) for name, module in network.named_modules()}
+    inner = {name: described(config) for name, config in configs.items() if isinstance(config, Mapping) and config}
+    return inner.get("") or inner

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import psutil
 import torch
@@ -104,7 +105,8 @@ class SharedStop:
             return own
         per_step = (time.monotonic() - self._looked_at) / max(1, step - self._looked)
         numbers = torch.tensor([[own, per_step]], device=self.accelerator.device)
-        received, per_step = self.accelerator.gather(numbers).amax(dim=0).tolist()
+        gathered = cast(torch.Tensor, self.accelerator.gather(numbers))
+        received, per_step = gathered.amax(dim=0).tolist()
         fitting = int(_BETWEEN_AGREEMENTS / max(per_step, 1e-6))
         self._interval = max(1, min(fitting, 2 * self._interval))
         self._looked, self._looked_at = step, time.monotonic()

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from ..data import ImageSet
 from ..data.image_sets import subset
@@ -16,16 +19,24 @@ from ..evaluation.extractors import open_extractor
 from ..evaluation.metrics import METRICS, chosen_metrics, require_metrics
 from ..evaluation.options import EvaluationConfig
 from ..evaluation.passes import reference_of
-from ..evaluation.protocol import FORMAT, EvaluationProtocol, differences
+from ..evaluation.protocol import FORMAT, EvaluationProtocol, differences, label
 from ..evaluation.result import parse_result
-from ..evaluation.samples import CHUNK, require_finite_samples, weights_hash, weights_of
+from ..evaluation.samples import CHUNK, require_finite_samples, settings_hash, weights_hash, weights_of
 from ..files import write_json
 from ..images import to_pixels
+from ..objective.functional_gradient import FunctionalGradientFlow
 from ..staging import finish_update, updated
+from .callbacks import Callback, is_every
+from .checkpoint import DESCRIPTION_FILE, save_network
 from .config import TrainingConfig
 from .run_folder import superseded
+from .tracking import names_at
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 BEST_FOLDER, SELECTION_FILE = "best", "selection.json"
+_FEWEST_EVALUATED = 4  # nearest neighbours with k = 3 need that many
 
 
 @dataclass
@@ -95,6 +106,134 @@ class Evaluator:
         return {"format": FORMAT, "name": self.options.model, "protocol": protocol, **measured}
 
 
+class Evaluation(Callback):
+    """Evaluates the generator that would be exported every ``evaluate_every`` steps, and keeps the best one.
+
+    Args:
+        evaluator: measures it; None on all processes but the main one.
+        best: keeps the best one; None keeps none.
+
+    Attributes:
+        result: the newest content of an ``eval.json``.
+    """
+
+    def __init__(self, evaluator: "Evaluator | None", best: "BestGenerator | None"):
+        self.evaluator, self.best = evaluator, best
+        self.result: dict[str, Any] | None = None
+
+    def is_due(self, trainer: "Trainer") -> bool:
+        return is_every(trainer.step, trainer.config.max_steps, trainer.config.evaluate_every)
+
+    def was_missed(self, trainer: "Trainer") -> bool:
+        known = names_at(trainer.folder / "metrics.jsonl", trainer.step)
+        return self.is_due(trainer) and known.isdisjoint(self._evaluator.metrics())
+
+    @property
+    def _evaluator(self) -> "Evaluator":
+        if self.evaluator is None:
+            raise RuntimeError("only the main process evaluates")
+        return self.evaluator
+
+    def look(self, trainer: "Trainer") -> None:
+        """Evaluates the generator, logs the numbers and keeps the best one."""
+        with trainer.sampler.settled_generator() as network:
+            self.result = self.measure(trainer, network)
+            shown = self.in_one_line(self.result)
+            if self.best is not None:
+                protocol = {**self.result["protocol"], "selection": "best"}
+                if self.best.keep({**self.result, "protocol": protocol}, partial(export_best, trainer, network)):
+                    shown += "  (the best so far, in best/)"
+        numbers = {name: entry["value"] for name, entry in self.result["metrics"].items()}
+        trainer.notify("evaluate", self.result)
+        # Last: a resumed run evaluates again what is not in the log.
+        trainer.accelerator.log(numbers, step=trainer.step)
+        trainer.progress.say(f"step {trainer.step}: {shown}")
+
+    @torch.no_grad()
+    def measure(
+        self, trainer: "Trainer", network: nn.Module, flow: FunctionalGradientFlow | None = None
+    ) -> dict[str, Any]:
+        """The content of an eval.json of a settled generator.
+
+        Args:
+            flow: functional-gradient steps that follow the generator; None takes none.
+        """
+        evaluator = self._evaluator
+        facts = {
+            "weights": "raw" if trainer.average is None else "ema",
+            "truncation": None,
+            "flow": flow is not None,
+            "dtype": "float32",
+            "config_hash": settings_hash(trainer.run.identity),
+            "training_seed": trainer.config.seed,
+            "versions": trainer.run.facts["versions"],
+            "reference": trainer.settings.get("data", "the training images"),
+            "selection": "final",
+            "step": trainer.step,
+        }
+        samples = GeneratorSamples(
+            lambda number: trainer.sampler.chunk(network, number, CHUNK, flow),
+            evaluator.count,
+            trainer.images.shape,
+            evaluator.classes,
+            facts,
+            class_names=trainer.class_names,
+        )
+        with trainer.progress.pause(f"step {trainer.step}: evaluating {evaluator.count:,} samples"):
+            result = evaluator.evaluate(samples)
+        here = {"device": trainer.run.facts["device"], "date": datetime.now(UTC).isoformat(timespec="seconds")}
+        return {**result, "facts": here}
+
+    def in_one_line(self, result: dict[str, Any]) -> str:
+        """The numbers of a result, for a person."""
+        evaluator = self._evaluator
+        shown = "  ".join(
+            f"{label(name, evaluator.extractor.name)} {entry['value']:.4g}"
+            for name, entry in result["metrics"].items()
+        )
+        return f"{evaluator.count} samples: {shown}"
+
+
+def evaluation_of(
+    config: TrainingConfig,
+    images: ImageSet,
+    device: torch.device,
+    classes: int | None,
+    identity: dict[str, Any],
+    first_step: int,
+    is_main_process: bool,
+) -> Evaluation | None:
+    """The evaluations that the settings ask for; None where they ask for none.
+
+    Args:
+        classes: number of classes of a conditional GAN.
+        identity, first_step: of the run; a best generator of another one, or of a later step, does not count.
+
+    Raises:
+        InputError: a metric cannot be measured.
+    """
+    if not config.evaluates:
+        return None
+    if len(images) < _FEWEST_EVALUATED:
+        raise InputError(f"an evaluation needs at least {_FEWEST_EVALUATED} images, not {len(images)}")
+    if not is_main_process:
+        return Evaluation(None, None)
+    evaluator = Evaluator(config, images, device, classes)
+    keeps = config.keep_best is not None
+    best = BestGenerator(config, evaluator.metrics(), identity, first_step) if keeps else None
+    return Evaluation(evaluator, best)
+
+
+def export_best(trainer: "Trainer", network: nn.Module, folder: Path) -> None:
+    """Writes the generator as it is now, with all that belongs to it."""
+    trainer.task.export(network, folder)
+    save_network(trainer.discriminator, folder / "discriminator")
+    trainer.generator_step.export(folder)
+    weights = weights_of(folder)
+    facts = {"identity": trainer.run.identity, **trainer.run.facts, "step": trainer.step, "weights": weights}
+    write_json(folder / DESCRIPTION_FILE, {**facts, "selection": "best"})
+
+
 class BestGenerator:
     """The best generator of a run so far, in output_dir/best.
 
@@ -133,7 +272,8 @@ class BestGenerator:
         metric, best = self.metric, self.best
         if best is None or metric not in best["metrics"]:
             return True
-        if differences(*(EvaluationProtocol.from_dict(one["protocol"]) for one in (best, result)), metric):
+        before, now = (EvaluationProtocol.from_dict(one["protocol"]) for one in (best, result))
+        if differences(before, now, metric):
             return True  # measured in another way: the two cannot be compared, and the new way counts from now on
         value, known = (one["metrics"][metric]["value"] for one in (result, best))
         return value > known if METRICS[metric].higher_is_better else value < known

@@ -1,5 +1,7 @@
-"""The optimizers that a training can use, tried on a number before they get a network."""
+"""The optimizers of a training: tried on a number before they get a network, in groups, averaged over processes."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,9 +16,14 @@ _OPTIMIZERS = {
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
 }
+_SCALE = "learning_rate_scale"  # of a parameter group
 _FUSED = ("adam", "adamw")
 # What torch.optim raises over arguments that do not fit, when it is built or not before its first step.
 _FAILURES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
+
+
+# (role: "generator" or "discriminator", network on its device) -> its optimizer
+OptimizerFactory = Callable[[str, nn.Module], torch.optim.Optimizer]
 
 
 def make_optimizer(
@@ -28,24 +35,65 @@ def make_optimizer(
         device: where the network will be trained.
 
     Raises:
-        InputError: the arguments do not fit it, or its steps.
+        InputError: the arguments do not fit it, or its steps; or a group has no parameter.
     """
-    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in config.arguments.items()}
-    if config.name in _FUSED and "foreach" not in arguments:
-        arguments = {"fused": True, **arguments}  # one pass over the weights: three times as fast on a CPU, too
-    kind, rate = _OPTIMIZERS[config.name], config.learning_rate
+    groups = _parameter_groups(config, network)
+    for group in groups:
+        _require_usable(
+            config, {name: value for name, value in group.items() if name not in ("params", _SCALE)}, device
+        )
+    return _OPTIMIZERS[config.name](groups, lr=config.learning_rate)
+
+
+def _parameter_groups(config: OptimizerConfig, network: nn.Module) -> list[dict[str, Any]]:
+    """The parameters with the arguments that hold for them; those that no pattern finds come last."""
+    common = {name: tuple(value) if isinstance(value, list) else value for name, value in config.arguments.items()}
+    if config.name in _FUSED and "foreach" not in common:
+        common = {"fused": True, **common}  # one pass over the weights: three times as fast on a CPU, too
+    groups = [{**common, _SCALE: 1.0, **own, "params": []} for own in (*config.parameter_groups.values(), {})]
+    patterns = [re.compile(pattern) for pattern in config.parameter_groups]
+    for name, parameter in network.named_parameters():
+        found = [index for index, pattern in enumerate(patterns) if pattern.search(name)]
+        groups[found[0] if found else -1]["params"].append(parameter)
+    for pattern, group in zip(config.parameter_groups, groups, strict=False):
+        if not group["params"]:
+            raise InputError(f"parameter_groups names {pattern!r}, and {type(network).__name__} has no such parameter")
+    return [group for group in groups if group["params"]]
+
+
+def _require_usable(config: OptimizerConfig, arguments: dict[str, Any], device: torch.device | str) -> None:
+    """Tries the arguments on a number before they get a network."""
     try:
         trial = nn.Parameter(torch.ones(1, device=device))
         trial.grad = torch.ones_like(trial)
-        optimizer = kind([trial], lr=rate, **arguments)
+        optimizer = _OPTIMIZERS[config.name]([trial], lr=config.learning_rate, **arguments)
         for _ in range(2):
             optimizer.step()
         if not trial.isfinite().all():
             raise ValueError("a step makes a weight that is not finite")
     except _FAILURES as error:
+        shown = {name: value for name, value in arguments.items() if name != "fused" or "fused" in config.arguments}
         reason = str(error).split("\n")[0]
-        raise InputError(f"optimizer {config.name} does not take {config.arguments}: {reason}") from error
-    return kind(network.parameters(), lr=rate, **arguments)
+        raise InputError(f"optimizer {config.name} does not take {shown}: {reason}") from error
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives every parameter group the rate of a step, times the scale of the group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group[_SCALE]
+
+
+def take_over(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """An optimizer of the user's; the schedule of ``config`` scales the learning rates that it has now.
+
+    Raises:
+        InputError: it is no optimizer.
+    """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(f"optimizers gives a torch.optim.Optimizer, not {type(optimizer).__name__}")
+    for group in optimizer.param_groups:
+        group.setdefault(_SCALE, group["lr"] / config.learning_rate)
+    return optimizer
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -60,3 +108,15 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
             if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
                 shapes = f"{tuple(value.shape)} for parameters {tuple(parameter.shape)}"
                 raise ValueError(f"{name} of an optimizer is {shapes}")
+
+
+def average_gradients(network: nn.Module) -> None:
+    """The mean over the processes, in one exchange for each type of number."""
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    for dtype in {gradient.dtype for gradient in gradients}:
+        own = [gradient for gradient in gradients if gradient.dtype == dtype]
+        flat = torch.cat([gradient.flatten() for gradient in own])
+        torch.distributed.all_reduce(flat)
+        flat /= torch.distributed.get_world_size()
+        for gradient, mean in zip(own, flat.split([gradient.numel() for gradient in own]), strict=True):
+            gradient.copy_(mean.view_as(gradient))

@@ -189,7 +189,8 @@ def superseded(folder: Path, exported: Path) -> list[str]:
 def other_circumstances(description: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     """What of processes, threads, device and versions is not as it was when a checkpoint was written."""
     names = ("processes", "threads", "device", "versions")
-    return _differences(*({name: one.get(name) for name in names} for one in (description, facts)))
+    then, now = ({name: one.get(name) for name in names} for one in (description, facts))
+    return _differences(then, now)
 
 
 def _holds_finished_model(description: Path, identity: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ trained by the same code.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ _CHUNK = 256  # images per pass when sampling
 
 
 @dataclass(frozen=True)
-class Draw:
+class MicroBatch:
     """One micro-batch with all its randomness, so that a step is a function of it.
 
     Attributes:
@@ -37,24 +37,67 @@ class Draw:
     noise: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @staticmethod
-    def join(draws: "Sequence[Draw]") -> "Draw":
+    def join(micro_batches: "Sequence[MicroBatch]") -> "MicroBatch":
         """Several micro-batches as one."""
 
         def joined(values: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
             return {name: torch.cat([value[name] for value in values]) for name in values[0]}
 
-        return Draw(
-            torch.cat([draw.real for draw in draws]),
-            joined([draw.conditioning for draw in draws]),
-            joined([draw.noise for draw in draws]),
+        return MicroBatch(
+            torch.cat([micro_batch.real for micro_batch in micro_batches]),
+            joined([micro_batch.conditioning for micro_batch in micro_batches]),
+            joined([micro_batch.noise for micro_batch in micro_batches]),
         )
 
-    def pick(self, indices: torch.Tensor) -> "Draw":
+    def pick(self, indices: torch.Tensor) -> "MicroBatch":
         """The samples at ``indices`` (n,)."""
         conditioning, noise = (
             {name: value[indices] for name, value in values.items()} for values in (self.conditioning, self.noise)
         )
-        return Draw(self.real[indices], conditioning, noise)
+        return MicroBatch(self.real[indices], conditioning, noise)
+
+
+class Task(Protocol):
+    """What is generated and judged: how real and generated points come from a batch of images."""
+
+    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:
+        """A micro-batch from images (batch, channels, height, width) in [-1, 1] and their labels (batch,)."""
+        ...
+
+    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> torch.Tensor:
+        """The fake counterpart of ``micro_batch.real``."""
+        ...
+
+
+class TrainableTask(Task, Protocol):
+    """What the trainer asks of a task besides what a step needs."""
+
+    def sample(
+        self,
+        generator: nn.Module,
+        count: int,
+        shape: tuple[int, int, int],
+        rng: torch.Generator,
+        flow: FunctionalGradientFlow | None = None,
+        first: int = 0,
+    ) -> torch.Tensor:
+        """Finished images (count, channels, height, width) in [-1, 1].
+
+        Args:
+            flow: functional-gradient steps that follow the generator; None takes none.
+            first: number of the first sample, which decides its class.
+        """
+        ...
+
+    def standing_batch(
+        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
+    ) -> None:
+        """Passes what BatchNorm statistics are gathered over through the generator."""
+        ...
+
+    def export(self, generator: nn.Module, folder: Path) -> str | None:
+        """Writes a pipeline folder and returns the pipeline's class; None if no pipeline could draw from it."""
+        ...
 
 
 def _image(output: Any) -> torch.Tensor:
@@ -96,7 +139,7 @@ class GANTask:
         """What a network may look up in a table, and how many entries there are."""
         return {} if self.num_classes is None else {"class_labels": self.num_classes}
 
-    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Draw:
+    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:
         """A micro-batch from images (batch, channels, height, width) in [-1, 1] and their labels (batch,).
 
         Raises:
@@ -104,14 +147,14 @@ class GANTask:
         """
         latents = torch.randn(len(images), self.latent_dim, generator=rng, device=images.device)
         if self.num_classes is None:
-            return Draw(real=images, noise={"latents": latents})
+            return MicroBatch(real=images, noise={"latents": latents})
         if labels is None:
             raise InputError("a class-conditional GAN needs labels and the data has none: pass --label_column")
-        return Draw(images, {"class_labels": labels.long()}, {"latents": latents})  # as in sampling
+        return MicroBatch(images, {"class_labels": labels.long()}, {"latents": latents})  # as in sampling
 
-    def generate(self, generator: nn.Module, draw: Draw) -> torch.Tensor:
-        """The fake counterpart of ``draw.real``."""
-        return self._call(generator, draw.noise["latents"], draw.conditioning.get("class_labels"))
+    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> torch.Tensor:
+        """The fake counterpart of ``micro_batch.real``."""
+        return self._call(generator, micro_batch.noise["latents"], micro_batch.conditioning.get("class_labels"))
 
     @staticmethod
     def _call(generator: nn.Module, latents: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
@@ -156,7 +199,7 @@ class GANTask:
         """Writes a pipeline folder and returns the pipeline's class; None if no pipeline could draw from it."""
         known = hasattr(generator, "latent_dim") and _config_of(generator).get("num_classes") == self.num_classes
         if is_saveable(generator) and known:
-            GANPipeline(model=generator).save_pretrained(folder)
+            GANPipeline(model=cast(Any, generator)).save_pretrained(folder)
             return GANPipeline.__name__
         save_network(generator, folder / "model")
         return None
@@ -186,24 +229,24 @@ class DDGANTask:
     @property
     def counted(self) -> dict[str, int]:
         """What a network may look up in a table, and how many entries there are."""
-        return {"timestep": self.scheduler.config.num_train_timesteps}
+        return {"timestep": int(cast(Any, self.scheduler.config).num_train_timesteps)}
 
-    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> Draw:
+    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:
         """A micro-batch from images x_0 (batch, channels, height, width) in [-1, 1]."""
-        steps = self.scheduler.config.num_train_timesteps
+        steps = int(cast(Any, self.scheduler.config).num_train_timesteps)
         timestep = torch.randint(steps, (len(images),), generator=rng, device=images.device)
         sample, next_sample = self.scheduler.sample_pair(images, timestep, generator=rng)
         noise = {"posterior": torch.randn(images.shape, generator=rng, device=images.device)}
         if self.latent_dim is not None:
             noise["latents"] = torch.randn(len(images), self.latent_dim, generator=rng, device=images.device)
-        return Draw(sample, {"timestep": timestep, "next_sample": next_sample}, noise)
+        return MicroBatch(sample, {"timestep": timestep, "next_sample": next_sample}, noise)
 
-    def generate(self, generator: nn.Module, draw: Draw) -> torch.Tensor:
-        """The fake counterpart of ``draw.real``: x_t from the posterior, given the generator's x_0."""
-        timestep, next_sample = draw.conditioning["timestep"], draw.conditioning["next_sample"]
-        original = self._denoise(generator, next_sample, timestep, draw.noise.get("latents"))
-        noise = draw.noise["posterior"]
-        return self.scheduler.step(original, timestep, next_sample, variance_noise=noise).prev_sample
+    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> torch.Tensor:
+        """The fake counterpart of ``micro_batch.real``: x_t from the posterior, given the generator's x_0."""
+        timestep, next_sample = micro_batch.conditioning["timestep"], micro_batch.conditioning["next_sample"]
+        original = self._denoise(generator, next_sample, timestep, micro_batch.noise.get("latents"))
+        noise = micro_batch.noise["posterior"]
+        return self.scheduler.step(original, timestep, next_sample, variance_noise=noise, return_dict=False)[0]
 
     def _denoise(
         self, generator: nn.Module, sample: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor | None
@@ -248,7 +291,7 @@ class DDGANTask:
         config = _config_of(generator)
         known = {"sample_size", "in_channels"} <= config.keys() and config.get("latent_dim") == self.latent_dim
         if is_saveable(generator) and known and config["sample_size"] is not None:
-            DDGANPipeline(unet=generator, scheduler=self.scheduler).save_pretrained(folder)
+            DDGANPipeline(unet=cast(Any, generator), scheduler=self.scheduler).save_pretrained(folder)
             return DDGANPipeline.__name__
         save_network(generator, folder / "unet")
         self.scheduler.save_pretrained(folder / "scheduler")

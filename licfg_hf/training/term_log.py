@@ -1,12 +1,15 @@
 """The loss terms of recent steps: averaged over processes, watched for NaN, and turned into means for the logs."""
 
 import math
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 
 from ..errors import TrainingDiverged
-from .steps import Terms
+from ..objective.critic import flat_logits
+from ..objective.losses import AdversarialLoss
+from .context import Terms
 
 
 class TermLog:
@@ -34,7 +37,7 @@ class TermLog:
         names = sorted({name for _, terms in self._pending for name in terms})
         absent = torch.zeros((), device=self.accelerator.device)
         rows = [torch.stack([terms.get(name, absent).float() for name in names]) for _, terms in self._pending]
-        gathered = self.accelerator.gather(torch.stack(rows)[None]).cpu()
+        gathered = cast(torch.Tensor, self.accelerator.gather(torch.stack(rows)[None])).cpu()
         for (step, terms), values in zip(self._pending, gathered.mean(dim=0).tolist(), strict=True):
             numbers = {name: value for name, value in zip(names, values, strict=True) if name in terms}
             for name, value in numbers.items():
@@ -51,3 +54,15 @@ class TermLog:
                 sums.setdefault(name, []).append(value)
         self._read.clear()
         return {name: sum(values) / len(values) for name, values in sorted(sums.items())}
+
+
+@torch.no_grad()
+def domain_terms(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) -> Terms:
+    """Where the loss is evaluated (Omega of Qin et al., 2020), and what both sides score."""
+    real, fake = flat_logits(real_logits), flat_logits(fake_logits)
+    both = torch.cat([real, fake])
+    found = {"logit_min": both.min(), "logit_max": both.max(), "logit_real": real.mean(), "logit_fake": fake.mean()}
+    if loss.alpha != 1:  # the value may be all L(0) / alpha; this is the part that moves
+        excess = loss.excess_over_zero(real_logits, fake_logits)
+        found |= {f"{player}_loss_over_zero": value for player, value in excess.items()}
+    return found

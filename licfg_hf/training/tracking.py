@@ -1,17 +1,14 @@
 """Trackers for the numbers of a run: accelerate's own, and lines of JSON in a file."""
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from accelerate.tracking import GeneralTracker, on_main_process
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers, on_main_process
 
 from ..errors import InputError
 from ..files import write_bytes
-
-# Tracker -> the module it needs; jsonl needs none.
-_MODULES = {"tensorboard": "tensorboard", "trackio": "trackio"}
 
 
 class JSONLTracker(GeneralTracker):
@@ -68,6 +65,17 @@ def drop_lines_after(path: Path, step: int) -> int:
     return sum(content is None for _, content in known)
 
 
+def tidy_log(path: Path, step: int, say: Callable[[str], None]) -> None:
+    """Drops what was logged after ``step``, see ``drop_lines_after``, and says what could not be kept or dropped."""
+    try:
+        unreadable = drop_lines_after(path, step)
+    except OSError as error:
+        say(f"WARNING: {path.name} keeps lines after step {step}: {error.strerror}")
+        return
+    if unreadable:
+        say(f"WARNING: {unreadable} line(s) of {path.name} were damaged and are dropped")
+
+
 def names_at(path: Path, step: int) -> set[str]:
     """Names of the numbers that were logged at a step."""
     lines = path.read_bytes().split(b"\n") if path.exists() else []
@@ -91,9 +99,14 @@ def make_trackers(names: tuple[str, ...], folder: Path) -> list[str | GeneralTra
     """What ``Accelerator(log_with=...)`` takes.
 
     Raises:
-        InputError: the package of a tracker is not installed.
+        InputError: there is no such tracker, or its package is not installed.
     """
+    known = ["jsonl", *LOGGER_TYPE_TO_CLASS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(f"trackers are among {', '.join(known)}, not {', '.join(unknown)}")
+    available = ["jsonl", *map(str, get_available_trackers())]
     for name in names:
-        if name in _MODULES and importlib.util.find_spec(_MODULES[name]) is None:
-            raise InputError(f"tracker {name} needs a package that is not installed: pip install 'licfg_hf[tracking]'")
+        if name not in available:
+            raise InputError(f"tracker {name} needs a package that is not installed: pip install {name}")
     return [JSONLTracker(folder) if name == "jsonl" else name for name in names]

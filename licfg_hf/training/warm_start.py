@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,12 @@ def warm_start(name: str, generator: nn.Module, discriminator: nn.Module) -> lis
     if not (folder / _DISCRIMINATOR_FOLDER).is_dir():
         return [*lines, "discriminator: not published there, it starts afresh"]
     return lines + [f"discriminator: {line}" for line in _load_fitting(discriminator, folder / _DISCRIMINATOR_FOLDER)]
+
+
+def start_from(name: str, generator: nn.Module, discriminator: nn.Module, say: Callable[[str], None]) -> None:
+    """Loads what fits, see ``warm_start``, and says what does not."""
+    misfits = warm_start(name, generator, discriminator)
+    fit = f"{len(misfits)} weights or settings do not fit" if misfits else "all weights and settings fit"
+    say(f"the weights are those of {name}: {fit}")
+    for line in misfits:
+        say(f"  {line}")

@@ -14,8 +14,8 @@ from licfg_hf.command_line import is_main_process
 from licfg_hf.data import ImageSet
 from licfg_hf.errors import FolderInUse, InputError, SamplesNotFinite, TrainingDiverged
 from licfg_hf.evaluation.evaluate import processes
+from licfg_hf.evaluation.result import RESULT_FILES, stored_result
 from licfg_hf.files import write_json, write_text
-from licfg_hf.hub.results import RESULT_FILES, stored_result
 from licfg_hf.ranges import require_whole
 from licfg_hf.recipes import Recipe
 from licfg_hf.training import Trainer, TrainingConfig

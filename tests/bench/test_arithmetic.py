@@ -7,8 +7,8 @@ from torch import nn
 from licfg_hf import EpsCenteredGradientPenalty, GradientPenalty, get_loss
 from licfg_hf.bench.cost import count_flops
 from licfg_hf.training import LazyPenalty
-from licfg_hf.training.steps import discriminator_terms
-from licfg_hf.training.tasks import Draw
+from licfg_hf.training.step import discriminator_terms
+from licfg_hf.training.tasks import MicroBatch
 
 BATCH, CHANNELS, SIZE = 2, 8, 8
 PASS = 2 * BATCH * CHANNELS * CHANNELS * 9 * SIZE * SIZE  # of one convolution in one direction
@@ -37,7 +37,7 @@ def passes(penalties: list) -> float:
     """Convolution passes of a discriminator step."""
     critic = Critic()
     images = torch.randn(2, BATCH, CHANNELS, SIZE, SIZE)
-    draw = Draw(real=images[0], noise={"images": images[1]})
+    draw = MicroBatch(real=images[0], noise={"images": images[1]})
     due = [LazyPenalty(penalty) for penalty in penalties]
 
     def step() -> None:

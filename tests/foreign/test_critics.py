@@ -22,7 +22,7 @@ from licfg_hf import (
 )
 from licfg_hf.diagnostics import HealthMonitor, gradient_norms
 from licfg_hf.objective.functional_gradient import scaled_gradient
-from licfg_hf.training.steps import iterated_once
+from licfg_hf.objective.weights import power_iterated_once
 
 METHODS = ("exact", "tangent", "finite_difference")
 
@@ -402,7 +402,7 @@ def test_an_update_moves_classic_power_iterations_once(images):
     nn.utils.spectral_norm(network[0])
     images = images.float()
     vector = network[0].weight_u
-    with iterated_once(network):
+    with power_iterated_once(network):
         first = network(images)
         second = network(images)
         torch.testing.assert_close(first, second)

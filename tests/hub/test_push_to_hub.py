@@ -19,7 +19,9 @@ from licfg_hf import DDGANScheduler, get_loss
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError
 from licfg_hf.hub.access import require_accepted_token
+from licfg_hf.hub.callbacks import ModelCard, PushToHub
 from licfg_hf.training import DDGANTask, Trainer, TrainingConfig
+from licfg_hf.training.export import export
 from licfg_hf.training.progress import Progress
 
 NAME = "tester/run"
@@ -33,15 +35,16 @@ def hub(monkeypatch):
         yield one
 
 
-def trainer(folder: Path, **settings) -> Trainer:
+def trainer(folder: Path, repo_id: str = NAME, **settings) -> Trainer:
     defaults = {"max_steps": 2, "batch_size": 8, "sample_every": None, "sample_count": 4}
     return Trainer(
-        TrainingConfig(output_dir=str(folder), push_to_hub=True, **{"repo_id": NAME, **defaults, **settings}),
+        TrainingConfig(output_dir=str(folder), **{**defaults, **settings}),
         tiny_generator(),
         tiny_discriminator(),
         images=open_images(DataConfig()),
         task=DDGANTask(DDGANScheduler(), latent_dim=6),
         loss=get_loss("non_saturating"),
+        callbacks=[ModelCard(), PushToHub(repo_id)],
     )
 
 
@@ -95,18 +98,18 @@ def test_a_failure_at_the_end_says_how_to_finish(hub, tmp_path):
     """One that comes before the upload, too: the training is over, and what is left is a push."""
     run = trainer(tmp_path / "run")
     run.progress = Progress(0, 2, visible=False)  # as in train
-    run._export()
+    export(run)
     place = tmp_path / "run" / "model_index.json"
     place.write_text("{")
     with pytest.raises(InputError) as caught:
-        run._publish()
+        run.notify("train_end")
     again = f"licfg-hf push {tmp_path / 'run'} --repo_id {NAME}"
     assert str(caught.value).endswith(again) and "model_index.json is damaged" in str(caught.value)
     place.unlink()
-    run._export()
+    export(run)
     hub.fail("GET /api/models/", 403)
     with pytest.raises(InputError) as caught:
-        run._publish()
+        run.notify("train_end")
     assert str(caught.value).count(again) == 1
 
 

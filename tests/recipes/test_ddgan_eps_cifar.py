@@ -118,13 +118,14 @@ def test_bad_input_is_one_line_before_training(arguments, words, tmp_path, capsy
 
 
 def test_a_preset_that_takes_days_says_so(tmp_path, capsys):
+    from licfg_hf.training.announce import announce_long_run
     from licfg_hf.training.trainer import Trainer
 
     _, options = get_recipe("ddgan_eps_cifar").parse(
         ["--preset", "quickstart", "--max_steps", "1000000000", "--output_dir", str(tmp_path)]
     )
     trainer: Trainer = get_recipe("ddgan_eps_cifar").trainer(options)
-    trainer._announce_long_run()
+    announce_long_run(trainer)
     text = capsys.readouterr().out
     assert "days" in text and "--preset quickstart" in text
 

@@ -23,9 +23,9 @@ from licfg_hf import (
 )
 from licfg_hf.objective.critic import frozen
 from licfg_hf.objective.losses import _LOSSES
-from licfg_hf.training import FunctionalGradientStep, GANTask, LazyPenalty
-from licfg_hf.training.generator_steps import Game
-from licfg_hf.training.steps import discriminator_terms, generator_terms, optimize
+from licfg_hf.training import FunctionalGradientStep, GANTask, LazyPenalty, TrainingConfig
+from licfg_hf.training.context import StepContext
+from licfg_hf.training.step import discriminator_terms, generator_terms, optimize
 
 LOSSES = (*_LOSSES, "relativistic")
 PENALTIES = {
@@ -42,6 +42,13 @@ PENALTIES = {
     "balanced_consistency": [BalancedConsistencyRegularization(0.1)],
 }
 TASK = GANTask(latent_dim=6, num_classes=CLASSES)
+
+
+class AsTheyAre(StepContext):
+    """Its batches are in [-1, 1] already."""
+
+    def micro_batches(self, batch, size, rng):
+        return [batch]
 
 
 def terms_beside(penalty: str, head: str) -> list[LazyPenalty]:
@@ -137,9 +144,10 @@ def test_the_functional_gradient_takes_every_loss_penalty_and_head(head):
         generator, beside = GENERATORS["sngan_conditional"](), terms_beside(penalty, head)
         one_step(loss, penalty, discriminator, generator, beside)
         optimizer = torch.optim.SGD(generator.parameters(), lr=1e-3)
-        networks = (generator, discriminator, generator, optimizer, generator_terms)
-        game = Game(accelerator, TASK, get_loss(loss), beside, *networks, lambda batch, *_: [batch], 4, 4, 1)
-        terms = step.close(game, (images, labels), torch.Generator().manual_seed(0))
+        networks = (generator, discriminator, generator, discriminator, discriminator, discriminator)
+        functions = (optimizer, optimizer, discriminator_terms, generator_terms)
+        context = AsTheyAre(accelerator, TrainingConfig(), TASK, get_loss(loss), beside, *networks, *functions, 4, 4)
+        terms = step.after_updates(context, (images, labels), torch.Generator().manual_seed(0))
         assert all(torch.isfinite(value) for value in terms.values()), (loss, penalty)
         assert ("generator_classification" in terms) == (head == "auxiliary")
         assert sum(p.grad.abs().sum() for p in generator.parameters() if p.grad is not None) > 0, (loss, penalty)

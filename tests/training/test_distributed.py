@@ -15,7 +15,8 @@ import two_processes
 
 def launch(folder: Path, *arguments: str) -> list[dict]:
     """What the two processes saved."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     result = subprocess.run(
         [sys.executable, *command, two_processes.__file__, str(folder), *arguments],

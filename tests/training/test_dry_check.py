@@ -11,7 +11,9 @@ from torch import nn
 from licfg_hf import DDGANScheduler, get_loss, r1_penalty, spectral_normalize
 from licfg_hf.errors import InputError
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig, Trainer, TrainingConfig
-from licfg_hf.training.memory import is_lack_of_memory
+from licfg_hf.training.announce import announce_long_run
+from licfg_hf.training.callbacks import SamplePictures
+from licfg_hf.training.checks import is_lack_of_memory
 from licfg_hf.training.optimizers import make_optimizer
 from licfg_hf.training.progress import Progress
 from licfg_hf.training.untouched import copied
@@ -45,7 +47,7 @@ def test_the_dry_check_and_the_estimate_leave_everything_as_it_was(tmp_path):
     before, held = state(), [set(vars(module)) for network in pair for module in network.modules()]
     run = trainer(tmp_path, pair)
     torch.testing.assert_close(state(), before, rtol=0, atol=0)
-    run._announce_long_run()
+    announce_long_run(run)
     torch.testing.assert_close(state(), before, rtol=0, atol=0)
     assert pair[1][1].weight_orig.grad.eq(1).all() and pair[1][3].parametrizations.weight.original.grad is None
     assert [set(vars(module)) for network in pair for module in network.modules()] == held
@@ -111,31 +113,28 @@ LACKS = [
 
 
 @pytest.mark.parametrize("error", LACKS, ids=lambda error: type(error).__name__)
-def test_a_lack_of_memory_in_a_picture_is_a_warning(tmp_path, error, capsys):
-    run = trainer(tmp_path)
-    draw = run._save_samples
+def test_a_lack_of_memory_in_a_picture_is_a_warning(tmp_path, error, capsys, monkeypatch):
+    draw = SamplePictures.look
 
-    def fail_once():
+    def fail_once(pictures, run):
         if run.step == 1:
             raise error
-        draw()
+        draw(pictures, run)
 
-    run._save_samples = fail_once
-    run.train()
+    monkeypatch.setattr(SamplePictures, "look", fail_once)
+    trainer(tmp_path).train()
     assert "WARNING: not enough memory at step 1" in capsys.readouterr().err
     assert (tmp_path / "samples" / "step-000002.png").is_file()
 
 
-def test_another_error_in_a_picture_ends_the_training(tmp_path):
-    run = trainer(tmp_path)
-
-    def fail():
+def test_another_error_in_a_picture_ends_the_training(tmp_path, monkeypatch):
+    def fail(pictures, run):
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     assert not is_lack_of_memory(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
-    run._save_samples = fail
+    monkeypatch.setattr(SamplePictures, "look", fail)
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        run.train()
+        trainer(tmp_path).train()
 
 
 class Clock:

@@ -17,6 +17,7 @@ from tiny import tiny_discriminator, tiny_generator
 from licfg_hf import DDGANPipeline, DDGANScheduler, EpsCenteredGradientPenalty, GANPipeline, get_loss, load_flow
 from licfg_hf.data.image_sets import TensorImages
 from licfg_hf.errors import InputError, TrainingDiverged
+from licfg_hf.hub.callbacks import ModelCard
 from licfg_hf.objective.functional_gradient import StageConfig
 from licfg_hf.recipes import main
 from licfg_hf.training import (
@@ -53,7 +54,7 @@ def trainer(folder: Path, step, conditional: bool = True, normalizer: str = "non
     penalties = [EpsCenteredGradientPenalty(0.1)]
     return Trainer(
         TrainingConfig(output_dir=str(folder), **settings), GENERATORS[name](), discriminator, data,
-        GANTask(6, classes), get_loss("non_saturating"), penalties, generator_step=step,
+        GANTask(6, classes), get_loss("non_saturating"), penalties, generator_step=step, callbacks=[ModelCard()],
     )  # fmt: skip
 
 
@@ -103,8 +104,8 @@ def test_the_flow_of_a_folder_draws_what_the_trainer_draws(conditional, normaliz
     run.train()
     flow = load_flow(tmp_path)
     assert len(flow.discriminators) == 2
-    expected = run.draw_samples(4, flow=step.flow())
-    alone = run.draw_samples(4)
+    expected = run.sampler.draw(4, flow=step.flow())
+    alone = run.sampler.draw(4)
     assert (expected - alone).abs().max() > 1e-3
     pipeline = GANPipeline.from_pretrained(tmp_path)
     rng = torch.Generator().manual_seed(0)
@@ -127,12 +128,12 @@ def test_stored_discriminators_are_those_of_their_time_and_cost_no_gradients(tmp
     seen = []
 
     class Watched(StagedFunctionalGradient):
-        def close(self, game, batch, rng):
-            game.discriminator.eval()
+        def after_updates(self, context, batch, rng):
+            context.discriminator.eval()
             with torch.no_grad():
-                seen.append(game.discriminator(images, class_labels=labels).logits.clone())
-            game.discriminator.train()
-            return super().close(game, batch, rng)
+                seen.append(context.discriminator(images, class_labels=labels).logits.clone())
+            context.discriminator.train()
+            return super().after_updates(context, batch, rng)
 
     images, labels = batch(5)
     step = Watched(StageConfig(steps=10, step_size=0.3))
@@ -155,16 +156,17 @@ def test_the_generator_waits_for_the_end_of_a_stage_and_then_learns_its_moved_sa
     learned = []
     original = step._regress
 
-    def regress(game, draws, targets, rng):
+    def regress(context, micro_batches, targets, rng):
         assert all(torch.equal(value, before[name]) for name, value in run.generator.named_parameters())
         assert len(step._snapshots) == 3
 
         @torch.no_grad()
         def distance() -> float:
-            pairs = zip(draws, targets, strict=True)
-            return float(sum((game.task.generate(game.generator, draw) - target).norm() for draw, target in pairs))
+            pairs = zip(micro_batches, targets, strict=True)
+            made = ((context.task.generate(context.generator, part), target) for part, target in pairs)
+            return float(sum((images - target).norm() for images, target in made))
 
-        start, loss = distance(), original(game, draws, targets, rng)
+        start, loss = distance(), original(context, micro_batches, targets, rng)
         learned.append((start, distance()))
         return loss
 
@@ -183,14 +185,14 @@ def test_the_first_thing_learned_is_a_projection_of_the_latents(tmp_path):
     losses = []
     original = step._regress
 
-    def regress(game, draws, targets, rng):
-        latents, target = torch.cat([draw.noise["latents"] for draw in draws]), torch.cat(targets).flatten(1)
+    def regress(context, micro_batches, targets, rng):
+        latents, target = torch.cat([part.noise["latents"] for part in micro_batches]), torch.cat(targets).flatten(1)
         solution = torch.linalg.lstsq(latents, target).solution
         inside = target.abs() < 1
         torch.testing.assert_close((latents @ solution)[inside], target[inside], atol=0.05, rtol=0)
         assert float(solution.std()) == pytest.approx(0.1, rel=0.2)
         before = (run.generator(latents).sample.detach().flatten(1) - target).square().sum(dim=1).mean() / 2
-        losses.extend([float(before), float(original(game, draws, targets, rng))])
+        losses.extend([float(before), float(original(context, micro_batches, targets, rng))])
 
     step._regress = regress
     run.train()

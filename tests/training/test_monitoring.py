@@ -10,7 +10,7 @@ from licfg_hf import GANPipeline
 from licfg_hf.cli import main as command
 from licfg_hf.recipes import main
 from licfg_hf.training import Trainer
-from licfg_hf.training.monitoring import BEST_FOLDER
+from licfg_hf.training.monitoring import BEST_FOLDER, Evaluation
 
 SMALL = [
     "--preset", "quickstart", "--max_steps", "6", "--batch_size", "8", "--checkpoint_every", "2", "--log_every", "3",
@@ -73,15 +73,15 @@ def test_an_evaluation_afterwards_draws_the_same_samples(tmp_path):
 @pytest.mark.parametrize("step", [4, 6])
 def test_an_evaluation_before_which_a_run_was_killed_is_made_up_for(step, tmp_path, monkeypatch):
     options = [*SMALL, *WATCH, "--output_dir", str(tmp_path)]
-    watch = Trainer._watch
+    watch = Evaluation.look
 
-    def killed(trainer: Trainer) -> None:
+    def killed(evaluation: Evaluation, trainer: Trainer) -> None:
         if trainer.step == step:  # the checkpoint of this step is written by now
             raise RuntimeError("killed")
-        watch(trainer)
+        watch(evaluation, trainer)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(Trainer, "_watch", killed)
+        patch.setattr(Evaluation, "look", killed)
         main("biggan_eps_cifar", options)
     assert step not in lines(tmp_path)
     main("biggan_eps_cifar", options)

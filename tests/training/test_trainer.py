@@ -25,11 +25,13 @@ from licfg_hf import (
 )
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError, TrainingDiverged
+from licfg_hf.hub.callbacks import ModelCard
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig, Trainer, TrainingConfig
+from licfg_hf.training.callbacks import Callback
 from licfg_hf.training.checkpoint import checkpoints, load_state
 
 
-def trainer(folder: Path, penalty_weight: float = 0.01, images=None, **settings) -> Trainer:
+def trainer(folder: Path, penalty_weight: float = 0.01, images=None, callbacks=(), **settings) -> Trainer:
     defaults = {"max_steps": 6, "batch_size": 8, "sample_every": None, "sample_count": 4, "checkpoint_every": 2}
     return Trainer(
         TrainingConfig(output_dir=str(folder), **defaults | settings),
@@ -39,6 +41,7 @@ def trainer(folder: Path, penalty_weight: float = 0.01, images=None, **settings)
         task=DDGANTask(DDGANScheduler(), latent_dim=6),
         loss=get_loss("non_saturating"),
         penalties=[LazyPenalty(EpsCenteredGradientPenalty(penalty_weight), interval=2)],
+        callbacks=[ModelCard(), *callbacks],
     )
 
 
@@ -89,12 +92,12 @@ def test_resumed_run_is_bit_identical(tmp_path):
     class Killed(Exception):
         pass
 
-    broken = trainer(tmp_path / "broken")
-    broken._after_step, after = lambda: (after(), broken.step == 5 and throw()), broken._after_step
+    class Kill(Callback):
+        def step_end(self, trainer: Trainer) -> None:
+            if trainer.step == 5:
+                raise Killed
 
-    def throw():
-        raise Killed
-
+    broken = trainer(tmp_path / "broken", callbacks=[Kill()])
     with pytest.raises(Killed):
         broken.train()
     assert [path.name for path in checkpoints(tmp_path / "broken" / "checkpoints")] == ["step-2", "step-4"]
@@ -208,7 +211,7 @@ def test_what_a_run_took_counts_on_from_its_checkpoint(tmp_path):
 
 def test_folders_of_others_are_refused(tmp_path):
     trainer(tmp_path / "run").train()
-    with pytest.raises(InputError, match=r"weight=0.01.* there, .*weight=0.5"):
+    with pytest.raises(InputError, match=r"penalty.weight: 0.01 there, 0.5 here"):
         trainer(tmp_path / "run", penalty_weight=0.5)
     with pytest.raises(InputError, match="seed: 0 there, 1 here"):
         trainer(tmp_path / "run", seed=1)
@@ -368,10 +371,13 @@ def test_ema_copies_before_its_start_and_averages_after(tmp_path):
     run = trainer(tmp_path, max_steps=2, ema_start=2)
     run.train()
     assert torch.equal(run.average.module.conv_in.weight, run.generator.conv_in.weight)
-    run = trainer(tmp_path / "averaging", max_steps=3, ema_decay=0.5)
     history = []
-    after = run._after_step
-    run._after_step = lambda: (history.append(run.generator.conv_in.weight.detach().clone()), after())
+
+    class Remember(Callback):
+        def step_end(self, trainer: Trainer) -> None:
+            history.append(trainer.generator.conv_in.weight.detach().clone())
+
+    run = trainer(tmp_path / "averaging", max_steps=3, ema_decay=0.5, callbacks=[Remember()])
     run.train()
     expected = (history[0] + history[1]) / 4 + history[2] / 2
     torch.testing.assert_close(run.average.module.conv_in.weight.detach(), expected)

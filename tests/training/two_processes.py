@@ -22,11 +22,12 @@ from licfg_hf import (
 )
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.objective.critic import frozen
+from licfg_hf.objective.weights import power_iterated_once
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, Trainer, TrainingConfig
 from licfg_hf.training.compilation import CompiledTerms, prepare_for_compilation
-from licfg_hf.training.steps import discriminator_terms, generator_terms, iterated_once, optimize
-from licfg_hf.training.tasks import Draw
-from licfg_hf.training.trainer import random_generator
+from licfg_hf.training.sampler import random_generator
+from licfg_hf.training.step import discriminator_terms, generator_terms, optimize
+from licfg_hf.training.tasks import MicroBatch
 
 LOSS = get_loss("non_saturating")
 PENALTIES = {
@@ -94,7 +95,7 @@ def gradients(critic: nn.Module, penalty, accelerator: Accelerator, form=None) -
     interpolation = torch.rand(BATCH, 1, 1, 1, generator=rng)
     mine = shares(accelerator.process_index, accelerator.num_processes)
     pick = lambda values: {name: value[mine] for name, value in values.items()}  # noqa: E731
-    draw = Draw(whole.real[mine], pick(whole.conditioning), pick(whole.noise))
+    draw = MicroBatch(whole.real[mine], pick(whole.conditioning), pick(whole.noise))
     generator = tiny_generator()
     if form is None:
         prepared_generator, prepared_critic = accelerator.prepare(generator, critic)
@@ -104,14 +105,14 @@ def gradients(critic: nn.Module, penalty, accelerator: Accelerator, form=None) -
         )
     nothing = torch.optim.SGD([*generator.parameters(), *critic.parameters()], lr=0.0)
     penalties = [LazyPenalty(Fixed(penalty, interpolation[mine]))]
-    with iterated_once(critic):
+    with power_iterated_once(critic):
         terms = (form or plain)(discriminator_terms)
         optimize(
             accelerator, prepared_critic, nothing,
             lambda: terms(generator, prepared_critic, task, LOSS, penalties, draw), [()],
         )  # fmt: skip
     found = {f"critic.{name}": p.grad.clone() for name, p in critic.named_parameters() if p.grad is not None}
-    with frozen(critic), iterated_once(critic):
+    with frozen(critic), power_iterated_once(critic):
         optimize(
             accelerator, prepared_generator, nothing,
             lambda: (form or plain)(generator_terms)(prepared_generator, critic, task, LOSS, draw), [()],

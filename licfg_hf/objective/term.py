@@ -1,0 +1,177 @@
+"""What is added to a player's loss: penalties, consistency, classification, and a class of one's own."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Protocol
+
+import torch
+
+
+class Term(Protocol):
+    """One term of the discriminator's loss, and where it has one, its part in the generator's.
+
+    A class of one's own derives from this one and writes ``__call__``; the rest has defaults. The trainer adds the
+    term to the loss before the one backward, logs it under ``name``, saves ``state_dict()`` in every checkpoint and
+    gives it back on resume. Settings are fields of a dataclass, or a mapping ``config``: a run with other settings is
+    another run. What changes during a training belongs into the state, not into the settings.
+
+    Attributes:
+        name: how it is called in logs.
+        shareable: the batches (``real``, ``fake``) whose forward pass it shares if they require grad.
+        differentiates_twice: whether it differentiates the critic's input gradient again, which sharded parameters do
+            not allow.
+    """
+
+    name: str = "penalty"
+    shareable: tuple[str, ...] = ()
+    differentiates_twice: bool = True
+
+    def __call__(
+        self,
+        discriminator: Callable[..., Any],
+        real: torch.Tensor,
+        fake: torch.Tensor,
+        *,
+        real_logits: Any = None,
+        fake_logits: Any = None,
+        rng: torch.Generator | None = None,
+        **conditioning: Any,
+    ) -> torch.Tensor:
+        """The weighted term, a scalar with a graph to the discriminator's parameters.
+
+        Args:
+            discriminator: the critic; called as ``discriminator(points, **conditioning)``.
+            real: real points (batch, channels, height, width).
+            fake: generated points, likewise.
+            real_logits: the critic's output on ``real``; has a graph to ``real`` where that is ``shareable``.
+            fake_logits: the same for ``fake``.
+            rng: random generator for what is drawn; None takes PyTorch's own.
+            conditioning: further keyword arguments of the critic, with the batch of ``real``; and ``neighbour``, the
+                points generated from ``neighbouring_noise``, where there is such noise.
+        """
+        raise NotImplementedError
+
+    def generator_term(self, fake_logits: Any, **conditioning: Any) -> torch.Tensor | None:
+        """Its weighted part in the generator's loss, at every update; None where it has none.
+
+        Args:
+            fake_logits: the critic's output on generated points.
+            conditioning: as above; and ``fake`` with ``neighbour``, where there is neighbouring noise.
+        """
+        return None
+
+    def neighbouring_noise(
+        self, noise: Mapping[str, torch.Tensor], rng: torch.Generator | None
+    ) -> dict[str, torch.Tensor] | None:
+        """The noise of a second batch of generated points that it compares with the first; None without one.
+
+        Args:
+            noise: what the generator started from, such as ``{"latents": (batch, latent_dim)}``.
+        """
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has learned or counted: tensors, numbers, strings and nested dicts and lists of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what ``state_dict`` gave."""
+
+
+def in_words(thing: Any) -> str:
+    """What a person calls a technique: the words of its class's name, and what is not as usual."""
+    kind = getattr(thing, "__name__", type(thing).__name__)
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).replace("_", " ").strip().lower()
+    known = fields(thing) if is_dataclass(thing) else ()
+    values = {item.name: (getattr(thing, item.name), item.default) for item in known if item.init and item.repr}
+    shown = [
+        f"{name.replace('_', ' ')} {in_words(value) if is_dataclass(value) else value}"
+        for name, (value, usual) in values.items()
+        if name == "weight" or value != usual
+    ]
+    return f"{words} ({', '.join(shown)})" if shown else words
+
+
+@dataclass(frozen=True)
+class LazyPenalty(Term):
+    """A term that is due at every ``interval``-th discriminator update, counted from 0.
+
+    Args:
+        penalty: a ``Term``, or any function that is called like one.
+        interval: discriminator updates from one call to the next.
+        multiply_by_interval: multiply the term by the interval, as StyleGAN2 does; DDGAN does not.
+        name: how the term is called in logs; the penalty's own name if not given.
+
+    Raises:
+        ValueError: the interval is below 1.
+    """
+
+    penalty: Callable[..., torch.Tensor]
+    interval: int = 1
+    multiply_by_interval: bool = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.interval < 1:
+            raise ValueError(f"a penalty's interval is at least 1 update, not {self.interval}")
+        if not self.name:
+            object.__setattr__(self, "name", self._asked("name", "penalty"))
+
+    def _asked(self, name: str, default: Any) -> Any:
+        """An attribute of the penalty; a function that is no ``Term`` has the default."""
+        return getattr(self.penalty, name, default)
+
+    def __str__(self) -> str:
+        if self.interval == 1:
+            return in_words(self.penalty)
+        times = "" if self.multiply_by_interval else "not "
+        return f"{in_words(self.penalty)}, at every {self.interval} updates, {times}multiplied by the interval"
+
+    @property
+    def shareable(self) -> tuple[str, ...]:
+        return self._asked("shareable", ())
+
+    @property
+    def differentiates_twice(self) -> bool:
+        return self._asked("differentiates_twice", True)
+
+    def due(self, update: int) -> bool:
+        """Whether it is to be called at this discriminator update."""
+        return update % self.interval == 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        value = self.penalty(*args, **kwargs)
+        return value * self.interval if self.multiply_by_interval else value
+
+    @property
+    def has_generator_term(self) -> bool:
+        """Whether it has a term in the generator's loss, too; most concern the discriminator alone."""
+        own = getattr(type(self.penalty), "generator_term", None)
+        return own is not None and own is not Term.generator_term
+
+    def generator_term(self, fake_logits: Any, **conditioning: Any) -> torch.Tensor | None:
+        return self.penalty.generator_term(fake_logits, **conditioning) if self.has_generator_term else None
+
+    def neighbouring_noise(
+        self, noise: Mapping[str, torch.Tensor], rng: torch.Generator | None
+    ) -> dict[str, torch.Tensor] | None:
+        return self._asked("neighbouring_noise", lambda noise, rng: None)(noise, rng)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._asked("state_dict", dict)()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._asked("load_state_dict", lambda state: None)(state)
+
+
+def terms_named_apart(terms: "list[Callable[..., torch.Tensor]]") -> list[LazyPenalty]:
+    """The terms as lazy ones, each under a name of its own: penalty, penalty_2, ..."""
+    lazy = [term if isinstance(term, LazyPenalty) else LazyPenalty(term) for term in terms]
+    known: dict[str, int] = {}
+    named = []
+    for term in lazy:
+        known[term.name] = known.get(term.name, 0) + 1
+        name = term.name if known[term.name] == 1 else f"{term.name}_{known[term.name]}"
+        named.append(LazyPenalty(term.penalty, term.interval, term.multiply_by_interval, name))
+    return named

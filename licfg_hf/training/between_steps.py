@@ -1,0 +1,103 @@
+"""What happens between two steps: losses are read, logs and checkpoints written, and a wish to stop is heeded."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TrainingInterrupted
+from .callbacks import is_every
+from .checks import or_warn
+from .export import export_or_say_why_not
+from .interrupts import SharedStop, StopSignals
+from .run import on_the_main_process
+from .term_log import TermLog
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class BetweenSteps:
+    """Does what is due after a step, in an order in which a kill at any moment loses nothing.
+
+    Args:
+        trainer: whose steps they are.
+        signals: that may have come.
+        term_log: the losses that were not read yet.
+    """
+
+    def __init__(self, trainer: "Trainer", signals: StopSignals, term_log: TermLog):
+        self.trainer, self.signals, self.term_log = trainer, signals, term_log
+        self.stop = SharedStop(signals, trainer.accelerator, trainer.step)
+
+    def begin(self) -> None:
+        """Looks at the step that a run goes on from, where it was killed before it did."""
+        trainer = self.trainer
+        source = trainer.run.resume_from
+        if source is not None and source.parent == trainer.run.checkpoint_folder:
+            on_the_main_process(trainer.accelerator, lambda: self._look(trainer.callbacks_that("was_missed")))
+
+    def after_step(self) -> None:
+        """Does what is due.
+
+        Raises:
+            TrainingDiverged: a loss is not finite.
+            TrainingInterrupted: a signal came, or the output folder was moved.
+        """
+        trainer, step, config = self.trainer, self.trainer.step, self.trainer.config
+        save, log = (is_every(step, config.max_steps, every) for every in (config.checkpoint_every, config.log_every))
+        due, ask = trainer.callbacks_that("is_due"), self.stop.is_due(step)
+        # Reading a loss waits for an accelerator, so there it is done only now and then; on the CPU it costs nothing.
+        if not (save or due or log or ask or trainer.device.type == "cpu"):
+            return
+        stop = self.stop.agreed(step) if ask else 0
+        self.term_log.read()
+        if trainer.accelerator.is_main_process:
+            trainer.run.require_home(step, self._save)
+        # The log goes first: a resumed run drops lines past its checkpoint, but cannot make up lost ones.
+        if log:
+            means = self.term_log.means()
+            or_warn(trainer, lambda: trainer.notify("log", means))
+        saved = self._save() if save or stop else False
+        if due and not stop:  # a resumed run makes up for them
+            on_the_main_process(trainer.accelerator, lambda: self._look(due))
+            stop = self.stop.agreed(step)
+            saved = saved or (self._save() if stop else False)
+        if stop:
+            raise TrainingInterrupted(self._stopped(saved), 128 + stop)
+
+    def end(self) -> None:
+        """Exports the finished model, unless a signal ends that.
+
+        Raises:
+            TrainingInterrupted: a signal came.
+        """
+        self.signals.until_stopped(partial(export_or_say_why_not, self.trainer))
+        if self.signals.received:
+            raise TrainingInterrupted(self._stopped(saved=True), 128 + self.signals.received)
+
+    def _look(self, callbacks: Sequence[Any]) -> None:
+        """Evaluates, draws, ..., until a signal comes."""
+        for callback in callbacks:
+            self.signals.until_stopped(partial(or_warn, self.trainer, partial(callback.look, self.trainer)))
+
+    def _save(self) -> bool:
+        """Writes a checkpoint; returns whether the disk took it (always true on the other processes)."""
+        trainer = self.trainer
+        if not trainer.accelerator.is_main_process:
+            return True
+        try:
+            trainer.run.save(trainer.step)
+        except OSError as error:
+            reason, kept = error.strerror or error, trainer.run.last_checkpoint()
+            trainer.progress.say(f"WARNING: no checkpoint at step {trainer.step}: {reason}; {kept}")
+            return False
+        trainer.notify("save")
+        return True
+
+    def _stopped(self, saved: bool) -> str:
+        config, run = self.trainer.config, self.trainer.run
+        where = f"stopped at step {self.trainer.step} of {config.max_steps}"
+        if not saved:
+            return f"{where}; no checkpoint could be written, {run.last_checkpoint()}"
+        again = "the same command" if config.resume == "auto" else "the same command with --resume auto"
+        return f"{where}; {again} goes on from there"

@@ -1,0 +1,129 @@
+"""What cannot be trained is refused before anything is allocated; and a lack of memory is recognized."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import psutil
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, DynamoBackend
+from PIL import Image
+from safetensors import SafetensorError
+from torch import nn
+
+from ..errors import InputError
+from ..objective.term import LazyPenalty
+from ..text import first_line
+from .checkpoint import why_not_saveable
+from .config import TrainingConfig
+from .tracking import make_trackers
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_LARGEST_PICTURE = 2 * (Image.MAX_IMAGE_PIXELS or 2**26)  # of more pixels, Pillow opens none
+_SMALLEST_IMAGE = 32  # in a grid, smaller ones are enlarged
+
+
+def require_sizes(config: TrainingConfig, shape: tuple[int, int, int]) -> None:
+    """Checks what a step loads and what a picture holds.
+
+    Args:
+        shape: (channels, height, width) of an image.
+
+    Raises:
+        InputError: a picture could not be opened, or the images of a step do not fit this machine's memory.
+    """
+    pixels = math.prod(max(side, _SMALLEST_IMAGE) for side in shape[1:])
+    if config.sample_count * pixels > _LARGEST_PICTURE:
+        raise InputError(
+            f"a picture of sample_count {config.sample_count:,} images of {shape[2]}x{shape[1]} is too large to be "
+            f"opened: {max(1, _LARGEST_PICTURE // pixels):,} are possible"
+        )
+    loaded = config.batch_size * config.discriminator_steps * math.prod(shape)
+    memory = psutil.virtual_memory().total
+    if loaded > memory:
+        raise InputError(
+            f"the {config.discriminator_steps:,} discriminator_steps of batch_size {config.batch_size:,} load "
+            f"{loaded / 2**30:,.0f} GiB of images for one step, and this machine has {memory / 2**30:,.0f} GiB"
+        )
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a device or not; errors of a device are something else."""
+    words = ("can't allocate memory", "not enough memory")  # torch's on the CPU, where it has no class of its own
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
+
+
+def make_accelerator(config: TrainingConfig, folder: Path) -> Accelerator:
+    """The Accelerator of a run.
+
+    Raises:
+        InputError: the launcher or a tracker asks for what cannot be.
+    """
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked not in ("no", config.mixed_precision):
+        raise InputError(f"accelerate asks for {asked}: pass --mixed_precision {asked} to the recipe instead")
+    trackers = make_trackers(config.trackers, folder)
+    try:
+        accelerator = Accelerator(
+            mixed_precision=config.mixed_precision, log_with=cast(Any, trackers), project_dir=str(folder)
+        )
+    except ValueError as error:
+        raise InputError(f"accelerate refuses these settings: {first_line(error)}") from error
+    accelerator.gradient_accumulation_steps = 1  # ``step.optimize`` divides by the micro-batches itself
+    return accelerator
+
+
+def require_launchable(
+    accelerator: Accelerator, discriminator: nn.Module, terms: Sequence[LazyPenalty], sizes: Sequence[int]
+) -> None:
+    """Checks how the run was launched against what its terms and the discriminator need.
+
+    Args:
+        sizes: images of the micro-batches of this process.
+
+    Raises:
+        InputError: they do not go together.
+    """
+    twice = any(term.differentiates_twice for term in terms)
+    kind = accelerator.distributed_type
+    if twice and kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise InputError(
+            f"{kind.value} shards the discriminator's parameters, and an exact gradient penalty cannot "
+            "differentiate through them twice: launch with DDP (--multi_gpu) instead"
+        )
+    compiles = accelerator.state.dynamo_plugin
+    if twice and compiles is not None and compiles.backend != DynamoBackend.NO:
+        raise InputError(
+            "accelerate asks for torch.compile, and an exact gradient penalty cannot differentiate twice through "
+            "a discriminator that it compiled: launch without --dynamo_backend, and pass --torch_compile true"
+        )
+    for size in sizes:
+        for layer in discriminator.modules():
+            if hasattr(layer, "require_batch"):
+                cast(Any, layer).require_batch(size)
+
+
+def warn_unless_saveable(network: nn.Module, accelerator: Accelerator) -> None:
+    """Says that a network will be saved without ``from_pretrained``, and why."""
+    reason = why_not_saveable(network)
+    if reason is not None:
+        accelerator.print(
+            f"WARNING: {type(network).__name__} will be saved as plain weights, without from_pretrained: {reason}"
+        )
+
+
+def or_warn(trainer: "Trainer", write: Callable[[], None]) -> None:
+    """Writes what the run can do without; a full disk or a lack of memory is only reported."""
+    try:
+        write()
+    except (OSError, SafetensorError) as error:
+        trainer.progress.say(f"WARNING: could not write at step {trainer.step}: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        trainer.progress.say(f"WARNING: not enough memory at step {trainer.step} for what is drawn or evaluated there")

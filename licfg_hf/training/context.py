@@ -1,0 +1,120 @@
+"""What a training step works with: the networks and functions of a run, and how its generator learns."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from ..images import from_pixels
+from ..objective.functional_gradient import FunctionalGradientFlow
+from ..objective.losses import AdversarialLoss
+from ..objective.term import LazyPenalty
+from .config import TrainingConfig
+from .tasks import Task
+
+Terms = dict[str, torch.Tensor]  # named scalars; those with a graph are summed and back-propagated
+Batch = tuple[torch.Tensor, torch.Tensor | None]  # images and their labels, (batch, ...) each
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step works with.
+
+    Attributes:
+        generator, discriminator: the modules themselves.
+        prepared_generator, prepared_discriminator: as Accelerate wrapped them; their gradients are synchronized.
+        critic, opponent: the prepared discriminator, which the discriminator's updates call, and the plain one, which
+            the generator's updates call; both behind the augmentation, where there is one.
+        generator_optimizer, discriminator_optimizer: one for each.
+        terms: those of the discriminator's loss.
+        discriminator_terms, generator_terms: the functions of ``step``, or their compiled forms.
+        micro_batch_size, generator_micro_batch_size: images of a micro-batch of this process, for each player.
+    """
+
+    accelerator: Accelerator
+    config: TrainingConfig
+    task: Task
+    loss: AdversarialLoss
+    terms: Sequence[LazyPenalty]
+    generator: nn.Module
+    discriminator: nn.Module
+    prepared_generator: nn.Module
+    prepared_discriminator: nn.Module
+    critic: nn.Module
+    opponent: nn.Module
+    generator_optimizer: torch.optim.Optimizer
+    discriminator_optimizer: torch.optim.Optimizer
+    discriminator_terms: Callable[..., Terms]
+    generator_terms: Callable[..., Terms]
+    micro_batch_size: int
+    generator_micro_batch_size: int
+
+    def micro_batches(self, batch: Batch, size: int, rng: torch.Generator) -> list[Batch]:
+        """A batch of uint8 images in parts of ``size`` images in [-1, 1]; each mirrored by chance, if that is set."""
+        pixels, labels = batch
+        device = self.accelerator.device
+        images = from_pixels(pixels.to(device))
+        if self.config.horizontal_flip:
+            mirrored = torch.rand(len(images), 1, 1, 1, generator=rng, device=device) < 0.5
+            images = torch.where(mirrored, images.flip(3), images)
+        parts = images.split(size)
+        labels_of = [None] * len(parts) if labels is None else labels.to(device).split(size)
+        return list(zip(parts, labels_of, strict=True))
+
+
+class GeneratorStep(Protocol):
+    """How the generator learns.
+
+    Attributes:
+        interval: training steps from one batch of images for the generator to the next; the first comes with step 0.
+    """
+
+    interval: int
+
+    def setup(self, discriminator: nn.Module, accelerator: Accelerator, config: TrainingConfig) -> None:
+        """Called once, before Accelerate wraps the discriminator.
+
+        Raises:
+            InputError: the settings of the run do not fit.
+        """
+        ...
+
+    def fake_source(self, context: StepContext, rng: torch.Generator) -> Task:
+        """The task whose generated images the discriminator sees."""
+        ...
+
+    def before_updates(self, context: StepContext, batch: Batch | None, step: int, rng: torch.Generator) -> Terms:
+        """What comes before the discriminator's updates; returns terms for the logs."""
+        ...
+
+    def after_updates(self, context: StepContext, batch: Batch | None, rng: torch.Generator) -> Terms:
+        """What comes after them."""
+        ...
+
+    def learns(self, step: int) -> bool:
+        """Whether the generator changes in this step, counted from 0."""
+        ...
+
+    def flow(self) -> FunctionalGradientFlow | None:
+        """The steps that the generator has not learned yet; None where there is no such thing."""
+        ...
+
+    def cost_per_step(self, config: TrainingConfig) -> tuple[float, float]:
+        """Per training step: images that pass a discriminator outside its updates, images of generator updates."""
+        ...
+
+    def describe(self, config: TrainingConfig) -> str | None:
+        """A line on what it costs, for the start of a run."""
+        ...
+
+    def export(self, folder: Path) -> None:
+        """Writes what belongs to the finished pipeline."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

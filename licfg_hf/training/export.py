@@ -1,0 +1,106 @@
+"""The finished model: written beside the old one, and put into its place as a whole."""
+
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+
+from ..errors import InputError
+from ..evaluation.report import report_files
+from ..evaluation.result import RESULT_FILES, stored_result
+from ..evaluation.samples import settings_hash, weights_hash, weights_of
+from ..files import system_error, write_json
+from ..images import save_image
+from ..objective.functional_gradient import FunctionalGradientFlow
+from ..staging import Update, updated
+from .callbacks import FinishedModel
+from .checkpoint import DESCRIPTION_FILE, save_network
+from .checks import or_warn
+from .run_folder import superseded
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+def export_or_say_why_not(trainer: "Trainer") -> None:
+    """Exports the model.
+
+    Raises:
+        InputError: the disk did not take it.
+    """
+    try:
+        export(trainer)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(system_error(error), "strerror", None) or error
+        raise InputError(
+            f"the model could not be written into {trainer.folder}: {reason}; {trainer.run.last_checkpoint()}. "
+            "Make room and give the same command again"
+        ) from error
+
+
+def export(trainer: "Trainer") -> None:
+    """Writes pipeline, discriminator, samples, results and what callbacks add, on the main process."""
+    if not trainer.accelerator.is_main_process:
+        return
+    trainer.progress.say(f"exporting the model of step {trainer.step}")
+    with updated(trainer.folder) as update:
+        place, flow = update.place, trainer.generator_step.flow()
+        with trainer.sampler.settled_generator() as network:
+            pipeline = trainer.task.export(network, place)
+        save_network(trainer.discriminator.eval(), place / "discriminator")
+        or_warn(trainer, lambda: save_image(trainer.sampler.grid(), place / "samples.png"))
+        trainer.generator_step.export(place)
+        if flow is not None:
+            or_warn(trainer, lambda: save_image(trainer.sampler.grid(flow), place / "samples_moved.png"))
+        weights = weights_of(place)
+        results = _results(trainer, update, weights, flow)
+        facts = {"identity": trainer.run.identity, **trainer.run.facts, "step": trainer.step, "weights": weights}
+        facts["device_seconds"] = trainer.run.device_seconds(trainer.step)
+        write_json(place / DESCRIPTION_FILE, facts)
+        model = FinishedModel(place, facts, results, pipeline, trainer.class_names)
+        trainer.notify("export", model)
+        update.removed += superseded(trainer.folder, place)
+    trainer.accelerator.print(f"done: samples in {trainer.folder / 'samples.png'}, the model in {trainer.folder}")
+
+
+def _results(
+    trainer: "Trainer", update: Update, weights: dict[str, str], flow: FunctionalGradientFlow | None
+) -> list[dict[str, Any]]:
+    """Results of the finished generator, each written where it belongs: alone, and moved by the flow."""
+    results = [_result(trainer, update, weights, RESULT_FILES[0], None)]
+    if flow is not None:
+        results.append(_result(trainer, update, weights, RESULT_FILES[1], flow))
+    return [result for result in results if result is not None]
+
+
+def _result(
+    trainer: "Trainer", update: Update, weights: dict[str, str], name: str, flow: FunctionalGradientFlow | None
+) -> dict[str, Any] | None:
+    place, digest = trainer.folder / name, weights_hash(weights, flow is not None)
+    known = stored_result(place)
+    if known is not None and _is_of_this_model(trainer, known, digest, flow):
+        trainer.accelerator.print(f"{place} is of this model already and stays; remove it to evaluate anew")
+        return known
+    stale = [place, *report_files(place.parent)]
+    update.removed += [path.relative_to(trainer.folder).as_posix() for path in stale]
+    evaluation = trainer.evaluation
+    if evaluation is None:
+        return None
+    result = evaluation.result
+    if flow is not None or result is None or result["protocol"]["step"] != trainer.step:
+        with trainer.sampler.settled_generator() as network:
+            result = evaluation.measure(trainer, network, flow)
+        trainer.accelerator.print(evaluation.in_one_line(result) + ("" if flow is None else ", moved by the flow"))
+    result = {**result, "facts": {**result["facts"], "weights": digest}}
+    (update.place / name).parent.mkdir(exist_ok=True)
+    write_json(update.place / name, result)
+    return result
+
+
+def _is_of_this_model(
+    trainer: "Trainer", result: dict[str, Any], digest: str, flow: FunctionalGradientFlow | None
+) -> bool:
+    if result.get("facts", {}).get("weights", digest) != digest:
+        return False
+    config_hash = settings_hash(trainer.run.identity)
+    own = {"step": trainer.step, "config_hash": config_hash, "training_seed": trainer.config.seed}
+    return {**own, "flow": flow is not None}.items() <= result["protocol"].items()

@@ -1,0 +1,196 @@
+"""A run: its output folder, who it is, and the state of all its parts, in checkpoints and back."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from accelerate import Accelerator
+
+from ..errors import FolderInUse, InputError, TrainingInterrupted
+from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, load_state, save_checkpoint
+from .checks import is_lack_of_memory
+from .config import TrainingConfig
+from .optimizers import load_optimizer
+from .run_folder import Home, claim_folder, held, other_circumstances
+
+_Result = TypeVar("_Result")
+
+
+class Stateful(Protocol):
+    """What has a state for a checkpoint: tensors, numbers, strings and nested dictionaries and lists of them."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
+
+
+Parts = Mapping[str, "Stateful | Parts | None"]
+
+
+def on_the_main_process(accelerator: Accelerator, action: Callable[[], _Result]) -> _Result:
+    """The main process does something and tells the others what came of it.
+
+    Raises:
+        InputError: on every process, where it was raised on the main one.
+    """
+    found: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            found[0] = action()
+        except InputError as error:
+            found[1] = error
+    if accelerator.num_processes > 1:
+        torch.distributed.broadcast_object_list(found)
+    result, problem = found
+    if problem is not None:
+        raise problem
+    return result
+
+
+class Run:
+    """The output folder of a training, and what is saved in it.
+
+    The parts are asked for their state, one by one, and get it back by their names: networks, optimizers, terms,
+    callbacks, and whatever else is put into ``parts``.
+
+    Args:
+        config: says where, how to resume and what to keep.
+        identity: what makes the run this run, as JSON content; a folder or checkpoint of another one is refused.
+        facts: what else a checkpoint and the card say: settings, versions, device, processes, threads.
+        accelerator: of all processes.
+
+    Attributes:
+        resume_from: the checkpoint that the run goes on from; None at a beginning.
+
+    Raises:
+        InputError: the folder cannot be used, on every process; see ``claim_folder``.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, identity: dict[str, Any], facts: dict[str, Any], accelerator: Accelerator
+    ):
+        self.config, self.identity, self.facts, self.accelerator = config, identity, facts, accelerator
+        self.folder = Path(config.output_dir).expanduser()
+        self.parts: Parts = {}
+        self._began, self._device_seconds_before = time.monotonic(), 0.0
+        self._finished: dict[str, Any] = {}  # what training.json says of the model that lies in the folder
+        self.resume_from = on_the_main_process(accelerator, lambda: claim_folder(self.folder, config, identity, facts))
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.folder / "checkpoints"
+
+    @property
+    def first_step(self) -> int:
+        """The step that the run begins at, or goes on from."""
+        return 0 if self.resume_from is None else load_description(self.resume_from)["step"]
+
+    def hold(self, stack: ExitStack) -> None:
+        """Keeps other processes out of the folder, as long as the stack is open.
+
+        Raises:
+            FolderInUse: another process trains there, or has trained there since.
+        """
+        stack.enter_context(held(self.folder))
+        self._home = stack.enter_context(Home(self.folder))
+        newest = checkpoints(self.checkpoint_folder)[-1:]
+        if self.config.resume == "auto" and newest not in ([], [self.resume_from]):
+            raise FolderInUse(f"another process has trained in {self.folder} meanwhile: give the command again")
+        self._began = time.monotonic()
+
+    def device_seconds(self, step: int) -> float | None:
+        """What the run took so far: seconds on the clock times processes, with all that it evaluated and wrote.
+
+        A resumed run counts on from its checkpoint; what was lost after that does not count. To export a finished run
+        again costs nothing. None where the checkpoint does not say.
+        """
+        if self._finished.get("step") == step and "device_seconds" in self._finished:
+            return self._finished["device_seconds"]
+        known, here = self._device_seconds_before, time.monotonic() - self._began
+        return None if known is None else known + here * self.accelerator.num_processes
+
+    def last_checkpoint(self) -> str:
+        """Which checkpoint there is, for messages."""
+        known = checkpoints(self.checkpoint_folder)
+        return f"the last good checkpoint is {known[-1]}" if known else "no checkpoint was written yet"
+
+    def save(self, step: int) -> None:
+        """Writes a checkpoint of all parts.
+
+        Raises:
+            OSError: the disk did not take it.
+            TrainingDiverged: a tensor is not finite.
+        """
+        description = {"identity": self.identity, **self.facts, "device_seconds": self.device_seconds(step)}
+        state = _state_of(self.parts)
+        save_checkpoint(self.checkpoint_folder, step, state, description, self.config.keep_checkpoints)
+
+    def load(self, source: Path) -> int:
+        """Gives every part its state back; returns the step.
+
+        Raises:
+            InputError: it is not the state of this run.
+        """
+        description, state = load_description(source), load_state(source)
+        self._device_seconds_before = description.get("device_seconds")
+        self._finished = json.loads((self.folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        try:
+            _give_back(self.parts, state)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if is_lack_of_memory(error):
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise InputError(
+                f"{source} does not hold the state of this run ({reason}): remove it, and the run goes on from an "
+                "earlier one"
+            ) from error
+        other = other_circumstances(description, self.facts)
+        if other:
+            self.accelerator.print(
+                f"NOTE: {source} was not written as this process would ({'; '.join(other)}): the run goes on, but its "
+                "weights will not be bit for bit those of an undisturbed one"
+            )
+        return description["step"]
+
+    def require_home(self, step: int, save: Callable[[], bool]) -> None:
+        """Ends a run whose output folder is not where it was; nothing is written to where it was.
+
+        Args:
+            save: writes a checkpoint into ``folder``; says whether that went well.
+
+        Raises:
+            TrainingInterrupted: the folder was renamed or removed.
+        """
+        if not self._home.is_lost():
+            return
+        was, place = self.folder, self._home.now()
+        if place is None:
+            raise TrainingInterrupted(f"stopped at step {step}: output_dir {was} was removed during the run", 1)
+        self.folder = place
+        where = f"a checkpoint is in {place}" if save() else self.last_checkpoint()
+        raise TrainingInterrupted(
+            f"stopped at step {step}: output_dir {was} was renamed during the run; {where}: rename it back, or "
+            f"pass --output_dir {place}",
+            1,
+        )
+
+
+def _state_of(part: "Stateful | Parts | None") -> Any:
+    if isinstance(part, Mapping):
+        return {name: _state_of(inner) for name, inner in part.items()}
+    return None if part is None else part.state_dict()
+
+
+def _give_back(part: "Stateful | Parts | None", state: Any) -> None:
+    if isinstance(part, Mapping):
+        for name, inner in part.items():
+            _give_back(inner, state[name])
+    elif isinstance(part, torch.optim.Optimizer):
+        load_optimizer(part, state)
+    elif part is not None:
+        part.load_state_dict(state)
