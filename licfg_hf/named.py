@@ -13,7 +13,9 @@ from .errors import InputError
 from .text import first_line
 
 IMPORTED: list[ModuleType] = []  # what ``--import`` named, in order
-IMPORT_HELP = "a module or FILE.py of your own, imported first: what it defines or registers can be named; can be given again"
+IMPORT_HELP = (
+    "a module or FILE.py of your own, imported first: what it defines or registers can be named; can be given again"
+)
 
 
 def import_first(name: str) -> ModuleType:
