@@ -15,6 +15,7 @@ import huggingface_hub.errors
 import yaml
 
 from ..errors import InputError
+from ..files import user_path
 from .folders import Found, look_into, picture_rows, some, spans
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -65,7 +66,7 @@ def _local(name: str) -> str | None:
     Raises:
         InputError: it can only mean a folder, and there is none.
     """
-    path = name if os.path.lexists(name) else os.path.expanduser(name)
+    path = name if os.path.lexists(name) else str(user_path(name))
     if os.path.isdir(path):
         return os.path.abspath(path)
     if os.path.lexists(path):

@@ -11,6 +11,7 @@ from typing import Any
 from ..convert.text import plain, printable
 from ..diagnostics.intervals import mean_interval, student_quantile
 from ..errors import InputError
+from ..files import user_path
 from .protocol import METRICS, differences, in_words, label, makes_samples
 from .result import Result, read_result
 
@@ -19,7 +20,7 @@ _LEGEND = "± is a 95 % interval: Student's t over the runs of a group, Welch's 
 
 def main(runs: Sequence[str]) -> None:
     """Prints the comparison of the runs that the command line names."""
-    print(compare([Path(run).expanduser() for run in runs]), end="")
+    print(compare([user_path(run) for run in runs]), end="")
 
 
 def compare(paths: Sequence[Path]) -> str:

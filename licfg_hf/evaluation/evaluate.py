@@ -26,7 +26,7 @@ from ..data import DataConfig, ImageSet, open_images
 from ..data.sources import EMBEDDED
 from ..data.subset import ImageSubset, subset
 from ..errors import InputError
-from ..files import require_writable, write_json
+from ..files import require_writable, user_path, write_json
 from .cache import FEATURES_FILE, reference_statistics
 from .divergence import LARGEST_SIDE, SMALLEST_SET, neural_divergence
 from .features import Extractor, open_extractor
@@ -150,7 +150,7 @@ def _known(output: Path, result: dict[str, Any]) -> dict[str, Any]:
 def output_file(config: EvaluationConfig) -> Path:
     """Where the result is written."""
     if config.output is not None:
-        return Path(config.output).expanduser()
+        return user_path(config.output)
     folder = pipeline_folder(config)
     if folder is None:
         return Path(RESULT_FILE)
@@ -159,7 +159,7 @@ def output_file(config: EvaluationConfig) -> Path:
 
 def pipeline_folder(config: EvaluationConfig) -> Path | None:
     """The local folder of the model that is evaluated; None for a repository of the Hub, and for images."""
-    folder = Path(config.model).expanduser()
+    folder = user_path(config.model)
     return folder if (folder / "model_index.json").is_file() else None
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import InputError
+from ..files import require_readable, user_path
 from .classifier import SmallClassifier
 
 NAMES = (
@@ -71,7 +72,7 @@ def open_extractor(name: str, shape: tuple[int, int, int], device: torch.device)
     if kind == "timm" and rest:
         return _timm(*rest.split(":", 1), device=device)
     if Path(name).suffix == ".safetensors":
-        return _classifier_file(Path(name).expanduser(), shape, device)
+        return _classifier_file(user_path(name), shape, device)
     raise InputError(f"no feature extractor {name!r}; there are: {NAMES}")
 
 
@@ -178,6 +179,7 @@ def _standardized(images: torch.Tensor, mean: Any = _MEAN, std: Any = _STD) -> t
 
 def _classifier_file(path: Path, shape: tuple[int, int, int], device: torch.device) -> Extractor:
     """A classifier whose keys tell what it is: a ResNet for CIFAR-10, or a ``SmallClassifier``."""
+    require_readable(path)
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -221,7 +223,8 @@ def _inception(weights: str | None, device: torch.device) -> Extractor:
             f"belongs to your torch: {str(error).splitlines()[0]}"
         ) from error
     if weights is not None:
-        _require_plain_weights(Path(weights).expanduser())
+        weights = str(user_path(weights))
+        _require_plain_weights(Path(weights))
     try:
         network = FeatureExtractorInceptionV3(
             "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=weights
@@ -242,6 +245,7 @@ def _inception(weights: str | None, device: torch.device) -> Extractor:
 
 def _require_plain_weights(path: Path) -> None:
     """torch-fidelity unpickles whatever is in the file, so it must be one that holds tensors only."""
+    require_readable(path)
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

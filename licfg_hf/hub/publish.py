@@ -17,6 +17,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 
 from ..convert.text import printable
 from ..errors import InputError
+from ..files import user_path
 from .access import FAILURES, reason, require_branch_name, require_repo_name, require_token
 from .benchmarks import BENCHMARK_FILE, Benchmark
 from .board import one_line
@@ -57,7 +58,7 @@ class Published:
 
 
 def publish(
-    folder: Path,
+    folder: str | Path,
     repo_id: str,
     private: bool | None = None,
     revision: str | None = None,
@@ -90,7 +91,7 @@ def publish(
             failed; then the message holds the command that finishes the job. One line.
         SystemExit: SIGTERM or Ctrl-C during the upload; that command was printed.
     """
-    folder = folder.expanduser()
+    folder = user_path(folder)
     require_repo_name(repo_id)
     require_branch_name(revision)
     files = collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
@@ -165,7 +166,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.folder:
         raise InputError('FOLDER is empty: name the model\'s folder, or "." for the current one')
     published = publish(
-        Path(arguments.folder),
+        arguments.folder,
         arguments.repo_id,
         arguments.private,
         arguments.revision,

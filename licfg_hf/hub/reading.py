@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from ..files import require_readable
 from .board import one_line
 from .results import RESULT_FILES
 
@@ -22,6 +23,7 @@ def read(path: Path, encoding: str = "utf-8") -> str:
     Raises:
         InputError: it cannot be read, or is no UTF-8 text; the message is one line.
     """
+    require_readable(path)
     try:
         with path.open(encoding=encoding, newline="") as file:
             return file.read()

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..evaluation.evaluate import processes
 from ..evaluation.features import open_extractor
 from ..evaluation.options import METRICS
-from ..files import require_writable, write_text
+from ..files import require_writable, user_path, write_text
 from . import ddgan_eps_cifar, sngan_pgn_cifar
 from .ablation_arms import CONTROL_SCALE, FACTORS, SCALES, STUDIES, Setting, found_in, settings
 from .ablation_pictures import Examiner, write_pictures
@@ -188,7 +188,7 @@ def select(options: argparse.Namespace) -> list[Setting]:
 def _run(options: argparse.Namespace, rest: list[str], words: list[str]) -> None:
     recipe, preset = recipe_of(options.preset).typed(words), options.preset
     chosen = select(options)
-    folder = Path(options.output_dir or f"output/ablate_eps-{preset}").expanduser()
+    folder = user_path(f"output/ablate_eps-{preset}" if options.output_dir is None else options.output_dir)
     require_writable(folder, "--output_dir", folder=True)
     values = recipe.presets[preset]
     arms = [setting.arm(values) for setting in chosen]

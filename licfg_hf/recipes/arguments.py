@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from ..command_line import require_no_more
 from ..errors import InputError
+from ..files import require_readable, user_path
 from ..training import TrainingConfig
 
 _LARGEST_FILE = 2**20  # bytes; a recipe has some hundred options
@@ -49,8 +49,10 @@ def read_yaml(text: str) -> dict[str, Any]:
 
 
 def _content(path: str) -> str:
+    place = user_path(path)
+    require_readable(place)
     try:
-        with open(Path(path).expanduser(), "rb") as file:
+        with place.open("rb") as file:
             raw = file.read(_LARGEST_FILE + 1)
         if len(raw) > _LARGEST_FILE:
             raise InputError(f"--config {path} is larger than {_LARGEST_FILE:,} bytes: it is no file of options")

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..command_line import OptionParser, is_main_process
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
-from ..files import require_writable, write_text
+from ..files import require_writable, user_path, write_text
 from . import licfg_mnist
 from .centers_report import plot, table
 from .judge import Judge, real_images
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(recipe: Recipe, options: argparse.Namespace, rest: list[str]) -> None:
-    folder = Path(options.output_dir or f"output/licfg_centers-{options.preset}").expanduser()
+    folder = user_path(f"output/licfg_centers-{options.preset}" if options.output_dir is None else options.output_dir)
     require_writable(folder, "--output_dir", folder=True)
     if any(not 0 < weight < float("inf") for weight in options.weights):
         raise InputError(f"weights are numbers above 0, not {options.weights}")

@@ -17,7 +17,7 @@ from ..command_line import OptionParser, is_main_process
 from ..diagnostics.intervals import mean_interval
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
-from ..files import require_writable, write_text
+from ..files import require_writable, user_path, write_text
 from ..losses import get_loss
 from ..models import SNGANDiscriminator, SNGANGenerator
 from .networks import gan_build
@@ -158,7 +158,8 @@ def select(arguments: argparse.Namespace) -> list[Setting]:
 
 def _run(recipe: Recipe, arguments: argparse.Namespace, rest: list[str]) -> None:
     settings = select(arguments)
-    folder = Path(arguments.output_dir or f"output/lipschitz_losses-{arguments.preset}").expanduser()
+    unnamed = f"output/lipschitz_losses-{arguments.preset}"
+    folder = user_path(unnamed if arguments.output_dir is None else arguments.output_dir)
     require_writable(folder, "--output_dir", folder=True)
     if any(setting.loss == "LS" and setting.alpha != 1 for setting in settings):
         say("WARNING: LS is centred on 1/2, so scaling its domain moves its centre, too; domain scaling wants LS#")

@@ -5,7 +5,6 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import nn
 from ..command_line import OptionParser, as_spelled, is_main_process
 from ..data import DataConfig, ImageSet, open_images
 from ..errors import InputError
-from ..files import write_text
+from ..files import user_path, write_text
 from ..losses import AdversarialLoss
 from ..pipelines.base import first_line
 from ..training import AdversarialStep, LazyPenalty, Trainer, TrainingConfig
@@ -183,7 +182,7 @@ class Recipe:
         """Parses, trains and exports; see ``licfg_hf.recipes.main`` for its failures."""
         words = sys.argv[1:] if arguments is None else arguments
         parser, options = self.parse(words)
-        with refused_leaves_nothing(Path(options.output_dir).expanduser()):
+        with refused_leaves_nothing(user_path(options.output_dir)):
             trainer = self.typed(words).trainer(options)
         if is_main_process():
             text = parser.dump(options, skip_unset=False)

@@ -24,7 +24,7 @@ from ..diagnostics import gradient_norms, latent_neighbourhood_size
 from ..diagnostics.intervals import mean_interval as interval
 from ..diagnostics.plots import panel_grid
 from ..errors import InputError
-from ..files import require_writable, write_json, write_text
+from ..files import require_writable, user_path, write_json, write_text
 from ..functional_gradient import StageConfig, regression_loss
 from ..losses import AdversarialLoss, get_loss
 from ..penalties import EpsCenteredGradientPenalty, GradientPenalty, interpolate, r1_penalty, r2_penalty
@@ -349,7 +349,7 @@ def _study(options: argparse.Namespace) -> None:
         )
     require_whole(1, 10_000, **{"--seeds": options.seeds, "--workers": options.workers})
     require_whole(1, MANY, **{"--steps": options.steps})
-    folder = Path(options.output_dir)
+    folder = user_path(options.output_dir)
     require_writable(folder, "--output_dir", folder=True)
     try:
         for name, _, _ in chosen:

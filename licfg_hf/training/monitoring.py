@@ -18,7 +18,7 @@ from ..evaluation.protocol import FORMAT, Protocol, differences
 from ..evaluation.protocol import METRICS as KNOWN
 from ..evaluation.result import parse_result
 from ..evaluation.samples import CHUNK, require_finite_samples, weights_hash, weights_of
-from ..files import write_json
+from ..files import user_path, write_json
 from ..staging import finish_update, updated
 from .config import TrainingConfig
 from .run_folder import superseded
@@ -118,7 +118,7 @@ class BestGenerator:
                 "among --evaluate_metrics"
             )
         self.metric, self.identity = config.keep_best, identity
-        self.place = Path(config.output_dir).expanduser() / BEST_FOLDER
+        self.place = user_path(config.output_dir) / BEST_FOLDER
         self.best = self._recall(step)
 
     def _recall(self, step: int) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ from ..errors import FolderInUse, InputError, TrainingDiverged, TrainingInterrup
 from ..evaluation.protocol import label
 from ..evaluation.report import report_files
 from ..evaluation.samples import CHUNK, settings_hash, weights_hash, weights_of
-from ..files import system_error, write_json
+from ..files import system_error, user_path, write_json
 from ..functional_gradient import FunctionalGradientFlow
 from ..hub.access import require_accepted_token
 from ..hub.card import write_card
@@ -175,7 +175,7 @@ class Trainer:
         self.penalties = _named([p if isinstance(p, LazyPenalty) else LazyPenalty(p) for p in penalties])
         self.generator_step = generator_step or AdversarialStep()
         self.settings, self.card = settings or {}, card or {}
-        self.folder = Path(config.output_dir).expanduser()
+        self.folder = user_path(config.output_dir)
         self.step = 0
         self._began, self._device_seconds_before = time.monotonic(), 0.0
         self._finished: dict[str, Any] = {}  # what training.json says of the model that lies in the folder

@@ -1,12 +1,15 @@
 """Wrong command lines of every command end in one clear line: nothing is done, nothing is left, nothing is traced."""
 
 import json
+import os
+import runpy
 from functools import cache
 from pathlib import Path
 
 import pytest
 from gans import GENERATORS
 
+import licfg_hf
 from licfg_hf import GANPipeline
 from licfg_hf.cli import main
 from licfg_hf.data import open_images
@@ -146,7 +149,8 @@ ALL = {
     "leaderboard": [
         *([*LEADERBOARD, *words] for words in (
             ["nowhere"], ["text.txt"], ["empty"], ["--metric", "foo"], ["--format", "foo"], ["--output", "empty"],
-            ["--output", "/proc/x"], ["--output", "text.txt/x"], ["--push_space", "x"], ["--datase", "x"],
+            ["--output", "/proc/x"], ["--output", "text.txt/x"], ["--push_space", "x"],
+            ["--format", "csv", "--push_space", "a/b"], ["--datase", "x"],
         )),
     ],
     "bench": [
@@ -158,6 +162,21 @@ ALL = {
         )),
     ],
 }  # fmt: skip
+READ = {
+    "sample": ["sample", "NAME"], "evaluate": ["evaluate", "NAME", "--data", "digits"],
+    "features": [*EVALUATE, "--features", "NAME.safetensors"], "data": [*GAN, "--data", "NAME"],
+    "convert": [*CONVERT, "--input", "NAME"], "options": [*CONVERT, "--input", "binary", "--config", "NAME"],
+    "compare": ["compare", "NAME"], "leaderboard": [*LEADERBOARD, "NAME"], "push": ["push", "NAME", *PUSH[2:]],
+    "config": [*GAN, "--config", "NAME"], "init_from": [*GAN, "--init_from", "NAME"],
+    "resume": [*GAN, "--resume", "NAME"],
+}  # fmt: skip
+WRITTEN = {
+    "sample": [*SAMPLE, "--output", "NAME"], "evaluate": [*EVALUATE, "--output", "NAME"],
+    "leaderboard": [*LEADERBOARD, "--output", "NAME"], "convert": [*CONVERT, "--input", "binary", "--output", "NAME"],
+    "train": [*GAN, "--output_dir", "NAME"], "losses": [*LOSSES, "--output_dir", "NAME"],
+    "centers": [*CENTERS, "--output_dir", "NAME"], "ablation": [*ABLATION, "--output_dir", "NAME"],
+}  # fmt: skip
+BAD_NAMES = ["~nobody_is_called_so", "x" * 300, "loop", "loop/x", "dangling/x", "", "pipe", "/dev/zero"]
 TOY = [
     ["--losses", "foo"], ["--regularizers", "foo"], ["--seeds", "0"], ["--steps", HUGE * 2], ["--workers", "x"],
     ["--output_dir", "text.txt"], ["--see", "3"],
@@ -184,6 +203,9 @@ def files(tmp_path_factory) -> Path:
     for name, content in contents.items():
         (folder / name).write_text(content)
     (folder / "binary").write_bytes(bytes(range(256)) * 10)
+    os.mkfifo(folder / "pipe")
+    for name, place in {"loop": "loop", "dangling": "nowhere", "pipe.safetensors": "pipe"}.items():
+        (folder / name).symlink_to(place)
     return folder
 
 
@@ -216,6 +238,25 @@ def test_a_wrong_command_line_ends_in_one_line_and_leaves_nothing(words, files, 
     refused(main, words, files, monkeypatch, capfd)
 
 
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=f"{use}-{command}")
+        for use, commands in {"read": READ, "written": WRITTEN}.items()
+        for command, words in commands.items()
+    ],
+)
+def test_a_name_that_no_file_has_is_refused_wherever_it_stands(words, name, files, monkeypatch, capfd):
+    refused(main, [word.replace("NAME", name) for word in words], files, monkeypatch, capfd)
+
+
+def test_every_path_of_a_person_is_read_in_one_place():
+    package = Path(licfg_hf.__file__).parent
+    found = [path for path in package.rglob("*.py") if "expanduser" in path.read_text(encoding="utf-8")]
+    assert {path.relative_to(package).as_posix() for path in found} - {"bench/options.py"} == {"files.py"}
+
+
 @pytest.mark.parametrize("words", TOY, ids=str)
 def test_so_does_one_of_the_study_without_images(words, files, monkeypatch, capfd):
     refused(toy2d, words, files, monkeypatch, capfd)
@@ -240,9 +281,12 @@ def test_hyphens_are_as_good_as_underscores(files, monkeypatch):
     assert began[0].generator_optimizer.learning_rate == 0.5
 
 
-def test_the_version_is_said(capsys):
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("module", ["licfg_hf", "licfg_hf.cli"])
+def test_the_version_is_said(module, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [module, "--version"])
     with pytest.raises(SystemExit) as stop:
-        main(["--version"])
+        runpy.run_module(module, run_name="__main__")
     assert stop.value.code == 0 and capsys.readouterr().out.startswith("licfg_hf ")
 
 
