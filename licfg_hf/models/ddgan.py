@@ -27,7 +27,7 @@ from .layers import (
 )
 from .outputs import DiscriminatorOutput, GeneratorOutput
 from .saving import SavedByConfig
-from .sizes import require_depth, require_positive
+from .sizes import attention_places, require_depth, require_positive, smallest_size
 
 
 def _initialize(layer: nn.Module, scale: float = 1.0, mode: str = "fan_avg") -> nn.Module:
@@ -179,11 +179,9 @@ class DDGANGenerator(SavedByConfig):
         super().__init__()
         if not 1 <= len(channel_multipliers) <= 16:
             raise ValueError(f"channel_multipliers are 1 to 16 numbers, not {len(channel_multipliers)}")
-        if sample_size % 2 ** (len(channel_multipliers) - 1):
-            raise ValueError(
-                f"sample_size {sample_size} cannot be halved {len(channel_multipliers) - 1} times, "
-                f"as {len(channel_multipliers)} channel_multipliers ask"
-            )
+        levels = len(channel_multipliers)
+        smallest_size(sample_size, levels - 1)
+        attended = attention_places([sample_size >> level for level in range(levels)], attention_resolutions)
         require_depth(layers_per_block=layers_per_block, latent_layers=latent_layers + 1)
         require_positive(
             latent_dim=latent_dim,
@@ -205,17 +203,14 @@ class DDGANGenerator(SavedByConfig):
 
         self.conv_in = _conv(in_channels, base_channels)
         channels, skips, pyramid_channels = base_channels, [base_channels], in_channels
-        resolution = sample_size
         self.down_levels = nn.ModuleList()
-        last = len(channel_multipliers) - 1
         for level, multiplier in enumerate(channel_multipliers):
             width = base_channels * multiplier
             resnets = [resnet(channels if i == 0 else width, width) for i in range(layers_per_block)]
-            has_attention = resolution in attention_resolutions
-            attentions = [SelfAttention(width) for _ in resnets] if has_attention else []
+            attentions = [SelfAttention(width) for _ in resnets] if level in attended else []
             channels = width
             skips += [channels] * layers_per_block
-            if level == last:
+            if level == levels - 1:
                 self.down_levels.append(DownLevel(resnets, attentions))
                 break
             pyramid = FIRDownsampleConv(pyramid_channels, channels)
@@ -225,7 +220,6 @@ class DDGANGenerator(SavedByConfig):
             )
             pyramid_channels = channels
             skips.append(channels)
-            resolution //= 2
 
         self.mid_resnet1 = resnet(channels, channels)
         self.mid_attention = SelfAttention(channels)
@@ -238,10 +232,9 @@ class DDGANGenerator(SavedByConfig):
             for _ in range(layers_per_block + 1):
                 resnets.append(resnet(channels + skips.pop(), width))
                 channels = width
-            attention = SelfAttention(channels) if resolution in attention_resolutions else None
+            attention = SelfAttention(channels) if level in attended else None
             upsampler = resnet(channels, channels, FIRUpsample()) if level else None
             self.up_levels.append(UpLevel(resnets, attention, upsampler))
-            resolution *= 2
 
         self.norm_out = _group_norm(channels, affine=True)
         self.conv_out = _conv(channels, in_channels, scale=0.0)

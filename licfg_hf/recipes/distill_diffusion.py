@@ -53,7 +53,7 @@ def build(images: ImageSet, arguments: Arguments) -> tuple[UNet2DModel, Diffusio
         "out_channels": channels,
     }
     student = built(build_unet, unet_config=unet_config)
-    discriminator = DiffusionDiscriminator(unet_config=unet_config, normalizers=(), **options)
+    discriminator = built(DiffusionDiscriminator, unet_config=unet_config, normalizers=(), **options)
     trunk, start = Trunk(**arguments["trunk"]), Student(**arguments["student"])
     if trunk.weights != RANDOM:
         unet = load_unet(trunk.weights, trunk.subfolder)

@@ -21,6 +21,7 @@ HUGE = str(10**15)
 GAN = ["train", "biggan_eps_cifar", "--preset", "quickstart", "--output_dir", "out"]
 DDGAN = ["train", "ddgan_eps_cifar", "--preset", "quickstart", "--output_dir", "out"]
 STAGES = ["train", "licfg_mnist", "--preset", "quickstart", "--output_dir", "out"]
+DISTILL = ["train", "distill_diffusion", "--preset", "quickstart", "--output_dir", "out"]
 LOSSES = ["train", "lipschitz_losses", "--preset", "quickstart", "--output_dir", "out"]
 CENTERS = ["train", "licfg_centers", "--preset", "quickstart", "--output_dir", "out"]
 ABLATION = ["train", "ablate_eps", "--preset", "quickstart", "--output_dir", "out"]
@@ -62,6 +63,7 @@ ALL = {
             ["--generator.base_channels", "-4"], ["--generator.channel_multipliers", "[]"],
             ["--generator.channel_multipliers", str([1] * 10_000)], ["--generator.latent_dim", HUGE],
             ["--discriminator.base_channels", "0"], ["--discriminator.base_channels", "30000"],
+            ["--discriminator.halvings", "1000000000"], ["--discriminator.halvings", "-1"],
             ["--discriminator.base_channels", HUGE], ["--generator.nothing", "3"], ["--generator", "5"],
             ["--generator.attention_resolutions", "[7]"], ["--discriminator.head_type", "foo"],
             ["--data", "nowhere"], ["--data", ""], ["--data", "empty"], ["--data", "a/b/c"], ["--data", "\x1b[31m"],
@@ -79,12 +81,19 @@ ALL = {
         *([*DDGAN, f"--{name}", value] for name, value in (
             ("generator.base_channels", "0"), ("discriminator.base_channels", "0"),
             ("generator.layers_per_block", "0"),
+            ("generator.layers_per_block", "999"), ("generator.attention_resolutions", "[1000]"),
             ("generator.layers_per_block", "1000000000"), ("generator.latent_layers", "1000000000"),
             ("generator.latent_embedding_dim", "100000000"), ("scheduler.num_train_timesteps", "0"),
             ("scheduler.num_train_timesteps", "1000000000"), ("scheduler.beta_max", "-1"),
             ("scheduler.beta_max", "1e308"), ("scheduler.schedule", "foo"), ("generator.dropout", "2"),
             ("discriminator.time_embedding_dim", "3"), ("batch_size", "6"),
             ("generator.channel_multipliers", "[1,2,3,4,5]"),
+        )),
+        *([*DISTILL, f"--{name}", value] for name, value in (
+            ("trunk.weights", "nowhere"), *(("discriminator.unet_config", text) for text in (
+                "{}", "{foo: 3}", "{block_out_channels: [8, 8], layers_per_block: 1000000}",
+                "{block_out_channels: [8, 1000000]}", "{block_out_channels: [a]}",
+            )),
         )),
         *([*STAGES, f"--{name}", value] for name, value in (
             ("functional_gradient.steps", "0"), ("functional_gradient.steps", HUGE),
