@@ -317,6 +317,10 @@ def _preset_help(name: str) -> str:
 
 def _open(config: DataConfig, progress: bool) -> ImageSet:
     if config.data in EMBEDDED:
+        if config.data_config is not None:
+            raise InputError(f"{config.data} has no configurations, which --data_config chooses among")
+        if config.split != "train":
+            raise InputError(f"{config.data} is all one split, train, and has no {config.split!r}")
         return _prepare(_digits(), config, progress)
     try:
         rows, within = open_rows(config.data, config.data_config, config.split, _note)

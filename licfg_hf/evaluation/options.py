@@ -4,7 +4,7 @@ import argparse
 from dataclasses import MISSING, dataclass, fields
 
 from ..errors import InputError
-from ..ranges import require_set, require_whole
+from ..ranges import require_distinct, require_set, require_whole
 
 # Name on the command line -> the metrics that it stands for in a result.
 METRICS = {
@@ -43,6 +43,8 @@ _HELP = {
     "report": "also write a page with pictures beside the result: report.html",
     "revision": "branch, tag or commit of a repository on the Hub (default: its main branch)",
 }
+# Options that concern one metric alone.
+_OF_METRIC = {"held_out_split": "nd", "is_splits": "is", "kid_subsets": "kid", "kid_subset_size": "kid"}
 # Smallest and largest value of whole numbers.
 _COUNTS = {
     "limit": (1, 10**8),
@@ -94,6 +96,7 @@ class EvaluationConfig:
     revision: str | None = None
 
     def __post_init__(self) -> None:
+        require_distinct(metrics=self.metrics)
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
             raise InputError(f"metrics are among {', '.join(METRICS)}, not {', '.join(unknown) or 'none'}")
@@ -127,6 +130,11 @@ def _add(parser: argparse.ArgumentParser, name: str, default: object, kind: obje
     parser.add_argument(f"--{name}", type=cast, help=_HELP[name] + shown)
 
 
+def metrics_in(text: str) -> tuple[str, ...]:
+    """The names in a list with commas."""
+    return tuple(part.strip() for part in text.split(","))
+
+
 def config_from(arguments: argparse.Namespace) -> EvaluationConfig:
     """The options that were given, on top of a protocol's, on top of the defaults.
 
@@ -141,5 +149,9 @@ def config_from(arguments: argparse.Namespace) -> EvaluationConfig:
     values = {name: value for name, value in values.items() if name in names}
     values |= {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if isinstance(values.get("metrics"), str):
-        values["metrics"] = tuple(part.strip() for part in values["metrics"].split(",") if part.strip())
-    return EvaluationConfig(**values)
+        values["metrics"] = metrics_in(values["metrics"])
+    config = EvaluationConfig(**values)
+    for name, metric in _OF_METRIC.items():
+        if getattr(arguments, name) is not None and metric not in config.metrics:
+            raise InputError(f"--{name} is of the metric {metric}, which --metrics does not name")
+    return config

@@ -94,6 +94,8 @@ def publish(
     folder = user_path(folder)
     require_repo_name(repo_id)
     require_branch_name(revision)
+    if message is not None and not message.strip():
+        raise InputError("the message of the commit is empty: write one, or leave --message out")
     files = collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
     left = tuple(left_out(folder, files))
     if dry_run:

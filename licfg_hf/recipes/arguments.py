@@ -48,6 +48,18 @@ def read_yaml(text: str) -> dict[str, Any]:
     return json.loads(text)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that stands twice among the options, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As in PyYAML."""
+        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"{twice} stands in it twice")
+        return super().construct_mapping(node, deep)
+
+
 def _content(path: str) -> str:
     place = user_path(path)
     require_readable(place)
@@ -56,7 +68,7 @@ def _content(path: str) -> str:
             raw = file.read(_LARGEST_FILE + 1)
         if len(raw) > _LARGEST_FILE:
             raise InputError(f"--config {path} is larger than {_LARGEST_FILE:,} bytes: it is no file of options")
-        content = yaml.safe_load(raw.decode("utf-8"))
+        content = yaml.load(raw.decode("utf-8"), _Loader)
     except OSError as error:
         raise InputError(f"cannot read --config {path}: {error.strerror}") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ..errors import InputError
 from ..hub.access import require_repo_name
-from ..ranges import MANY, require_number, require_set, require_whole
+from ..ranges import MANY, require_distinct, require_number, require_set, require_whole
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 TRACKERS = ("jsonl", "tensorboard", "trackio")
@@ -25,7 +25,7 @@ _COUNTS = {
     "sample_every": (1, MANY),
     "sample_count": (1, 10_000),
     "log_every": (1, MANY),
-    "evaluate_samples": (4, 10**8),
+    "evaluate_samples": (4, 10**6),
     "evaluate_every": (1, MANY),
 }
 
@@ -60,6 +60,7 @@ class OptimizerConfig:
         _require(self.name in OPTIMIZERS, f"optimizer name is one of {', '.join(OPTIMIZERS)}, not {self.name!r}")
         require_set(self)
         require_number(0, learning_rate=self.learning_rate, final_learning_rate=self.final_learning_rate)
+        _require(self.highest_learning_rate > 0, "learning_rate is above 0: else nothing is learned")
         named = isinstance(self.arguments, dict) and all(isinstance(name, str) for name in self.arguments)
         _require(
             named,
@@ -69,6 +70,11 @@ class OptimizerConfig:
             self.schedule in ("constant", "linear", "cosine"),
             f"schedule is constant, linear or cosine, not {self.schedule!r}",
         )
+
+    @property
+    def highest_learning_rate(self) -> float:
+        """The largest of all steps."""
+        return max(self.learning_rate, 0.0 if self.schedule == "constant" else self.final_learning_rate)
 
     def learning_rate_at(self, step: int, max_steps: int) -> float:
         """Learning rate of a step, counted from 0, of ``max_steps``."""
@@ -212,6 +218,7 @@ class TrainingConfig:
         _require(
             self.mixed_precision in ("no", "bf16"), f"mixed_precision is no or bf16, not {self.mixed_precision!r}"
         )
+        require_distinct(trackers=self.trackers)
         unknown = set(self.trackers) - set(TRACKERS)
         _require(not unknown, f"trackers are among {', '.join(TRACKERS)}, not {', '.join(sorted(unknown))}")
 

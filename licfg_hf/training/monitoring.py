@@ -13,7 +13,7 @@ from ..data.subset import subset
 from ..errors import InputError
 from ..evaluation.evaluate import measure, protocol_of, reference_of
 from ..evaluation.features import open_extractor
-from ..evaluation.options import METRICS, EvaluationConfig
+from ..evaluation.options import METRICS, EvaluationConfig, metrics_in
 from ..evaluation.protocol import FORMAT, Protocol, differences
 from ..evaluation.protocol import METRICS as KNOWN
 from ..evaluation.result import parse_result
@@ -70,7 +70,7 @@ class Evaluator:
         self.options = EvaluationConfig(
             model=config.output_dir,
             data="the training images",
-            metrics=tuple(part.strip() for part in config.evaluate_metrics.split(",") if part.strip()),
+            metrics=metrics_in(config.evaluate_metrics),
             features=config.evaluate_features,
             limit=self.count,
             kid_subset_size=min(1000, self.count),

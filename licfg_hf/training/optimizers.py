@@ -1,6 +1,7 @@
 """The optimizers that a training can use, tried on a number before they get a network."""
 
-from typing import Any
+import inspect
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -35,13 +36,19 @@ def make_optimizer(
         arguments = {"fused": True, **arguments}  # one pass over the weights: three times as fast on a CPU, too
     kind, rate = _OPTIMIZERS[config.name], config.learning_rate
     try:
-        trial = nn.Parameter(torch.ones(1, device=device))
+        for name, parameter in inspect.signature(kind).parameters.items():
+            is_switch = bool in (parameter.annotation, *get_args(parameter.annotation))
+            if is_switch and not isinstance(arguments.get(name), (bool, type(None))):
+                raise ValueError(f"{name} is true or false, not {arguments[name]!r}")
+        trial = nn.Parameter(torch.zeros(1, device=device))
         trial.grad = torch.ones_like(trial)
-        optimizer = kind([trial], lr=rate, **arguments)
+        optimizer = kind([trial], lr=config.highest_learning_rate, **arguments)
         for _ in range(2):
             optimizer.step()
         if not trial.isfinite().all():
             raise ValueError("a step makes a weight that is not finite")
+        if not trial < 0:
+            raise ValueError("a step does not go down the gradient")
     except _FAILURES as error:
         reason = str(error).split("\n")[0]
         raise InputError(f"optimizer {config.name} does not take {config.arguments}: {reason}") from error

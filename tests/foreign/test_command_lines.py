@@ -26,7 +26,8 @@ LOSSES = ["train", "lipschitz_losses", "--preset", "quickstart", "--output_dir",
 CENTERS = ["train", "licfg_centers", "--preset", "quickstart", "--output_dir", "out"]
 ABLATION = ["train", "ablate_eps", "--preset", "quickstart", "--output_dir", "out"]
 SAMPLE = ["sample", "model", "--output", "out/x.png"]
-EVALUATE = ["evaluate", "model", "--data", "digits", "--features", "pixels", "--limit", "9", "--output", "out/e.json"]
+EVALUATE = ["evaluate", "model", "--data", "digits", "--features", "pixels", "--limit", "9", "--metrics", "fid"]
+EVALUATE += ["--output", "out/e.json"]
 CONVERT = ["convert", "--from", "gngan", "--output", "out"]
 PUSH = ["push", "model", "--repo_id", "a/b", "--dry_run"]
 LEADERBOARD = ["leaderboard", "--no-hub", "--output", "out/x.html"]
@@ -52,7 +53,13 @@ ALL = {
             ["--output_dir", ""], ["--output_dir", "text.txt"], ["--output_dir", "text.txt/x"],
             ["--output_dir", "/proc/x"], ["--output_dir", "full"], ["--output_dir", "x" * 300],
             ["--generator_optimizer.name", "lion"], ["--generator_optimizer.learning_rate", "1e400"],
+            ["--generator_optimizer.learning_rate", "0"], ["--generator_optimizer.learning_rate", "1e-60"],
+            ["--penalty_weight", "1e39"], ["--loss_weight", "1e39"], ["--penalty_scale", "0"],
+            ["--penalty_interval", "1" + "0" * 21], ["--data_config", "nope"], ["--evaluate_samples", "20000000"],
+            ["--trackers", "[jsonl, jsonl]"], ["--evaluate_samples", "9", "--evaluate_metrics", "pr,pr"],
+            ["--evaluate_samples", "9", "--evaluate_metrics", "pr,,fid"],
             *(["--generator_optimizer.arguments", text] for text in (
+                "{maximize: true}", "{fused: hello}", "{amsgrad: 3}",
                 "{betas: [0.5]}", "{betas: 3}", "{betas: [a, b]}", "{foo: 1}", "{eps: null}", "[1, 2]", "{lr: 3}",
                 "{betas: [0.5, 0.9, 0.99]}", "{foreach: true, fused: true}", "{weight_decay: [1]}",
             )),
@@ -67,7 +74,7 @@ ALL = {
             ["--discriminator.base_channels", HUGE], ["--generator.nothing", "3"], ["--generator", "5"],
             ["--generator.attention_resolutions", "[7]"], ["--discriminator.head_type", "foo"],
             ["--data", "nowhere"], ["--data", ""], ["--data", "empty"], ["--data", "a/b/c"], ["--data", "\x1b[31m"],
-            ["--split", ""], ["--image_size", "0"], ["--image_size", "7"], ["--image_size", HUGE],
+            ["--split", ""], ["--split", "nope"], ["--image_size", "0"], ["--image_size", "7"], ["--image_size", HUGE],
             ["--image_size", "1000000"], ["--in_memory_limit", "-1"], ["--in_memory_limit", "nan"],
             ["--image_channels", "7"], ["--crop", "round"],
         )
@@ -75,7 +82,7 @@ ALL = {
     "files of options": [
         [*GAN, "--config", name]
         for name in ("nowhere", "empty", "binary", "list", "bomb", "deep", "unknown", "wrong", "tag", "number", "none",
-                     "preset", "large", "unfinished", "alias", "")
+                     "preset", "large", "unfinished", "alias", "twice", "twice_inside", "")
     ],
     "other recipes": [
         *([*DDGAN, f"--{name}", value] for name, value in (
@@ -97,7 +104,8 @@ ALL = {
         )),
         *([*STAGES, f"--{name}", value] for name, value in (
             ("functional_gradient.steps", "0"), ("functional_gradient.steps", HUGE),
-            ("functional_gradient.step_size", "-1"), ("functional_gradient.nothing", "1"),
+            ("functional_gradient.step_size", "-1"), ("functional_gradient.step_size", "0"),
+            ("functional_gradient.nothing", "1"),
             ("functional_gradient.epochs", HUGE), ("generator_batch_size", "7"),
         )),
     ],
@@ -129,14 +137,19 @@ ALL = {
     ],
     "evaluate": [
         *([*EVALUATE, *words] for words in (
-            ["--split", "nope"], ["--data", "nowhere"], ["--data", "empty"], ["--data", ""], ["--image_size", "0"],
-            ["--image_size", HUGE], ["--limit", "0"], ["--limit", "2"], ["--limit", HUGE], ["--limit", "x"],
-            ["--metrics", "foo"], ["--metrics", ""], ["--metrics", "is"], ["--features", "foo"], ["--features", ""],
+            ["--data", "nowhere"], ["--data", "empty"], ["--data", ""], ["--image_size", "0"],
+            ["--image_size", HUGE], ["--limit", "0"], ["--limit", "2", "--metrics", "kid"], ["--limit", HUGE],
+            ["--limit", "x"],
+            ["--metrics", "foo"], ["--metrics", ""], ["--metrics", "is"],
+            ["--metrics", "fid,fid"], ["--metrics", "fid,"],
+            ["--held_out_split", "train"], ["--is_splits", "3"], ["--metrics", "fid", "--kid_subsets", "3"],
+            ["--data_config", "nope"], ["--features", "foo"], ["--features", ""],
             ["--features", "binary"], ["--features", "x.safetensors"], ["--output", "empty"], ["--output", ""],
             ["--output", "/proc/x"], ["--output", "text.txt/x"], ["--seed", "-1"], ["--batch_size", HUGE],
             ["--truncation", "nan"], ["--jpeg", "101"], ["--neighbours", HUGE], ["--kid_subset_size", "1"],
             ["--kid_subsets", HUGE], ["--protocol", "nope"], ["--lim", "5"], ["--revision", "x"],
         )),
+        ["evaluate", "digits", *EVALUATE[2:], "--split", "nope"],
         ["evaluate"], ["evaluate", "nowhere", "--data", "digits"], ["evaluate", "", "--data", "digits"],
     ],
     "convert": [
@@ -150,7 +163,8 @@ ALL = {
         *(["compare", name] for name in ("nowhere", "text.txt", "empty", "binary", "deep", "model", "", "/dev/null")),
     ],
     "push": [
-        *([*PUSH, "--revision", name] for name in ("a b", "", "a..b", "\x1b", "a~1", "a.lock")),
+        *([*PUSH, "--revision", name] for name in ("a b", "", "a..b", "\x1b", "a~1", "a.lock", "@", "x" * 300)),
+        *([*PUSH, "--message", text] for text in ("", " ")),
         *([*PUSH, "--repo_id", name] for name in ("a", "a b/c", "a/b/c", "")),
         [*PUSH, "--benchmark", "x", "y"], [*PUSH, "--dry_ru"], ["push"], ["push", "model"],
         *(["push", name, "--repo_id", "a/b", "--dry_run"] for name in ("nowhere", "text.txt", "empty", "")),
@@ -208,6 +222,7 @@ def files(tmp_path_factory) -> Path:
         "wrong": "max_steps: hello", "tag": "max_steps: !!python/object/apply:os.getcwd []", "number": "1: 2",
         "none": "max_steps: null", "preset": "preset: [1, 2]", "unfinished": "{a: ", "large": "# comment\n" * 200_000,
         "bomb": "\n".join(["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]", *levels]), "alias": "a: &a [*a]",
+        "twice": "max_steps: 3\nmax_steps: 4", "twice_inside": "generator:\n  latent_dim: 3\n  latent_dim: 4",
     }  # fmt: skip
     for name, content in contents.items():
         (folder / name).write_text(content)
