@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..data import ImageSet
+from ..files import user_path
 from ..images import MOST_COLUMNS, from_pixels, grid_columns, image_grid
 from ..pipelines import GANPipeline
 from .metrics import Measured
@@ -45,7 +46,7 @@ def write_pictures(
         neighbours=_neighbours(samples, features, reference, reference_features),
         **_of_pipeline(source),
     )
-    write_report(folder, {**result, **curves}, pictures, _history(Path(source.name).expanduser()))
+    write_report(folder, {**result, **curves}, pictures, _history(user_path(source.name)))
     return curves
 
 

@@ -19,7 +19,7 @@ from ..objective.penalties import (
     Points,
     dragan,
 )
-from ..ranges import require_set
+from ..ranges import MANY, require_set, require_whole
 from ..training import LazyPenalty
 
 _TAGS = {"eps_centered": "eps-licfg"}
@@ -102,6 +102,9 @@ class ObjectiveConfig:
             self.normalizers()
         except ValueError as error:
             raise InputError(str(error)) from error
+        require_whole(1, MANY, penalty_interval=self.penalty_interval)
+        if self.penalty == "eps_centered" and self.penalty_scale == 0:
+            raise InputError("penalty_scale 0 centres the penalty on zero: pass --penalty zero_centered for that")
         if self.normalizer in ("gradient", "penalty_gradient") and self.penalty_method == "tangent":
             raise InputError("GN and PGN have no forward-mode derivative: pass --penalty_method exact")
 

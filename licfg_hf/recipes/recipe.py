@@ -4,14 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from ..command_line import OptionParser, as_spelled, is_main_process
 from ..errors import InputError
-from ..files import write_text
+from ..files import user_path, write_text
 from ..text import first_line
 from .arguments import derived_folder, in_words, read_yaml, require_known, typed_command, with_files_read
 from .named import named
@@ -212,7 +211,7 @@ class Recipe:
         parser, options = self.parse(words)
         from ..training.run_folder import refused_leaves_nothing
 
-        with refused_leaves_nothing(Path(options.output_dir).expanduser()):
+        with refused_leaves_nothing(user_path(options.output_dir)):
             trainer = self.typed(words).trainer(options)
         if is_main_process():
             text = parser.dump(options, skip_unset=False)
