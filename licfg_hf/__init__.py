@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 _PUBLIC = {
     "data": ("DataConfig", "open_images"),
     "errors": ("InputError",),
+    "hub.callbacks": ("ModelCard", "PushToHub"),
     "models": (
         "BigGANDeepDiscriminator",
         "BigGANDeepGenerator",
@@ -48,6 +49,7 @@ _PUBLIC = {
         "r2_penalty",
         "wgan_gp",
     ),
+    "objective.term": ("LazyPenalty", "Term"),
     "objective.weights": (
         "clip_weights_",
         "remove_weight_normalization",
@@ -56,7 +58,8 @@ _PUBLIC = {
     ),
     "pipelines": ("DDGANPipeline", "GANPipeline", "load", "load_flow"),
     "schedulers": ("DDGANScheduler",),
-    "training": ("DDGANTask", "GANTask", "LazyPenalty", "Trainer", "TrainingConfig"),
+    "training": ("DDGANTask", "GANTask", "Trainer", "TrainingConfig"),
+    "training.callbacks": ("Callback",),
 }
 
 if TYPE_CHECKING:  # the same names, for editors and type checkers
@@ -65,6 +68,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
 
     from .data import DataConfig as DataConfig, open_images as open_images
     from .errors import InputError as InputError
+    from .hub.callbacks import ModelCard as ModelCard, PushToHub as PushToHub
     from .models import (
         BigGANDeepDiscriminator as BigGANDeepDiscriminator,
         BigGANDeepGenerator as BigGANDeepGenerator,
@@ -123,6 +127,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
         r2_penalty as r2_penalty,
         wgan_gp as wgan_gp,
     )
+    from .objective.term import LazyPenalty as LazyPenalty, Term as Term
     from .objective.weights import (
         clip_weights_ as clip_weights_,
         remove_weight_normalization as remove_weight_normalization,
@@ -139,10 +144,10 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from .training import (
         DDGANTask as DDGANTask,
         GANTask as GANTask,
-        LazyPenalty as LazyPenalty,
         Trainer as Trainer,
         TrainingConfig as TrainingConfig,
     )
+    from .training.callbacks import Callback as Callback
 else:
     _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
     __all__ = sorted(_HOME)

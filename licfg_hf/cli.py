@@ -201,14 +201,14 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
     compare.add_argument("runs", nargs="+", metavar="RUN", help="eval.json file, or a folder that holds one")
     compare.set_defaults(run=_compare)
     _add_lazy(commands, called)
-    for name in ("sample", "evaluate", "push"):
+    for name in ("sample", "evaluate", "compare", "push"):
         commands.choices[name].add_argument(
             "--import",
             dest="modules",
             metavar="MODULE",
             action="append",
             default=[],
-            help="a module with networks of your own (@register_model); can be given again",
+            help="a module with networks, metrics or extractors of your own (@register_...); can be given again",
         )
     for one in commands.choices.values():
         one.set_defaults(options=one._option_string_actions)

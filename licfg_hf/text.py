@@ -1,6 +1,7 @@
 """Text made fit for where it goes: a line of a message, a terminal, Markdown."""
 
 import re
+from pathlib import PurePosixPath, PureWindowsPath
 
 from .errors import InputError
 
@@ -28,6 +29,12 @@ def one_line(text: object, longest: int = LONGEST) -> str:
     if not line and isinstance(text, BaseException):
         return type(text).__name__
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def last_part(path: str) -> str:
+    """The name of what a path leads to, also one of Windows; the path itself where it has none."""
+    windows = "\\" in path or PureWindowsPath(path).drive
+    return (PureWindowsPath(path) if windows else PurePosixPath(path)).name or path
 
 
 def printable(text: str) -> str:

@@ -10,6 +10,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
+from licfg_hf.convert.formats import ddgan
+from licfg_hf.convert.networks import Networks
+from licfg_hf.convert.reading import Checkpoint, Options
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 needs_goldens = pytest.mark.skipif(not (SHARED / "goldens").is_dir(), reason="golden tensors (../shared) not here")
 needs_shared_data = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="real data sets (../shared) not here")
@@ -21,6 +25,11 @@ def load(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
     description = SHARED / "goldens" / f"{name}.json"
     content = json.loads(description.read_text()) if description.exists() else {}
     return content, load_file(SHARED / "goldens" / f"{name}.safetensors")
+
+
+def ddgan_networks(state: dict[str, torch.Tensor], config: dict | None = None) -> Networks:
+    """The networks of a reference's weights, as the converter makes them of its file."""
+    return ddgan.convert(Checkpoint.of(state), None if config is None else Options(config))
 
 
 def _value(key: str, shape: list[int], dtype: str) -> torch.Tensor:

@@ -1,6 +1,8 @@
 """The code in README.md and in the plugin guide runs as it stands."""
 
 import re
+import runpy
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from torch import nn
 import licfg_hf
 from licfg_hf import DDGANPipeline, DDGANScheduler, FunctionalGradientFlow, GANPipeline
 from licfg_hf.convert import FORMATS
+from licfg_hf.data import PRESETS
+from licfg_hf.evaluation.metrics import METRICS
 from licfg_hf.pipelines.flow import save_flow
 from licfg_hf.recipes import NAMES
 
@@ -116,6 +120,39 @@ def test_the_guides_examples(index, tmp_path):
         GANPipeline(GENERATORS["dcgan"]().eval()).save_pretrained(tmp_path)
         save_flow(tmp_path / "flow", FunctionalGradientFlow([]), critic, [critic.state_dict()] * 2)
     exec(code, names)
+
+
+@pytest.mark.parametrize("index", range(len(blocks(".github/CONTRIBUTING.md"))))
+def test_the_examples_for_contributors(index):
+    names, before = surroundings(), (set(METRICS), set(PRESETS))
+    try:
+        exec(blocks(".github/CONTRIBUTING.md")[index], names)
+        if "LogitDrift" in names:
+            (term,) = names["terms"]
+            given = (names["discriminator"], names["real"], names["fake"])
+            expected = 1e-3 * names["real_logits"].square().mean().item()
+            assert term(*given).item() == pytest.approx(expected)
+            assert term(*given, real_logits=names["real_logits"]).item() == pytest.approx(expected)
+    finally:  # what an example registers is forgotten
+        added = [set(known) - kept for known, kept in zip((METRICS, PRESETS), before, strict=True)]
+        for known, new in zip((METRICS, PRESETS), added, strict=True):
+            for name in new:
+                del known[name]
+    assert sum(map(len, added)) == ("LogitDrift" not in names)
+
+
+def test_on_the_package_page_every_link_leads_to_a_file_of_the_repository():
+    code = runpy.run_path(str(ROOT / ".ci" / "package_page.py"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    address = "https://host.example/owner/name"
+    links = re.findall(r"\]\(([^)\s]+)\)", code["absolute"](text, address, "v1"))
+    assert len(links) >= 5 and all(link.startswith(("https://", "#")) for link in links)
+    for link in links:
+        if link.startswith(address):
+            kind, path = re.fullmatch(rf"{address}/(blob|raw)/v1/([^#]+)(?:#.*)?", link).groups()
+            assert (ROOT / path).exists() and (kind == "raw") == path.endswith(".png")
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8") + code["addresses"](address))
+    assert urls["project"]["urls"]["Repository"] == address
 
 
 def test_every_public_name_stands_in_the_guide():

@@ -62,7 +62,7 @@ def _convert(source: str, input: Path, output: Path, config: str | Path | None) 
 
 
 def _reader(source: str):
-    return import_module(f".{source.replace('-', '_')}", __name__)
+    return import_module(f".formats.{source.replace('-', '_')}", __name__)
 
 
 def _unknown(source: str, path: Path, checkpoint, known) -> str:

@@ -8,16 +8,17 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import init_empty_weights
 from torch import nn
 
 from ..errors import InputError
+from ..models.base import Network as Model
 from .reading import State
 
-Network = TypeVar("Network", bound=nn.Module)
+Network = TypeVar("Network", bound=Model)
 Shape = tuple[int, ...]
 _LISTED = 10  # keys of each kind in a message
 
@@ -70,6 +71,18 @@ def within(ours: str, theirs: str, layers: Mapping[str, str]) -> dict[str, str]:
     return {inside(ours, our): inside(theirs, their) for our, their in layers.items()}
 
 
+def each(ours: str, theirs: Mapping[Any, str], layers: Mapping[str, str]) -> dict[str, str]:
+    """Names of layers inside numbered blocks: ours -> theirs.
+
+    Args:
+        ours: name of the list of blocks.
+        theirs: number of a block in our list -> name of the foreign block.
+        layers: as in ``within``.
+    """
+    named = (within(f"{ours}.{number}", block, layers) for number, block in theirs.items())
+    return {our: their for names in named for our, their in names.items()}
+
+
 def build(network: Callable[..., Network], **config: Any) -> Network:
     """An instance without memory, whatever sizes the file asks for; ``fill`` makes a real one of it.
 
@@ -115,7 +128,7 @@ def fill(
     # The sizes are now known to be those of the file. Buffers that no file stores, such as the FIR kernels, need
     # memory and values, so the network is built again with them.
     with init_empty_weights():
-        network = type(network).from_config(network.config)
+        network = cast("Network", type(network).from_config(network.config))
     network.load_state_dict(filled, assign=True)
     return network.eval()
 
@@ -136,10 +149,10 @@ def _check(state: State, sources: Iterable[Source], ignored: str, network: str) 
         for key, shape in wanted.items()
         if key in state and not _fits(state[key], shape)
     ]
-    kinds = {"unknown": unknown, "missing": missing, "of another shape": misshaped}
-    problems = [f"{len(keys)} {kind}: {listing(keys)}" for kind, keys in kinds.items() if keys]
-    if problems:
-        raise InputError(f"its keys are not those of a {network}; " + "; ".join(problems))
+    _refuse(
+        f"its keys are not those of a {network}",
+        {"unknown": unknown, "missing": missing, "of another shape": misshaped},
+    )
 
 
 def _check_values(state: State, floats: Collection[str]) -> None:
@@ -150,20 +163,21 @@ def _check_values(state: State, floats: Collection[str]) -> None:
     others = [key for key in floats if not state[key].is_floating_point()]
     # In single precision, as the network will have it: a larger number would become infinite there.
     wild = [key for key in floats if key not in others and not state[key].float().isfinite().all()]
-    kinds = {
-        "of another type than float": [f"{key} ({str(state[key].dtype).removeprefix('torch.')})" for key in others],
-        "with NaN or infinite values": wild,
-    }
-    problems = [f"{len(keys)} {kind}: {listing(keys)}" for kind, keys in kinds.items() if keys]
-    if problems:
-        raise InputError("its weights cannot be used; " + "; ".join(problems))
+    types = [f"{key} ({str(state[key].dtype).removeprefix('torch.')})" for key in others]
+    problems = {"of another type than float": types, "with NaN or infinite values": wild}
+    _refuse("its weights cannot be used", problems)
 
 
-def listing(keys: Collection[str]) -> str:
-    """The first few keys, for a message."""
-    shown = list(keys)[:_LISTED]
-    rest = len(keys) - len(shown)
-    return ", ".join(shown) + (f", and {rest} more" if rest else "")
+def _refuse(what: str, problems: Mapping[str, Sequence[str]]) -> None:
+    """Raises:
+    InputError: there are keys of some kind of problem; the message counts them and lists the first few.
+    """
+    words = [what]
+    for kind, keys in problems.items():
+        more = f", and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
+        words += [f"{len(keys)} {kind}: {', '.join(keys[:_LISTED])}{more}"] if keys else []
+    if len(words) > 1:
+        raise InputError("; ".join(words))
 
 
 def _is_plain(value: Any) -> bool:
@@ -216,6 +230,27 @@ def weight_shape(state: State, layer: str, dimensions: int) -> Shape:
 def indices(state: State, pattern: str) -> list[int]:
     """The numbers that the first group of a pattern matches at the beginning of the keys, sorted."""
     return sorted({int(found[1]) for key in state if (found := re.match(pattern, key))})
+
+
+def generator_sizes(state: State, first: str, enters: str, leaves: Sequence[str]) -> tuple[dict[str, Any], int, int]:
+    """Sizes of a generator whose blocks each double the size.
+
+    Args:
+        first: its linear layer.
+        enters: the convolution that opens the first block.
+        leaves: the convolution that ends each block.
+
+    Returns:
+        Its arguments (``sample_size`` and those of ``units``), the size that the first layer gives, and the length of
+        the vector that it takes.
+
+    Raises:
+        InputError: such a layer is missing, or of another shape.
+    """
+    channels = [weight_shape(state, enters, 4)[1], *(weight_shape(state, layer, 4)[0] for layer in leaves)]
+    features, length = weight_shape(state, first, 2)
+    bottom = square_root(features // channels[0], first)
+    return {"sample_size": bottom * 2 ** len(leaves), **units(channels)}, bottom, length
 
 
 def units(channels: Sequence[int]) -> dict[str, Any]:

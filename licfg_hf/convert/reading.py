@@ -18,9 +18,10 @@ from ..errors import InputError
 from ..files import require_readable
 
 # Numbers that evaluation code leaves in checkpoints are plain data, whatever numpy wrote them.
+_SCALAR = np._core.multiarray.scalar  # pyright: ignore[reportAttributeAccessIssue]
 _NUMPY_NUMBERS = [
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "b1")),
 ]

@@ -78,8 +78,8 @@ def _facts(networks: Networks) -> list[str]:
     if networks.scheduler is not None:
         config = networks.scheduler.config
         lines.append(
-            f"scheduler: DDGANScheduler, {config.num_train_timesteps} steps, {config.schedule}, "
-            f"beta {config.beta_min} to {config.beta_max}, in scheduler/"
+            f"scheduler: DDGANScheduler, {config['num_train_timesteps']} steps, {config['schedule']}, "
+            f"beta {config['beta_min']} to {config['beta_max']}, in scheduler/"
         )
     if networks.discriminator is not None:
         where = "this folder" if networks.generator is None else "discriminator/"
@@ -108,15 +108,12 @@ def _code(networks: Networks, folder: str) -> list[str]:
 
 
 def _save(networks: Networks, folder: Path) -> None:
-    if networks.generator is None:
-        networks.discriminator.save_pretrained(folder)
-        return
-    if networks.scheduler is None:
+    if networks.generator is not None and networks.scheduler is None:
         GANPipeline(model=networks.generator).save_pretrained(folder)
-    else:
+    elif networks.generator is not None and networks.scheduler is not None:
         DDGANPipeline(unet=networks.generator, scheduler=networks.scheduler).save_pretrained(folder)
     if networks.discriminator is not None:
-        networks.discriminator.save_pretrained(folder / "discriminator")
+        networks.discriminator.save_pretrained(folder if networks.generator is None else folder / "discriminator")
 
 
 def _card(networks: Networks, source: str, file: Path) -> str:

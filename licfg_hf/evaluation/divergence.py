@@ -76,7 +76,19 @@ def neural_divergence(
     Raises:
         InputError: there are too few images, or they are not as described.
     """
-    critic, scored = _trained(real, fake, seed, steps, device)
+    _require_images(real, "real")
+    _require_images(fake, "fake")
+    if real.shape[1:] != fake.shape[1:]:
+        shapes = " and ".join("x".join(map(str, images.shape[1:])) for images in (real, fake))
+        raise InputError(f"real and fake images differ in shape: {shapes}")
+    if steps < 1:
+        raise InputError(f"steps are at least 1, not {steps}")
+    rng = torch.Generator().manual_seed(seed)
+    learned, scored = zip(*(_halves(images, rng) for images in (real, fake)), strict=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also change the accelerator's state
+        critic = _Critic(*real.shape[1:])
+    critic = _train(critic.to(device), *learned, steps, rng)
     return _bound(_terms(critic, *scored))
 
 
@@ -101,23 +113,6 @@ class _Critic(nn.Module):
 
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-
-
-def _trained(
-    real: torch.Tensor, fake: torch.Tensor, seed: int, steps: int, device: torch.device | str, name: str = "real"
-) -> tuple[_Critic, Pair]:
-    """A critic trained on one half of each set, and the other halves."""
-    _require_images(real, name)
-    _require_images(fake, "fake")
-    _require_alike(real, fake, name, "fake")
-    if steps < 1:
-        raise InputError(f"steps are at least 1, not {steps}")
-    rng = torch.Generator().manual_seed(seed)
-    learned, scored = zip(*(_halves(images, rng) for images in (real, fake)), strict=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also change the accelerator's state
-        critic = _Critic(*real.shape[1:])
-    return _train(critic.to(device), *learned, steps, rng), scored
 
 
 def _halves(images: torch.Tensor, rng: torch.Generator) -> Pair:
@@ -203,9 +198,3 @@ def _require_images(images: torch.Tensor, name: str) -> None:
     low, high = (value.item() for value in images.aminmax())
     if not -1.001 <= low <= high <= 1.001:  # NaN fails too; rounding of a half type passes
         raise InputError(f"{name} images are in [-1, 1], but reach from {low:.4g} to {high:.4g}")
-
-
-def _require_alike(one: torch.Tensor, other: torch.Tensor, *names: str) -> None:
-    if one.shape[1:] != other.shape[1:]:
-        shapes = " and ".join("x".join(map(str, images.shape[1:])) for images in (one, other))
-        raise InputError(f"{names[0]} and {names[1]} images differ in shape: {shapes}")

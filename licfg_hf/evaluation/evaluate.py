@@ -47,7 +47,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     config, source, reference = _both_sides(config, state.device)
     extractor = open_extractor(config.features, source.shape, state.device)
     held_out = _held_out(config)
-    require_metrics(plan_of(config, source.count, source.classes, reference, extractor, held_out))
+    require_metrics(Plan(config, source.count, source.classes, reference, extractor, held_out))
     output = output_file(config)
     require_writable(output, "--output", folder=False)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -147,26 +147,6 @@ def _require_alike(source: SampleSource, reference: ImageSet) -> None:
     )
 
 
-def plan_of(
-    config: EvaluationConfig,
-    samples: int,
-    classes: int | None,
-    reference: ImageSet,
-    extractor: Extractor,
-    held_out: ImageSet | None = None,
-) -> Plan:
-    """What ``require_metrics`` checks.
-
-    Args:
-        samples: their number.
-        classes: number of classes that they are asked for by; None where they are not.
-        reference: the reference images that samples are compared with.
-    """
-    known = None if held_out is None else len(held_out)
-    shape = tuple(reference.shape)
-    return Plan(config, samples, len(reference), shape, classes, extractor.name, extractor.classes, known)
-
-
 # ---- what is said of it ---------------------------------------------------------------------------------------------
 
 
@@ -203,7 +183,7 @@ def protocol_of(
     held_out: ImageSet | None = None,
 ) -> EvaluationProtocol:
     """How a measurement is made; what the source's facts say counts."""
-    own = dict(
+    own: dict[str, Any] = dict(
         extractor=extractor.name,
         extractor_hash=extractor.digest,
         preprocessing=extractor.preprocessing,

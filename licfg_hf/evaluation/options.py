@@ -1,54 +1,21 @@
 """What an evaluation is asked for; without PyTorch, so that ``licfg-hf evaluate --help`` comes at once."""
 
 import argparse
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ..errors import InputError
 from ..ranges import require_distinct, require_set, require_whole
 from .metrics import METRICS, metric_options
 
 _OPTION_OF = {"samples": "limit", "data_split": "reference_split"}  # where a protocol calls it otherwise
-_HELP = {
-    "data": "reference images: a preset such as cifar10, a Hub id, a local folder, or digits",
-    "data_config": "configuration of the reference data, where it has several",
-    "image_column": "column of the reference data with the images, where it has several",
-    "split": "part of MODEL_OR_IMAGES to evaluate, where that is a data set (default: train)",
-    "reference_split": "part of the reference data (default: train)",
-    "held_out_split": "part of the reference data for nd, which no generator was trained on (default: test)",
-    "image_size": "height and width that images of both sides are brought to (default: as they are)",
-    "image_channels": "1 (grey) or 3 (RGB), which images of both sides are brought to (default: as they are)",
-    "limit": "number of samples; of a data set, a fixed random choice (default: 10000, or all of a data set)",
-    "reference_limit": "number of reference images, a fixed random choice (default: all)",
-    "metrics": "comma-separated, of {metrics} (default: fid,kid,pr,dc)",
-    "features": "inception[:WEIGHTS.pth], timm:MODEL[:WEIGHTS], a classifier's .safetensors file, digits or pixels",
-    "output": "JSON file of the result (default: eval.json in the model's folder, or here)",
-    "seed": "of the samples and of KID's subsets",
-    "batch_size": "images per pass of the extractor; the numbers do not depend on it",
-    "truncation": "of the generator's latents, in (0, 1] (default: none)",
-    "flow": "move the samples by the model's functional-gradient steps",
-    "jpeg": "save samples as JPEG of this quality first, as some protocols do (default: no)",
-    "neighbours": "k of precision, recall, density and coverage",
-    "kid_subsets": "random subsets that KID is averaged over; 1 takes the whole sets",
-    "kid_subset_size": "images in such a subset",
-    "is_splits": "parts of the samples that the Inception Score is averaged over",
-    "report": "also write a page with pictures beside the result: report.html",
-    "revision": "branch, tag or commit of a repository on the Hub (default: its main branch)",
-}
 # Options that concern some metrics alone -> what these metrics call the setting.
 _OF_METRICS = {name: name for name in ("is_splits", "kid_subsets", "kid_subset_size")} | {"held_out_split": "held_out"}
-# Smallest and largest value of whole numbers.
-_COUNTS = {
-    "limit": (1, 10**8),
-    "reference_limit": (1, 10**8),
-    "batch_size": (1, 10_000),
-    "neighbours": (1, 10_000),
-    "kid_subsets": (1, 10**6),
-    "kid_subset_size": (2, 10**6),
-    "is_splits": (1, 10**6),
-    "image_size": (1, 8192),
-    "jpeg": (1, 100),
-    "seed": (0, 2**63 - 1),
-}
+
+
+def _option(default: Any, words: str, low: int | None = None, high: int | None = None) -> Any:
+    """A field that is also an option of the command: what ``--help`` says of it, its smallest and largest value."""
+    return field(default=default, metadata={"help": words, "range": None if low is None else (low, high)})
 
 
 @dataclass(frozen=True)
@@ -60,31 +27,51 @@ class EvaluationConfig:
     """
 
     model: str
-    data: str = "cifar10"
-    data_config: str | None = None
-    image_column: str | None = None
-    split: str = "train"
-    reference_split: str = "train"
-    held_out_split: str = "test"
-    image_size: int | None = None
-    image_channels: int | None = None
-    limit: int | None = None
-    reference_limit: int | None = None
-    metrics: tuple[str, ...] = ("fid", "kid", "pr", "dc")
-    features: str = "inception"
-    output: str | None = None
-    seed: int = 0
-    batch_size: int = 100
-    truncation: float | None = None
-    flow: bool = False
-    jpeg: int | None = None
-    neighbours: int = 3
-    kid_subsets: int = 100
-    kid_subset_size: int = 1000
-    is_splits: int = 10
-    report: bool = False
+    data: str = _option("cifar10", "reference images: a preset such as cifar10, a Hub id, a local folder, or digits")
+    data_config: str | None = _option(None, "configuration of the reference data, where it has several")
+    image_column: str | None = _option(None, "column of the reference data with the images, where it has several")
+    split: str = _option("train", "part of MODEL_OR_IMAGES to evaluate, where that is a data set (default: train)")
+    reference_split: str = _option("train", "part of the reference data (default: train)")
+    held_out_split: str = _option(
+        "test", "part of the reference data for nd, which no generator was trained on (default: test)"
+    )
+    image_size: int | None = _option(
+        None, "height and width that images of both sides are brought to (default: as they are)", 1, 8192
+    )
+    image_channels: int | None = _option(
+        None, "1 (grey) or 3 (RGB), which images of both sides are brought to (default: as they are)"
+    )
+    limit: int | None = _option(
+        None,
+        "number of samples; of a data set, a fixed random choice (default: 10000, or all of a data set)",
+        1,
+        10**8,
+    )
+    reference_limit: int | None = _option(
+        None, "number of reference images, a fixed random choice (default: all)", 1, 10**8
+    )
+    metrics: tuple[str, ...] = _option(
+        ("fid", "kid", "pr", "dc"), "comma-separated, of {metrics} (default: fid,kid,pr,dc)"
+    )
+    features: str = _option(
+        "inception",
+        "inception[:WEIGHTS.pth], timm:MODEL[:WEIGHTS], a classifier's .safetensors file, digits or pixels",
+    )
+    output: str | None = _option(None, "JSON file of the result (default: eval.json in the model's folder, or here)")
+    seed: int = _option(0, "of the samples and of KID's subsets", 0, 2**63 - 1)
+    batch_size: int = _option(100, "images per pass of the extractor; the numbers do not depend on it", 1, 10_000)
+    truncation: float | None = _option(None, "of the generator's latents, in (0, 1] (default: none)")
+    flow: bool = _option(False, "move the samples by the model's functional-gradient steps")
+    jpeg: int | None = _option(
+        None, "save samples as JPEG of this quality first, as some protocols do (default: no)", 1, 100
+    )
+    neighbours: int = _option(3, "k of precision, recall, density and coverage", 1, 10_000)
+    kid_subsets: int = _option(100, "random subsets that KID is averaged over; 1 takes the whole sets", 1, 10**6)
+    kid_subset_size: int = _option(1000, "images in such a subset", 2, 10**6)
+    is_splits: int = _option(10, "parts of the samples that the Inception Score is averaged over", 1, 10**6)
+    report: bool = _option(False, "also write a page with pictures beside the result: report.html")
     protocol: str | None = None
-    revision: str | None = None
+    revision: str | None = _option(None, "branch, tag or commit of a repository on the Hub (default: its main branch)")
 
     def __post_init__(self) -> None:
         require_distinct(metrics=self.metrics)
@@ -93,8 +80,9 @@ class EvaluationConfig:
         if unknown or not self.metrics:
             raise InputError(f"metrics are among {', '.join(known)}, not {', '.join(unknown) or 'none'}")
         require_set(self)
-        for name, (low, high) in _COUNTS.items():
-            require_whole(low, high, **{name: getattr(self, name)})
+        for item in fields(self):
+            if item.metadata.get("range"):
+                require_whole(*item.metadata["range"], **{item.name: getattr(self, item.name)})
         if self.output == "":
             raise InputError("output is empty: name a JSON file")
         if self.truncation is not None and not 0 < self.truncation <= 1:
@@ -109,13 +97,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL_OR_IMAGES", help=what)
     parser.add_argument("--protocol", choices=PRESETS, help="a known protocol; options given beside it override it")
     for item in fields(EvaluationConfig):
-        if item.name in _HELP:
-            _add(parser, item.name, item.default, item.type)
+        if "help" in item.metadata:
+            _add(parser, item.name, item.default, item.type, item.metadata["help"])
 
 
-def _add(parser: argparse.ArgumentParser, name: str, default: object, kind: object) -> None:
-    words = _HELP[name].replace("{metrics}", ", ".join(metric_options()))
-    if default is MISSING or isinstance(default, bool):
+def _add(parser: argparse.ArgumentParser, name: str, default: object, kind: object, words: str) -> None:
+    words = words.replace("{metrics}", ", ".join(metric_options()))
+    if isinstance(default, bool):
         parser.add_argument(f"--{name}", action="store_true", default=None, help=words)
         return
     shown = "" if default is None or "default" in words else f" (default: {default})"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -114,18 +115,10 @@ def passed(
             yield None
             return
         whole = _merged(shares)
-        hits, asked, predicted = (None, None, None) if whole.counts is None else whole.counts
-        yield Measured(
-            config,
-            real,
-            Features(whole.moments, FeatureFile(path) if wants_vectors else None),
-            whole.scores,
-            hits,
-            asked,
-            predicted,
-            torch.cat(whole.pixels) if whole.pixels else None,
-            held_out,
-        )
+        vectors: Any = FeatureFile(path) if wants_vectors else None
+        counts: Any = (None, None, None) if whole.counts is None else whole.counts
+        parts: Any = (whole.scores, *counts, torch.cat(whole.pixels) if whole.pixels else None, held_out)
+        yield Measured(config, real, Features(whole.moments, vectors), *parts)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from ..data import ImageSet
 from ..files import user_path
@@ -14,11 +15,12 @@ from ..images import MOST_COLUMNS, from_pixels, grid_columns, image_grid
 from ..pipelines import GANPipeline
 from .metrics import Measured
 from .neighbours import manifold
-from .report import Pictures, nearest_neighbours, write_report
+from .report import write_report
 from .samples import ModelSamples, SampleSource
 from .statistics import FeatureSet
 
 _GRID, _ROWS, _NEIGHBOURS = 64, 8, 5
+_GAP = 8  # pixels between a sample and its neighbours
 _CURVE = (1, 2, 3, 5, 10)
 _CURVE_LIMIT = 10_000  # feature vectors of a side; the curve takes a pass over all pairs for each k
 
@@ -41,12 +43,15 @@ def write_pictures(
     samples, features, reference_features = measured.pixels, measured.samples.vectors, measured.real.vectors
     curves = _curves(reference_features, features)
     columns = grid_columns(_GRID, source.classes)
-    pictures = Pictures(
-        samples=image_grid(from_pixels(samples[: _GRID // columns * columns]), columns=columns),
-        neighbours=_neighbours(samples, features, reference, reference_features),
+    pictures = {
+        "samples": image_grid(from_pixels(samples[: _GRID // columns * columns]), columns=columns),
+        "neighbours": _neighbours(samples, features, reference, reference_features),
         **_of_pipeline(source),
-    )
-    write_report(folder, {**result, **curves}, pictures, _history(user_path(source.name)))
+    }
+    rows = min(source.classes or 0, MOST_COLUMNS)
+    named = "classes" in pictures and source.class_names is not None and 1 < rows == source.classes
+    history = _history(user_path(source.name))
+    write_report(folder, {**result, **curves}, pictures, history, source.class_names if named else ())
     return curves
 
 
@@ -75,7 +80,7 @@ def _neighbours(
     )
 
 
-def _of_pipeline(source: SampleSource) -> dict[str, Any]:
+def _of_pipeline(source: SampleSource) -> dict[str, Image.Image]:
     # A flow moves samples, not the pictures that a pipeline draws by itself.
     if not (isinstance(source, ModelSamples) and isinstance(source.pipeline, GANPipeline)) or source.facts["flow"]:
         return {}
@@ -86,10 +91,8 @@ def _of_pipeline(source: SampleSource) -> dict[str, Any]:
 
     pictures = {"interpolation": source.pipeline.interpolate(generator=seeded(), **options)}
     if source.classes is not None:
-        rows = min(source.classes, MOST_COLUMNS)
-        pictures["classes"] = source.pipeline.class_sweep(range(rows), generator=seeded(), **options)
-        if source.class_names is not None and 1 < rows == source.classes:
-            pictures["class_names"] = source.class_names
+        rows = range(min(source.classes, MOST_COLUMNS))
+        pictures["classes"] = source.pipeline.class_sweep(rows, generator=seeded(), **options)
     return pictures
 
 
@@ -102,3 +105,39 @@ def _history(folder: Path) -> list[dict[str, Any]]:
         with suppress(ValueError):
             records.append(json.loads(line))
     return [record for record in records if isinstance(record, dict) and "fid" in record]
+
+
+def nearest_neighbours(
+    samples: torch.Tensor,
+    references: torch.Tensor,
+    sample_features: torch.Tensor,
+    reference_features: torch.Tensor,
+    count: int,
+) -> Image.Image:
+    """Draws each sample in a row of its own, followed by its nearest references in feature space, nearest first.
+
+    Args:
+        samples: (n, channels, height, width) in [-1, 1].
+        references: (m, channels, height, width) in [-1, 1].
+        sample_features: (n, dim).
+        reference_features: (m, dim).
+        count: references beside each sample, at most m.
+
+    Raises:
+        ValueError: ``count`` is not in 1..m, or images and features do not belong together.
+    """
+    if not 1 <= count <= len(references):
+        raise ValueError(f"count is in 1..{len(references)}, the number of references, not {count}")
+    if len(samples) != len(sample_features) or len(references) != len(reference_features):
+        raise ValueError("samples and references need a feature vector each")
+    if samples.shape[1:] != references.shape[1:]:
+        raise ValueError(f"samples {tuple(samples.shape[1:])} and references {tuple(references.shape[1:])} differ")
+    # Without matrix products: those lose the small distances, which are the ones that matter here.
+    features = sample_features.float(), reference_features.float()
+    distances = torch.cdist(*features, compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = distances.topk(count, largest=False).indices.to(references.device)
+    left, right = image_grid(samples, columns=1), image_grid(references[nearest.flatten()], columns=count)
+    picture = Image.new(left.mode, (left.width + _GAP + right.width, left.height), "grey")
+    picture.paste(left, (0, 0))
+    picture.paste(right, (left.width + _GAP, 0))
+    return picture

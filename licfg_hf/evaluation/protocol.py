@@ -3,7 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from importlib.resources import files
 from typing import Any, get_type_hints
+
+import yaml
 
 from ..errors import InputError
 from .metrics import METRICS, special_settings
@@ -249,67 +252,9 @@ class Preset:
     options: Mapping[str, Any]
 
 
-PRESETS = {
-    "gn-pgn": Preset(
-        "code of Gradient Normalization and PGN: raw generator, best FID over training, 50,000 against train",
-        {
-            "features": "inception",
-            "data_split": "train",
-            "samples": 50_000,
-            "is_splits": 10,
-            "jpeg": None,
-            "weights": "raw",
-            "selection": "best",
-        },
-    ),
-    "ddgan": Preset(
-        "code of Denoising Diffusion GANs: 50,000 samples saved as JPEG (Pillow's quality 75), one split, fixed epoch",
-        {
-            "features": "inception",
-            "data_split": "train",
-            "samples": 50_000,
-            "is_splits": 1,
-            "jpeg": 75,
-            "weights": "ema",
-            "selection": "final",
-            "neighbours": 3,
-        },
-    ),
-    "studiogan": Preset(
-        "PyTorch-StudioGAN's benchmark: TensorFlow's Inception, 50,000 against train, one split, best over training",
-        {
-            "features": "inception",
-            "data_split": "train",
-            "samples": 50_000,
-            "is_splits": 1,
-            "jpeg": None,
-            "selection": "best",
-            "neighbours": 5,
-        },
-    ),
-    "lgan": Preset(
-        "Lipschitz GANs: EMA 0.99, final step, 50,000 against train; with ten sampling seeds it is their ten groups",
-        {
-            "features": "inception",
-            "data_split": "train",
-            "samples": 50_000,
-            "is_splits": 1,
-            "jpeg": None,
-            "weights": "ema",
-            "selection": "final",
-        },
-    ),
-    "fair": Preset(
-        "a fair study: no JPEG, 50,000 against train, EMA at one final step for all; at least three runs each",
-        {
-            "features": "inception",
-            "data_split": "train",
-            "samples": 50_000,
-            "is_splits": 10,
-            "jpeg": None,
-            "weights": "ema",
-            "selection": "final",
-            "neighbours": 3,
-        },
-    ),
-}
+def _presets() -> dict[str, Preset]:
+    content = yaml.safe_load((files("licfg_hf.evaluation") / "protocols.yaml").read_text(encoding="utf-8"))
+    return {name: Preset(**preset) for name, preset in content.items()}
+
+
+PRESETS = _presets()

@@ -101,8 +101,8 @@ class ClassStatistics:
     @classmethod
     def empty(cls, splits: int, classes: int) -> "ClassStatistics":
         """Of no images."""
-        wide = {"dtype": torch.float64}
-        return cls(torch.zeros(splits, **wide), torch.zeros(splits, classes, **wide), torch.zeros(splits, **wide))
+        counts, negentropies = torch.zeros(2, splits, dtype=torch.float64)
+        return cls(counts, torch.zeros(splits, classes, dtype=torch.float64), negentropies)
 
     def update(self, logits: torch.Tensor, first: int, total: int) -> None:
         """Adds images ``first`` .. of ``total`` by their logits (n, classes).
@@ -146,35 +146,10 @@ def inception_score(statistics: ClassStatistics) -> tuple[float, float]:
     return scores.mean().item(), scores.std(correction=0).item()
 
 
-class FeatureFile:
-    """Feature vectors (n, d), float32, in a file that is mapped into memory.
+class FeatureSet:
+    """Feature vectors in an array (n, d), handed out in float64."""
 
-    Args:
-        path: a ``.npy`` file; it must be there unless ``shape`` is given, which makes it.
-        shape: (n, d) of a new file, open for writing.
-        writable: open a file that is there for writing.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, int] | None = None, writable: bool = False):
-        self.path = path
-        if shape is not None:
-            np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
-            with open(path, "r+b") as file:  # a full disk raises here, and not as a bus error while writing
-                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        self._array = np.lib.format.open_memmap(path, mode="r+" if shape is not None or writable else "r")
-
-    def write(self, first: int, features: torch.Tensor) -> None:
-        """Puts vectors at rows ``first`` ..
-
-        Raises:
-            ValueError: one is not finite.
-        """
-        _require_finite(features, "features")
-        self._array[first : first + len(features)] = features.float().cpu().numpy()
-
-    def flush(self) -> None:
-        """Brings what was written to the file."""
-        self._array.flush()
+    _array: np.ndarray
 
     def __len__(self) -> int:
         return len(self._array)
@@ -189,26 +164,46 @@ class FeatureFile:
             yield torch.from_numpy(self._array[first : first + size].astype(np.float64))
 
 
-class TensorFeatures:
-    """The same for vectors (n, d) that are held in memory."""
+class TensorFeatures(FeatureSet):
+    """Feature vectors (n, d) that are held in memory.
+
+    Raises:
+        ValueError: one is not finite.
+    """
 
     def __init__(self, features: torch.Tensor):
         _require_finite(features, "features")
-        self._features = features.double().cpu()
-
-    def __len__(self) -> int:
-        return len(self._features)
-
-    def rows(self, indices: torch.Tensor) -> torch.Tensor:
-        """Vectors at indices, (len, d), float64."""
-        return self._features[indices]
-
-    def blocks(self, size: int) -> Iterator[torch.Tensor]:
-        """All vectors in order, float64, ``size`` at a time."""
-        yield from self._features.split(size)
+        self._array = features.double().cpu().numpy()
 
 
-FeatureSet = FeatureFile | TensorFeatures
+class FeatureFile(FeatureSet):
+    """Feature vectors (n, d), float32, in a file that is mapped into memory.
+
+    Args:
+        path: a ``.npy`` file; it must be there unless ``shape`` is given, which makes it.
+        shape: (n, d) of a new file, open for writing.
+        writable: open a file that is there for writing.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int] | None = None, writable: bool = False):
+        if shape is not None:
+            np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
+            with open(path, "r+b") as file:  # a full disk raises here, and not as a bus error while writing
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        self._array: np.memmap = np.lib.format.open_memmap(path, mode="r+" if shape is not None or writable else "r")
+
+    def write(self, first: int, features: torch.Tensor) -> None:
+        """Puts vectors at rows ``first`` ..
+
+        Raises:
+            ValueError: one is not finite.
+        """
+        _require_finite(features, "features")
+        self._array[first : first + len(features)] = features.float().cpu().numpy()
+
+    def flush(self) -> None:
+        """Brings what was written to the file."""
+        self._array.flush()
 
 
 class Features(NamedTuple):
@@ -216,8 +211,8 @@ class Features(NamedTuple):
 
     Attributes:
         moments: of all.
-        vectors: each, in order; None where only the moments are wanted.
+        vectors: each, in order; absent (None) where nobody asked for more than the moments.
     """
 
     moments: GaussianStatistics
-    vectors: FeatureSet | None
+    vectors: FeatureSet

@@ -3,12 +3,7 @@
 import re
 
 from huggingface_hub import constants, get_token
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HTTPError,
-    OfflineModeIsEnabled,
-    OIDCError,
-)
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled, OIDCError
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from ..errors import InputError
@@ -68,12 +63,13 @@ def require_accepted_token() -> None:
         raise InputError("the token of the Hub may only read: use one with the right to write")
 
 
-def reason(error: Exception, repo_id: str) -> str:
+def reason(error: Exception, repo_id: str, known: dict[int, str] | None = None) -> str:
     """Why a call of the Hub failed and what helps, in one line.
 
     Args:
         error: one of ``FAILURES``.
         repo_id: what was asked for.
+        known: other words for some HTTP statuses.
     """
     while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):  # of an upload in a thread
         error = error.__cause__
@@ -82,21 +78,15 @@ def reason(error: Exception, repo_id: str) -> str:
     if isinstance(error, OfflineModeIsEnabled):
         return "offline mode is on: unset HF_HUB_OFFLINE"
     if isinstance(error, HfHubHTTPError):
-        return _refusal(error, repo_id)
+        words = {
+            403: f"the token has no right to do this to {repo_id}: use one that may write, or a name of yours",
+            404: f"{repo_id} or the branch is not there, or the token may not see it",
+            409: f"{repo_id} is being changed by somebody else: try again",
+            412: f"{repo_id} was changed by somebody else meanwhile: try again",
+        }
+        return hub_refusal(error.response.status_code, one_line(error.server_message or ""), words | (known or {}))
     if isinstance(error, (HTTPError, ConnectionError)):
         return f"no connection to {constants.ENDPOINT} ({one_line(error)})"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'a file'} cannot be read: {error.strerror}"
     return f"the Hub and its client do not get on ({one_line(error)})"
-
-
-def _refusal(error: HfHubHTTPError, repo_id: str) -> str:
-    status, words = error.response.status_code, one_line(error.server_message or "")
-    known = {
-        401: "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN to one with the right to write",
-        403: f"the token has no right to do this to {repo_id}: use one with the right to write, or an owner of yours",
-        404: f"{repo_id} or the branch is not there, or the token may not see it",
-        409: f"{repo_id} is being changed by somebody else: try again",
-        412: f"{repo_id} was changed by somebody else meanwhile: try again",
-    }
-    return hub_refusal(status, words, known)

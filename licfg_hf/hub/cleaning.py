@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from ..text import last_part
+
 _COMMAND = re.compile(r"^- Command: `(.+)`\n", re.MULTILINE)  # of a card
 # Settings and results that name places; what else has slashes in it may be anything.
 _PLACES = (
@@ -154,5 +156,4 @@ def _is_machine_path(text: str) -> bool:
 
 def _last_part(text: str) -> str:
     before, path = _parted(text)
-    windows = "\\" in path or PureWindowsPath(path).drive
-    return before + ((PureWindowsPath(path) if windows else PurePosixPath(path)).name or path)
+    return before + last_part(path)

@@ -9,12 +9,13 @@ from itertools import islice
 from typing import Any
 
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
 from ..errors import InputError
 from ..evaluation.protocol import EvaluationProtocol, differences
 from ..evaluation.result import parse_result
-from ..text import hub_refusal, is_repository, one_line
+from ..text import is_repository, one_line
+from .access import reason
 from .ranking import Entry, Omissions, Query, entry_of
 from .results import read_protocol
 
@@ -54,24 +55,15 @@ def _models(public: bool, omissions: Omissions) -> Iterator[tuple[str, Any]]:
             else:
                 name = one_line(repr(model.id), 60)
                 omissions.models.append(f"a model of the Hub has an impossible name, {name}: left out")
+    except OfflineModeIsEnabled:
+        omissions.own.append("the Hub's models are missing: the environment says HF_HUB_OFFLINE=1")
     except (HTTPError, OSError) as error:
-        omissions.own.append(f"the Hub's models are missing: {_reason(error)}")
+        known = {404: "there is no list of models at this address"}
+        omissions.own.append(f"the Hub's models are missing: {reason(error, 'its models', known)}")
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         omissions.own.append(f"the Hub's list broke off, models may be missing: {one_line(error)}")
     if seen == _MOST_MODELS:
         omissions.own.append(f"of the Hub's models, only the first {_MOST_MODELS:,} were looked at")
-
-
-def _reason(error: Exception) -> str:
-    """Why the Hub's models could not be listed and what to do, in one line."""
-    if isinstance(error, OfflineModeIsEnabled):
-        return "the environment says HF_HUB_OFFLINE=1"
-    if isinstance(error, LocalTokenNotFoundError):
-        return "nobody is logged in: run `hf auth login`, or set HF_TOKEN"
-    if isinstance(error, HfHubHTTPError):
-        known = {403: "the token has no right to do this", 404: "there is no list of models at this address"}
-        return hub_refusal(error.response.status_code, one_line(error.server_message or "", 100), known)
-    return f"the Hub cannot be reached ({type(error).__name__})"
 
 
 def entries_of(repository: str, index: Any, query: Query, omissions: Omissions) -> list[Entry]:

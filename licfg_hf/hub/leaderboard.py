@@ -15,12 +15,12 @@ from ..errors import InputError
 from ..evaluation.metrics import METRICS
 from ..evaluation.result import Result, read_result
 from ..files import require_writable, user_path, write_text
-from ..text import is_repository, one_line, require_repository
+from ..text import is_repository, last_part, one_line, require_repository
 from .access import FAILURES, reason, require_token
 from .baselines import load_baselines, published_rankings
 from .hub_models import TAG, hub_entries
 from .leaderboard_page import WRITERS, to_html, to_json
-from .ranking import Entry, Leaderboard, Omissions, Query, entry_of, last_part, measured_rankings
+from .ranking import Entry, Leaderboard, Omissions, Query, entry_of, measured_rankings
 
 _PAGE = "leaderboard.html"
 _PICTURES = ("samples.png", "report/samples.png")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import PurePath, PureWindowsPath
 from typing import Any
 
 from ..data.config import EMBEDDED, PRESETS
@@ -10,7 +9,7 @@ from ..errors import InputError
 from ..evaluation.metrics import METRICS
 from ..evaluation.protocol import EvaluationProtocol, differences, in_words, label, makes_samples
 from ..evaluation.result import Result
-from ..text import LONGEST, one_line
+from ..text import LONGEST, last_part, one_line
 
 LARGEST = 10**15  # number from outside; NaN and infinity are not below it
 _MOST_NOTES = 40
@@ -134,11 +133,6 @@ class Query:
         if last_part(reference) in map(last_part, self.names):
             return True
         return protocol.reference_fingerprint in self.fingerprints and reference not in (*PRESETS, *EMBEDDED)
-
-
-def last_part(path: str) -> str:
-    """Of a path, also one of Windows."""
-    return (PureWindowsPath(path) if "\\" in path else PurePath(path)).name or path
 
 
 def in_order(entries: Sequence[Entry], metric: str, ranked: bool) -> tuple[Entry, ...]:

@@ -37,7 +37,7 @@ def with_remote_code(index: dict[str, Any] | None) -> tuple[dict[str, Any], dict
     for name, value in index.items():
         library, called = value if isinstance(value, list) and len(value) == 2 else (None, None)
         known = part_class(called)
-        if known is not None and library == known.__module__ and library.startswith("licfg_hf."):
+        if known is not None and library == known.__module__ and known.__module__.startswith("licfg_hf."):
             named[name] = [COMPONENT_CODE, called]
             code[f"{name}/{COMPONENT_CODE}.py"] = _COMPONENT
         elif library not in (None, "diffusers", "transformers"):  # diffusers finds those of its own without help

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from accelerate import init_empty_weights
@@ -14,6 +14,8 @@ from diffusers.utils.outputs import BaseOutput
 
 from .class_names import ID2LABEL
 from .heads import require_labels
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass
@@ -38,6 +40,11 @@ class DiscriminatorOutput(BaseOutput):
 
     logits: torch.Tensor
     class_logits: torch.Tensor | None = None
+
+
+def as_in(original: Any) -> Callable[[Function], Function]:
+    """``functools.wraps``: diffusers reads the signature of a method to know which options it takes."""
+    return cast("Callable[[Function], Function]", wraps(original))  # for type checkers, the method's own
 
 
 class Network(ModelMixin, ConfigMixin):
@@ -67,10 +74,8 @@ class Network(ModelMixin, ConfigMixin):
         return loaded
 
     @classmethod
-    @wraps(ConfigMixin.load_config.__func__)
-    def load_config(  # pyright: ignore[reportIncompatibleMethodOverride], the signature is that of diffusers
-        cls, *args: Any, **options: Any
-    ) -> dict[str, Any] | tuple[Any, ...]:
+    @as_in(ConfigMixin.load_config.__func__)
+    def load_config(cls, *args: Any, **options: Any) -> Any:
         """As in diffusers, but of this class, or of one that it extends.
 
         Raises:
@@ -109,10 +114,8 @@ class Network(ModelMixin, ConfigMixin):
                 "remove_weight_normalization before saving"
             )
 
-    @wraps(ModelMixin.save_pretrained)  # diffusers reads the signature to know which options a method takes
-    def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride], the signature is that of diffusers
-        self, save_directory: str | os.PathLike, *args: Any, **options: Any
-    ) -> None:
+    @as_in(ModelMixin.save_pretrained)
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **options: Any) -> None:
         """As in diffusers.
 
         Raises:

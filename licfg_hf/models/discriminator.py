@@ -138,6 +138,6 @@ class Discriminator(Network, base=True):
         before = self.config["normalizers"]
         self.record_normalizer(record)
         try:
-            self.save_pretrained(folder, **options)  # pyright: ignore[reportArgumentType], of functools.wraps
+            self.save_pretrained(folder, **options)
         finally:
             self._set_normalizers(before)

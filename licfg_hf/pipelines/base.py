@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from torch import nn
 
 from ..images import images_to_pil
+from ..models.base import as_in
 from ..staging import finish_update
 from .locate import fetch
 from .model_index import plain
@@ -41,7 +41,7 @@ class HubPipeline(DiffusionPipeline):
         return fetch(pretrained_model_name, **{name: kwargs[name] for name in wanted if kwargs.get(name) is not None})
 
     @classmethod
-    @wraps(DiffusionPipeline.load_config.__func__)
+    @as_in(DiffusionPipeline.load_config.__func__)
     def load_config(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
         """As in diffusers, but where a repository names code for this library's classes, these are taken themselves.
 
@@ -59,7 +59,7 @@ class HubPipeline(DiffusionPipeline):
         """As in diffusers, but with networks of any class, where diffusers wants the very class of the annotation."""
         wanted = signature(cls.__init__).parameters
         parts = {name: part for name, part in pipeline.components.items() if name in wanted}
-        return super().from_pipe(pipeline, **(parts | kwargs))
+        return cast("HubPipeline", super().from_pipe(pipeline, **(parts | kwargs)))
 
 
 @contextmanager
@@ -94,9 +94,9 @@ def require_request(batch_size: int, chunk_size: int, output_type: str, generato
 
 def finish(images: torch.Tensor, output_type: str, return_dict: bool) -> ImagePipelineOutput | tuple:
     """Images (batch, channels, height, width) in [-1, 1] in the form that the caller wants, as in diffusers."""
+    finished: Any = ((images + 1) / 2).clamp(0, 1)
     if output_type == "pil":
-        images = images_to_pil(images)
-    else:
-        images = ((images + 1) / 2).clamp(0, 1)
-        images = images if output_type == "pt" else images.permute(0, 2, 3, 1).float().cpu().numpy()
-    return ImagePipelineOutput(images=images) if return_dict else (images,)
+        finished = images_to_pil(images)
+    elif output_type == "np":
+        finished = finished.permute(0, 2, 3, 1).float().cpu().numpy()
+    return ImagePipelineOutput(images=finished) if return_dict else (finished,)

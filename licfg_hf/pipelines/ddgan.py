@@ -56,7 +56,7 @@ def sample_ddgan(
         steps = torch.as_tensor(timestep, dtype=torch.int64, device=sample.device).repeat(len(sample))
         chunks = zip(sample.split(chunk_size), steps.split(chunk_size), latents, strict=True)
         originals = torch.cat([denoise(*chunk) for chunk in chunks])
-        previous = scheduler.step(originals, timestep, sample, generator=generator).prev_sample
+        previous = scheduler.step(originals, timestep, sample, generator=generator, return_dict=False)[0]
         if flow is not None:
             rng = generator[0] if isinstance(generator, list) else generator
             moved = flow(previous.float(), rng=rng, timestep=steps, next_sample=sample.float())

@@ -165,8 +165,9 @@ class GANPipeline(HubPipeline):
 
     def _labels(self, class_labels: Labels | None) -> torch.Tensor | None:
         """The labels as given, int64 (n,), checked."""
-        if class_labels is None:
-            return None
+        return None if class_labels is None else self._checked(class_labels)
+
+    def _checked(self, class_labels: Labels) -> torch.Tensor:
         if self.num_classes is None:
             raise ValueError(f"{type(self.model).__name__} is unconditional and takes no class_labels")
         wrong = f"class_labels are whole numbers or names, one or a list of them, not {class_labels!r}"
@@ -228,9 +229,9 @@ class GANPipeline(HubPipeline):
             raise ValueError(f"class_labels of an interpolation are one or two, not {len(labels)}")
         ends = self._latents(2 * rows, truncation, generator)
         latents = torch.cat([spherical(ends[2 * row], ends[2 * row + 1], steps) for row in range(rows)])
-        mixtures = None
-        if self.num_classes is not None:
-            own = self._labels_for(rows, None if labels is None else labels[:1], generator).to(latents.device)
+        own, mixtures = self._labels_for(rows, None if labels is None else labels[:1], generator), None
+        if own is not None and self.num_classes is not None:
+            own = own.to(latents.device)
             last = own if labels is None else labels[-1:].to(latents.device).expand(rows)
             one_hot = torch.nn.functional.one_hot(torch.stack([own, last]), self.num_classes).to(latents.dtype)
             share = torch.linspace(0, 1, steps, device=latents.device)[None, :, None]
@@ -261,7 +262,7 @@ class GANPipeline(HubPipeline):
         if columns < 1:
             raise ValueError(f"columns is at least 1, not {columns}")
         _require_one(generator)
-        labels = self._labels(range(min(10, self.num_classes)) if class_labels is None else class_labels)
+        labels = self._checked(range(min(10, self.num_classes)) if class_labels is None else class_labels)
         latents = self._latents(columns, truncation, generator).repeat(len(labels), 1)
         return image_grid(self.draw(latents, labels.repeat_interleave(columns), truncation), columns=columns)
 

@@ -129,7 +129,7 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
         model_output: torch.Tensor,
         timestep: torch.Tensor | int,
         sample: torch.Tensor,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         variance_noise: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> DDGANSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:

@@ -14,9 +14,9 @@ from torch import nn
 from ..data import ImageSet
 from ..data.image_sets import subset
 from ..errors import InputError
-from ..evaluation.evaluate import measure, plan_of, protocol_of
+from ..evaluation.evaluate import measure, protocol_of
 from ..evaluation.extractors import open_extractor
-from ..evaluation.metrics import METRICS, chosen_metrics, require_metrics
+from ..evaluation.metrics import METRICS, Plan, chosen_metrics, require_metrics
 from ..evaluation.options import EvaluationConfig, metrics_in
 from ..evaluation.passes import reference_of
 from ..evaluation.protocol import FORMAT, EvaluationProtocol, differences, label
@@ -90,7 +90,7 @@ class Evaluator:
             seed=config.seed,
         )
         self.extractor = open_extractor(config.evaluate_features, images.shape, device)
-        require_metrics(plan_of(self.options, self.count, None, subset(images, self.count), self.extractor))
+        require_metrics(Plan(self.options, self.count, None, subset(images, self.count), self.extractor))
 
     def metrics(self) -> set[str]:
         """What a result holds."""

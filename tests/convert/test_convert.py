@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import os
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from licfg_hf import (
     SNGANGenerator,
 )
 from licfg_hf.cli import main as command
-from licfg_hf.convert import FORMATS, convert, ddgan
+from licfg_hf.convert import FORMATS, convert, formats
+from licfg_hf.convert.formats import ddgan
 from licfg_hf.convert.reading import Checkpoint
 from licfg_hf.errors import InputError
 
@@ -65,6 +67,14 @@ def test_the_prefix_of_data_parallel_training_is_no_part_of_a_name(name, tmp_pat
     state = golden_state(name)
     convert("gngan", saved({f"module.{key}": value for key, value in state.items()}, tmp_path), tmp_path / "new")
     assert (tmp_path / "new" / "README.md").is_file()
+
+
+def test_every_file_of_formats_is_a_format():
+    files = {path.stem for path in Path(formats.__file__).parent.glob("*.py")} - {"__init__"}
+    assert {name.replace("-", "_") for name in FORMATS} == files and "mimicry" in files
+    for name in files:
+        module = import_module(f"licfg_hf.convert.formats.{name}")
+        assert module.kind({"foreign": torch.zeros(1)}) is None and callable(module.convert) and module.__doc__
 
 
 class Bomb:

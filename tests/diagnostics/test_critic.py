@@ -15,6 +15,7 @@ from licfg_hf.diagnostics import (
     loss_domain,
     memorization_gap,
 )
+from licfg_hf.objective.weights import refresh_power_iterations
 
 
 class Linear(nn.Module):
@@ -31,10 +32,7 @@ def normalized_network(k: float, width: int, channels: int = 3, size: int = 8) -
     dim = channels * size * size
     layers = [nn.Flatten(), nn.Linear(dim, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.ReLU()]
     network = nn.Sequential(*layers, nn.Linear(width, 1))
-    spectral_normalize(network, k=k ** (1 / 3)).train()
-    for _ in range(100):
-        network(torch.zeros(1, channels, size, size))
-    return network.eval()
+    return refresh_power_iterations(spectral_normalize(network, k=k ** (1 / 3)), iterations=100).eval()
 
 
 @settings(max_examples=25, deadline=None)

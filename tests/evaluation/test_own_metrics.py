@@ -1,6 +1,7 @@
 """A metric that this package has never seen: one class, measured, kept, read back and ranked by."""
 
 import json
+import sys
 from typing import ClassVar
 
 import pytest
@@ -55,6 +56,25 @@ def test_a_metric_of_ones_own_is_measured_kept_read_back_and_compared(own, tmp_p
     assert "brightness_scale" not in text.partition("## brightness")[0]
     board = build("digits", "brightness", [tmp_path / "one"], hub=False, baselines=False)
     assert board.groups[0].rows[0].value == content["metrics"]["brightness"]["value"]
+
+
+def test_a_module_with_a_metric_is_imported_by_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    before = dict(METRICS)
+    (tmp_path / "darkness_metric.py").write_text(
+        "from licfg_hf.evaluation import Metric, register_metric\n\n\n@register_metric\nclass Darkness(Metric):\n"
+        "    name, title, higher_is_better, pixels = 'darkness', 'mean darkness', False, 10\n\n"
+        "    def compute(self, measured):\n        return {'value': 1 - measured.pixels.float().mean().item() / 255}\n"
+    )
+    try:
+        content = measure(tmp_path, "one", "--metrics", "darkness", "--import", "darkness_metric")
+        assert 0 < content["metrics"]["darkness"]["value"] < 1
+        command(["compare", "one", "--import", "darkness_metric"])
+        assert "## darkness: mean darkness (digits)\n\nLower is better." in capsys.readouterr().out
+    finally:
+        METRICS.clear()
+        METRICS.update(before)
 
 
 def test_its_own_settings_keep_its_numbers_apart_and_no_others(own, tmp_path, monkeypatch):

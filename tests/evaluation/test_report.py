@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.report import Pictures, nearest_neighbours, write_report
+from licfg_hf.evaluation.pictures import nearest_neighbours
+from licfg_hf.evaluation.report import write_report
 from licfg_hf.images import image_grid
 
 PROTOCOL = {
@@ -51,14 +52,14 @@ TITLES = {
 PICTURES = [name for name in TITLES if name not in ("metrics", "protocol")]
 
 
-def pictures(rng: torch.Generator) -> Pictures:
+def pictures(rng: torch.Generator) -> dict[str, Image.Image]:
     """Grids of smooth noise, of the sizes that an evaluation draws."""
 
     def grid(count: int, columns: int) -> Image.Image:
         noise = torch.randn(count, 1, 3, 3, generator=rng)
         return image_grid(torch.nn.functional.interpolate(noise, 8, mode="bicubic").clamp(-1, 1), columns)
 
-    return Pictures(samples=grid(64, 8), classes=grid(80, 8), neighbours=grid(48, 6), interpolation=grid(32, 8))
+    return {"samples": grid(64, 8), "classes": grid(80, 8), "neighbours": grid(48, 6), "interpolation": grid(32, 8)}
 
 
 class Page(HTMLParser):
@@ -146,16 +147,16 @@ def test_the_page_needs_no_network_and_no_other_file(report):
 
 def test_what_is_not_there_is_left_out(tmp_path, report):
     bare = {name: RESULT[name] for name in ("format", "name", "protocol", "metrics")}
-    page = read(write_report(report.parent, bare, Pictures(), None))
+    page = read(write_report(report.parent, bare, {}))
     assert page.sections == ["metrics", "protocol"]
     assert list((report.parent / "report").iterdir()) == []  # pictures of the earlier report are gone
     history = [{"step": 1, "fid": float("nan")}, {"step": 2}, {"fid": 3.0}, {"step": 3, "fid": None}]
-    assert read(write_report(tmp_path, bare, Pictures(), history)).sections == ["metrics", "protocol"]
+    assert read(write_report(tmp_path, bare, {}, history)).sections == ["metrics", "protocol"]
 
 
 def test_curves_are_tables_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    page = read(write_report(tmp_path, RESULT, Pictures(), HISTORY))
+    page = read(write_report(tmp_path, RESULT, {}, HISTORY))
     text = " ".join(page.text.split())
     assert page.sections == ["metrics", "precision_recall", "training", "protocol"] and not page.all("img")
     assert "k precision recall 1 0.5 0.2 3 0.8333 0.7333 5 0.9 0.84" in text
@@ -166,17 +167,17 @@ def test_text_from_outside_is_only_text(tmp_path):
     evil = "</title><script>alert(1)</script>\"'&$\\no$"
     result = RESULT | {"name": evil, "protocol": PROTOCOL | {"reference": evil, "versions": {evil: evil}}}
     result |= {"facts": {evil: evil}}
-    path = write_report(tmp_path, result | {"protocol": result["protocol"] | {"extractor": evil}}, Pictures(), HISTORY)
+    path = write_report(tmp_path, result | {"protocol": result["protocol"] | {"extractor": evil}}, {}, HISTORY)
     page = read(path)
     assert "<script" not in path.read_text() and not page.all("script") and page.text.count(evil) > 8
 
 
 def test_a_damaged_result_or_folder_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="the result is damaged: x needs a finite value, not 1"):
-        write_report(tmp_path, RESULT | {"metrics": {"x": 1}}, Pictures(), None)
+        write_report(tmp_path, RESULT | {"metrics": {"x": 1}}, {})
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write the report into"):
-        write_report(tmp_path / "file", RESULT, Pictures(), None)
+        write_report(tmp_path / "file", RESULT, {})
 
 
 def test_neighbours_are_the_nearest_in_feature_space():

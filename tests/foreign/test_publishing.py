@@ -16,7 +16,8 @@ from tiny import TINY, tiny_discriminator, tiny_generator
 
 from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline, SNGANDiscriminator, SNGANGenerator
 from licfg_hf.cli import main as command
-from licfg_hf.convert import convert, ddgan, mapping
+from licfg_hf.convert import convert, mapping
+from licfg_hf.convert.formats import ddgan
 from licfg_hf.errors import InputError
 from licfg_hf.hub.cleaning import Cleaner
 from licfg_hf.hub.contents import collect, left_out

@@ -1,10 +1,9 @@
 import pytest
 import torch
-from goldens import TOLERANCE, load, needs_goldens, weights
+from goldens import TOLERANCE, ddgan_networks, load, needs_goldens, weights
 from tiny import TINY, tiny_discriminator, tiny_generator
 
 from licfg_hf import DDGANDiscriminator, DDGANGenerator
-from licfg_hf.convert.ddgan import convert_discriminator, convert_generator, discriminator_config, generator_config
 from licfg_hf.models.layers import FIRDownsample, FIRUpsample, MinibatchStdDev
 
 
@@ -34,9 +33,7 @@ def test_default_networks_have_the_published_size():
 @pytest.mark.parametrize("name", ["ddgan_small32_G", "ddgan_cifar10_G", "ddgan_lsun256_G"])
 def test_generator_golden(name):
     description, tensors = load(name)
-    config = generator_config(description["config"])
-    network = DDGANGenerator(**config).eval()
-    network.load_state_dict(convert_generator(weights(description["keys"]), config))
+    network = ddgan_networks(weights(description["keys"]), description["config"]).generator
     assert count(network) == description["params"]
     with torch.no_grad():
         images = network(tensors["in.x"], tensors["in.t"], tensors["in.z"]).sample
@@ -48,8 +45,7 @@ def test_generator_golden(name):
 def test_discriminator_golden(name):
     description, tensors = load(name)
     state = {f"module.{key}": value for key, value in weights(description["keys"]).items()}
-    network = DDGANDiscriminator(**discriminator_config(state)).eval()
-    network.load_state_dict(convert_discriminator(state))
+    network = ddgan_networks(state).discriminator
     assert count(network) == description["params"]
     with torch.no_grad():
         logits = network(tensors["in.x"], tensors["in.t"], tensors["in.x_t1"]).logits

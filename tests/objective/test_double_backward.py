@@ -13,10 +13,10 @@ from licfg_hf.objective.double_backward import prepare_double_backward, speed_up
 
 CONVOLUTIONS = {
     "1d strided, grouped": (F.conv1d, (2, 4, 7), (6, 2, 3), {"stride": 2, "padding": 1, "groups": 2}),
-    "2d dilated": (F.conv2d, (2, 4, 6, 5), (4, 4, 3, 3), {"padding": 2, "dilation": 2}),
-    "2d depthwise": (F.conv2d, (2, 4, 6, 5), (4, 1, 3, 3), {"groups": 4}),
-    "2d 1x1 strided": (F.conv2d, (2, 4, 6, 5), (4, 4, 1, 1), {"stride": 2}),
-    "2d transposed": (F.conv_transpose2d, (2, 4, 4, 4), (4, 3, 4, 4), {"stride": 2, "padding": 1}),
+    "2d dilated": (F.conv2d, (2, 2, 5, 4), (2, 2, 3, 3), {"padding": 2, "dilation": 2}),
+    "2d depthwise": (F.conv2d, (2, 2, 5, 4), (2, 1, 3, 3), {"groups": 2}),
+    "2d 1x1 strided": (F.conv2d, (2, 2, 5, 4), (3, 2, 1, 1), {"stride": 2}),
+    "2d transposed": (F.conv_transpose2d, (2, 2, 3, 3), (2, 2, 4, 4), {"stride": 2, "padding": 1}),
     "3d": (F.conv3d, (1, 2, 4, 4, 4), (2, 2, 2, 2, 2), {}),
 }
 

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DModel
-from goldens import TOLERANCE, load, needs_goldens, weights
+from goldens import TOLERANCE, ddgan_networks, load, needs_goldens, weights
 from tiny import tiny_generator
 
-from licfg_hf import DDGANGenerator, DDGANPipeline, DDGANScheduler
-from licfg_hf.convert.ddgan import convert_generator, generator_config
+from licfg_hf import DDGANPipeline, DDGANScheduler
 from licfg_hf.images import image_grid
 
 
@@ -89,9 +88,10 @@ def test_grid_enlarges_small_images_without_smoothing():
 def test_four_step_sampling_golden():
     description, _ = load("ddgan_small32_G")
     _, tensors = load("ddgan_small32_sampling")
-    config = generator_config(description["config"])
-    network, scheduler = DDGANGenerator(**config).eval(), DDGANScheduler()
-    network.load_state_dict(convert_generator(weights(description["keys"]), config))
+    network, scheduler = (
+        ddgan_networks(weights(description["keys"]), description["config"]).generator,
+        DDGANScheduler(),
+    )
     sample = tensors["in.x_T"]
     with torch.no_grad():
         for t in scheduler.timesteps.tolist():

@@ -3,19 +3,16 @@ from copy import deepcopy
 import pytest
 import torch
 from accelerate import Accelerator
-from goldens import load, needs_goldens, weights
+from goldens import ddgan_networks, load, needs_goldens, weights
 from tiny import tiny_discriminator, tiny_generator
 
 from licfg_hf import (
-    DDGANDiscriminator,
-    DDGANGenerator,
     DDGANScheduler,
     EpsCenteredGradientPenalty,
     GradientPenalty,
     get_loss,
     r1_penalty,
 )
-from licfg_hf.convert.ddgan import convert_discriminator, convert_generator, discriminator_config, generator_config
 from licfg_hf.objective.critic import frozen
 from licfg_hf.training import DDGANTask, LazyPenalty
 from licfg_hf.training.step import discriminator_terms, generator_terms, optimize
@@ -40,12 +37,10 @@ def draw(rng: torch.Generator, batch: int = 8) -> MicroBatch:
 def test_one_training_iteration_golden():
     description, tensors = load("ddgan_small32_trainstep")
     generator_description, _ = load("ddgan_small32_G")
-    config = generator_config(generator_description["config"])
-    generator = DDGANGenerator(**config)
-    generator.load_state_dict(convert_generator(weights(generator_description["keys"]), config))
-    state = weights(description["discriminator_keys"])
-    discriminator = DDGANDiscriminator(**discriminator_config(state))
-    discriminator.load_state_dict(convert_discriminator(state))
+    generator = ddgan_networks(
+        weights(generator_description["keys"]), generator_description["config"]
+    ).generator.train()
+    discriminator = ddgan_networks(weights(description["discriminator_keys"])).discriminator.train()
     game = DDGANTask(DDGANScheduler(), latent_dim=100)
     t = tensors["in.t"]
     pair = game.scheduler.sample_pair(

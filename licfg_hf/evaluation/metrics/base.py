@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from ...data import ImageSet
+    from ..extractors import Extractor
     from ..neighbours import Manifold
     from ..options import EvaluationConfig
     from ..protocol import EvaluationProtocol
@@ -38,55 +39,53 @@ class Plan:
     Attributes:
         config: the options.
         samples: number of samples.
-        references: number of reference images.
-        shape: of both, (channels, height, width).
-        classes: number of classes that samples are asked for by; None where they are not.
-        extractor: name of the features.
-        extractor_classes: number of classes that they come with; None where they come with none.
-        held_out: number of reference images that no generator was trained on; None where there are none.
+        classes: number of classes that they are asked for by; None where they are not.
+        reference: images that they are compared with.
+        extractor: of the features.
+        held_out: reference images that no generator was trained on; None where there are none.
     """
 
     config: "EvaluationConfig"
     samples: int
-    references: int
-    shape: tuple[int, int, int]
     classes: int | None
-    extractor: str
-    extractor_classes: int | None
-    held_out: int | None = None
+    reference: "ImageSet"
+    extractor: "Extractor"
+    held_out: "ImageSet | None" = None
 
     @property
     def smallest(self) -> int:
         """Images of the smaller side."""
-        return min(self.samples, self.references)
+        return min(self.samples, len(self.reference))
 
 
 @dataclass
 class Measured:
     """What the passes over both sides gave, from which metrics are computed.
 
+    What no metric asked for is absent (None): the type is that of what a metric that asks finds.
+
     Attributes:
         config: the options.
         real: features of the reference images.
-        samples: features of the samples; their vectors are there only where a metric says ``vectors``.
-        scores: class probabilities of the samples, only where a metric says ``probabilities``.
-        hits: samples by the class asked for, those that the classifier takes for it, int64 (classes,); None where the
-            features come without classes.
+        samples: features of the samples; their vectors where a metric says ``vectors``.
+        scores: class probabilities of the samples, where a metric says ``probabilities``.
+        hits: samples by the class asked for, those that the classifier takes for it, int64 (classes,), where the
+            features come with classes.
         asked: the same, all of them.
         predicted: samples by the class that the classifier takes them for, likewise.
-        pixels: the first samples, uint8 (n, channels, height, width), as many as a metric says; None where none does.
-        held_out: reference images that no generator was trained on, only where a metric says ``held_out``.
+        pixels: the first samples, uint8 (n, channels, height, width), as many as a metric says.
+        held_out: reference images that no generator was trained on, where a metric says ``held_out``.
     """
 
     config: "EvaluationConfig"
     real: "Features"
     samples: "Features"
-    scores: "ClassStatistics | None" = None
-    hits: "torch.Tensor | None" = None
-    asked: "torch.Tensor | None" = None
-    predicted: "torch.Tensor | None" = None
-    pixels: "torch.Tensor | None" = None
-    held_out: "ImageSet | None" = None
+    scores: "ClassStatistics"
+    hits: "torch.Tensor"
+    asked: "torch.Tensor"
+    predicted: "torch.Tensor"
+    pixels: "torch.Tensor"
+    held_out: "ImageSet"
 
     @cached_property
     def manifold(self) -> "Manifold":
@@ -203,9 +202,9 @@ def require_metrics(plan: Plan) -> None:
     """
     chosen = chosen_metrics(plan.config.metrics)
     for metric in chosen:
-        if (metric.classes or metric.probabilities) and plan.extractor_classes is None:
+        if (metric.classes or metric.probabilities) and plan.extractor.classes is None:
             raise InputError(
-                f"{metric.option} needs class logits, which {plan.extractor} does not give: choose a classifier"
+                f"{metric.option} needs class logits, which {plan.extractor.name} does not give: choose a classifier"
             )
     if plan.smallest < 2:
         raise InputError("metrics need at least two images of each side")

@@ -10,8 +10,9 @@ class _OfClasses(Metric):
     option, classes, by_class, higher_is_better = "acc", True, True, True
 
     def require(self, plan: Plan) -> None:
-        if plan.classes not in (None, plan.extractor_classes):
-            raise InputError(f"the model has {plan.classes} classes and {plan.extractor} {plan.extractor_classes}")
+        known = plan.extractor
+        if plan.classes not in (None, known.classes):
+            raise InputError(f"the model has {plan.classes} classes and {known.name} {known.classes}")
 
 
 @register_metric

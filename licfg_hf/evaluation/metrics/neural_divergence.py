@@ -28,10 +28,11 @@ class NeuralDivergence(Metric):
     def require(self, plan: Plan) -> None:
         if plan.held_out is None:
             raise InputError("nd wants held-out images: measure it with licfg-hf evaluate")
-        if min(plan.held_out, plan.samples) < SMALLEST_SET or max(plan.shape[1:]) > LARGEST_SIDE:
+        count, (_, height, width) = len(plan.held_out), plan.reference.shape
+        if min(count, plan.samples) < SMALLEST_SET or max(height, width) > LARGEST_SIDE:
             raise InputError(
                 f"nd wants {SMALLEST_SET} images of each side or more, of at most {LARGEST_SIDE} pixels; there are "
-                f"{plan.held_out} held-out images and {plan.samples} samples of {plan.shape[2]}x{plan.shape[1]}"
+                f"{count} held-out images and {plan.samples} samples of {width}x{height}"
             )
 
     def compute(self, measured: Measured) -> dict[str, float]:

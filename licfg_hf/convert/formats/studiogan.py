@@ -4,12 +4,24 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import InputError
-from ..models import BigGANDiscriminator, BigGANGenerator, SNGANDiscriminator, SNGANGenerator
-from ..models.blocks import SelfAttention
-from .mapping import LayerReader, Source, build, fill, indices, square_root, torch_layer, units, weight_shape, within
-from .networks import SPECTRAL, Networks
-from .reading import Checkpoint, Options, State
+from ...errors import InputError
+from ...models import BigGANDiscriminator, BigGANGenerator, SNGANDiscriminator, SNGANGenerator
+from ...models.blocks import SelfAttention
+from ..mapping import (
+    LayerReader,
+    Source,
+    build,
+    each,
+    fill,
+    generator_sizes,
+    indices,
+    torch_layer,
+    units,
+    weight_shape,
+    within,
+)
+from ..networks import SPECTRAL, Networks
+from ..reading import Checkpoint, Options, State
 
 _NORM_EPS = 1e-4
 _CONVOLUTIONS = {"conv1": "conv2d1", "conv2": "conv2d2", "shortcut": "conv2d0"}
@@ -31,12 +43,9 @@ def _places(state: State) -> tuple[list[int], list[int]]:
 
 
 def _names(blocks: list[int], attended: list[int], inside: dict[str, str]) -> dict[str, str]:
-    names = {}
-    for index, place in enumerate(blocks):
-        names |= within(f"blocks.{index}", f"blocks.{place}.0", inside)
-    for index in attended:
-        names |= within(f"attentions.{index}", f"blocks.{blocks[index] + 1}.0", _ATTENTION)
-    return names
+    after = {index: f"blocks.{blocks[index] + 1}.0" for index in attended}
+    places = {index: f"blocks.{place}.0" for index, place in enumerate(blocks)}
+    return each("blocks", places, inside) | each("attentions", after, _ATTENTION)
 
 
 def _layer(layer: nn.Module, name: str) -> dict[str, Source]:
@@ -55,24 +64,15 @@ def _one_hot_layer(layer: nn.Module, name: str) -> dict[str, Source]:
 
 def _generator(state: State) -> SNGANGenerator | BigGANGenerator:
     blocks, attended = _places(state)
-    channels = [weight_shape(state, f"blocks.{blocks[0]}.0.conv2d1", 4)[1]]
-    channels += [weight_shape(state, f"blocks.{place}.0.conv2d2", 4)[0] for place in blocks]
-    features, chunk = weight_shape(state, "linear0", 2)
-    bottom = square_root(features // channels[0], "linear0")
+    leaves = [f"blocks.{place}.0.conv2d2" for place in blocks]
+    sizes, bottom, chunk = generator_sizes(state, "linear0", f"blocks.{blocks[0]}.0.conv2d1", leaves)
     embedded = any(".embed0." in key for key in state)
-    norm = (
-        {"norm": "bn", "gain": "embed0", "bias": "embed1"}
-        if embedded
-        else {"norm": "bn", "gain": "gain", "bias": "bias"}
-    )
+    gain_name, bias_name = ("embed0", "embed1") if embedded else ("gain", "bias")
+    norm = {"norm": "bn", "gain": gain_name, "bias": bias_name}
     inside = {**_CONVOLUTIONS, **within("norm1", "bn1", norm), **within("norm2", "bn2", norm)}
     names = {"class_embedding": "shared", "linear_in": "linear0", "norm_out": "bn4", "conv_out": "conv2d5"}
     names |= _names(blocks, attended, inside)
-    arguments: dict[str, Any] = {
-        "sample_size": bottom * 2 ** len(blocks),
-        "norm_eps": _NORM_EPS,
-        **units(channels),
-    }
+    arguments: dict[str, Any] = {"norm_eps": _NORM_EPS, **sizes}
     if any(key.startswith("shared.") for key in state):
         classes, shared_dim = weight_shape(state, "shared", 2)
         generator = build(
@@ -86,7 +86,7 @@ def _generator(state: State) -> SNGANGenerator | BigGANGenerator:
             **arguments,
         )
         return fill(generator, state, names, _layer)
-    gain = weight_shape(state, f"blocks.{blocks[0]}.0.bn1.{norm['gain']}", 2)
+    gain = weight_shape(state, f"blocks.{blocks[0]}.0.bn1.{gain_name}", 2)
     generator = build(SNGANGenerator, num_classes=gain[0 if embedded else 1], latent_dim=chunk, **arguments)
     read: LayerReader = _layer if embedded else _one_hot_layer
     return fill(generator, state, names, read)

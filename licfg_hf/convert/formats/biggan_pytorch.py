@@ -1,15 +1,17 @@
 """Checkpoints of ajbrock/BigGAN-PyTorch: G.pth, G_ema.pth and D.pth of BigGAN and BigGAN-deep."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ..errors import InputError
-from ..models import BigGANDeepDiscriminator, BigGANDeepGenerator, BigGANDiscriminator, BigGANGenerator
-from .mapping import Network, Source, build, fill, indices, own_entries, torch_layer, within
-from .networks import Networks
-from .reading import Checkpoint, Options, State
+from ...errors import InputError
+from ...models import BigGANDeepDiscriminator, BigGANDeepGenerator, BigGANDiscriminator, BigGANGenerator
+from ..mapping import Network, Source, build, each, fill, indices, own_entries, torch_layer, within
+from ..networks import Networks
+from ..reading import Checkpoint, Options, State
 
 _ITERATIONS = (
     "BigGAN-PyTorch takes a power iteration in every pass, also in eval mode: eval outputs are the reference's, "
@@ -61,14 +63,14 @@ def _layer(layer: nn.Module, name: str) -> dict[str, Source]:
         return read | {"num_batches_tracked": Source({}, lambda: torch.zeros((), dtype=torch.int64))}
     if not parametrize.is_parametrized(layer, "weight"):
         return torch_layer(layer, name)
-    shape = tuple(layer.parametrizations.weight.original.shape)
+    shape = tuple(entries["parametrizations.weight.original"].shape)
     pair = {f"{name}.weight": shape, f"{name}.u0": (1, shape[0])}
     read = {
         "parametrizations.weight.original": Source({f"{name}.weight": shape}),
         "parametrizations.weight.0.u": Source(pair, _left_vector),
         "parametrizations.weight.0.v": Source(pair, _right_vector),
     }
-    return read | ({"bias": Source({f"{name}.bias": tuple(layer.bias.shape)})} if "bias" in entries else {})
+    return read | ({"bias": Source({f"{name}.bias": tuple(entries["bias"].shape)})} if "bias" in entries else {})
 
 
 def _shapes(entries: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
@@ -102,90 +104,55 @@ def _require_published(options: Options, network: str) -> None:
     )  # fmt: skip
 
 
-def _deep_generator(state: State, options: Options) -> BigGANDeepGenerator:
-    options.require(G_depth=2, G_shared=True, hier=True)
-    latent_dim = _positive(options, "dim_z")
-    generator = build(
-        BigGANDeepGenerator,
-        sample_size=_positive(options, "resolution"),
-        num_classes=_positive(options, "n_classes"),
-        latent_dim=latent_dim,
-        shared_dim=options.read("shared_dim", int) or latent_dim,
-        base_channels=_positive(options, "G_ch"),
-        attention_resolutions=_attention(options, "G_attn"),
-    )
-    return _fill(generator, state, _generator_names(generator))
+def _sizes(options: Options, network: str) -> dict[str, Any]:
+    return {
+        "sample_size": _positive(options, "resolution"),
+        "num_classes": _positive(options, "n_classes"),
+        "base_channels": _positive(options, f"{network}_ch"),
+        "attention_resolutions": _attention(options, f"{network}_attn"),
+    }
 
 
-def _generator(state: State, options: Options) -> BigGANGenerator:
-    shared, hierarchical = options.read("G_shared", bool), options.read("hier", bool)
+def _generator(state: State, options: Options, deep: bool) -> BigGANDeepGenerator | BigGANGenerator:
+    if deep:
+        options.require(G_depth=2, G_shared=True, hier=True)
+    shared, hierarchical = deep or options.read("G_shared", bool), deep or options.read("hier", bool)
     if hierarchical and not shared:
         raise InputError("hier without G_shared cannot be converted: its layers get no class embedding to go beside z")
     latent_dim = _positive(options, "dim_z")
     shared_dim = (options.read("shared_dim", int) or latent_dim) if shared else None
-    if hierarchical:  # rounded down to equal parts for the first layer and each block
-        parts = len(indices(state, r"blocks\.(\d+)\.")) + 1
-        latent_dim = latent_dim // parts * parts
-    generator = build(
-        BigGANGenerator,
-        sample_size=_positive(options, "resolution"),
-        num_classes=_positive(options, "n_classes"),
-        latent_dim=latent_dim,
-        shared_dim=shared_dim,
-        hierarchical=hierarchical,
-        base_channels=_positive(options, "G_ch"),
-        attention_resolutions=_attention(options, "G_attn"),
-    )
-    return _fill(generator, state, _generator_names(generator))
+    sizes = {"shared_dim": shared_dim, **_sizes(options, "G")}
+    if deep:
+        generator = build(BigGANDeepGenerator, latent_dim=latent_dim, **sizes)
+    else:
+        if hierarchical:  # rounded down to equal parts for the first layer and each block
+            parts = len(indices(state, r"blocks\.(\d+)\.")) + 1
+            latent_dim = latent_dim // parts * parts
+        generator = build(BigGANGenerator, latent_dim=latent_dim, hierarchical=hierarchical, **sizes)
+    places = {index: f"blocks.{index}.0" for index in range(len(generator.blocks))}
+    after = {index: f"blocks.{index}.1" for index in generator.attentions}
+    names = _GENERATOR | each("blocks", places, _GENERATOR_BLOCK) | each("attentions", after, _ATTENTION)
+    return _fill(generator, state, names)
 
 
-def _generator_names(generator: BigGANGenerator | BigGANDeepGenerator) -> dict[str, str]:
-    names = dict(_GENERATOR)
-    for index in range(len(generator.blocks)):
-        names |= within(f"blocks.{index}", f"blocks.{index}.0", _GENERATOR_BLOCK)
-    for index in generator.attentions:
-        names |= within(f"attentions.{index}", f"blocks.{index}.1", _ATTENTION)
-    return names
-
-
-def _deep_discriminator(state: State, options: Options) -> BigGANDeepDiscriminator:
-    options.require(D_depth=2)
-    discriminator = build(
-        BigGANDeepDiscriminator,
-        sample_size=_positive(options, "resolution"),
-        num_classes=_positive(options, "n_classes"),
-        base_channels=_positive(options, "D_ch"),
-        attention_resolutions=_attention(options, "D_attn"),
-    )
-    names = dict(_DISCRIMINATOR)
-    for index in range(len(discriminator.blocks)):
-        names |= within(f"blocks.{index}", f"blocks.{index // 2}.{index % 2}", _DISCRIMINATOR_BLOCK)
-    for index in discriminator.attentions:  # after the second block of a pair
-        names |= within(f"attentions.{index}", f"blocks.{int(index) // 2}.2", _ATTENTION)
-    return _fill(discriminator, state, names)
-
-
-def _discriminator(state: State, options: Options) -> BigGANDiscriminator:
-    size, attention = _positive(options, "resolution"), _attention(options, "D_attn")
-    if size == 32:  # the reference's table calls every block's output 16 pixels wide
-        if 16 in attention:
-            raise InputError(
-                "D_attn 16 at 32 pixels cannot be converted: the reference attends after every block then"
-            )
-        attention = ()
-    discriminator = build(
-        BigGANDiscriminator,
-        sample_size=size,
-        num_classes=_positive(options, "n_classes"),
-        base_channels=_positive(options, "D_ch"),
-        attention_resolutions=attention,
-        wide=options.read("D_wide", bool, True),
-    )
-    names = dict(_DISCRIMINATOR)
-    for index in range(len(discriminator.blocks)):
-        names |= within(f"blocks.{index}", f"blocks.{index}.0", _DISCRIMINATOR_BLOCK)
-    for index in discriminator.attentions:
-        names |= within(f"attentions.{index}", f"blocks.{index}.1", _ATTENTION)
+def _discriminator(state: State, options: Options, deep: bool) -> BigGANDeepDiscriminator | BigGANDiscriminator:
+    sizes = _sizes(options, "D")
+    if deep:  # blocks come in pairs, with attention after the second one
+        options.require(D_depth=2)
+        discriminator = build(BigGANDeepDiscriminator, **sizes)
+        places = {index: f"blocks.{index // 2}.{index % 2}" for index in range(len(discriminator.blocks))}
+        after = {index: f"blocks.{int(index) // 2}.2" for index in discriminator.attentions}
+    else:
+        if sizes["sample_size"] == 32:  # the reference's table calls every block's output 16 pixels wide
+            if 16 in sizes["attention_resolutions"]:
+                raise InputError(
+                    "D_attn 16 at 32 pixels cannot be converted: the reference attends after every block then"
+                )
+            sizes["attention_resolutions"] = ()
+        discriminator = build(BigGANDiscriminator, wide=options.read("D_wide", bool, True), **sizes)
+        places = {index: f"blocks.{index}.0" for index in range(len(discriminator.blocks))}
+        after = {index: f"blocks.{index}.1" for index in discriminator.attentions}
+    names = _DISCRIMINATOR | each("blocks", places, _DISCRIMINATOR_BLOCK) | each("attentions", after, _ATTENTION)
     return _fill(discriminator, state, names)
 
 
@@ -206,7 +173,7 @@ def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
     _require_published(options, letter)
     deep = any(key.endswith(".conv3.weight") for key in state)
     if letter == "G":
-        generator = (_deep_generator if deep else _generator)(state, options)
+        generator = _generator(state, options, deep)
         return Networks(generator=generator, options=options.used, notes=(_AVERAGES, _ITERATIONS))
-    discriminator = (_deep_discriminator if deep else _discriminator)(state, options)
+    discriminator = _discriminator(state, options, deep)
     return Networks(discriminator=discriminator, options=options.used, notes=(_ITERATIONS,))

@@ -3,11 +3,11 @@
 import itertools
 from typing import Any
 
-from ..errors import InputError
-from ..models import BigGANDiscriminator, BigGANGenerator, SNGANDiscriminator, SNGANGenerator
-from .mapping import build, fill, indices, square_root, units, weight_shape, within
-from .networks import ONLY_WEIGHTS, Networks
-from .reading import Checkpoint, Options, State
+from ...errors import InputError
+from ...models import BigGANDiscriminator, BigGANGenerator, SNGANDiscriminator, SNGANGenerator
+from ..mapping import build, each, fill, generator_sizes, indices, square_root, units, weight_shape, within
+from ..networks import ONLY_WEIGHTS, Networks
+from ..reading import Checkpoint, Options, State
 
 _RAW = (
     "The discriminator is the network itself: GNGAN-PyTorch normalizes it in its training loop. "
@@ -93,15 +93,12 @@ def _cnn_discriminator(state: State) -> SNGANDiscriminator:
 
 def _resnet_generator(state: State) -> SNGANGenerator:
     blocks = indices(state, r"blocks\.(\d+)\.")
-    channels = [weight_shape(state, f"blocks.{blocks[0]}.residual.3", 4)[1]]
-    channels += [weight_shape(state, f"blocks.{index}.residual.6", 4)[0] for index in blocks]
-    features, latent_dim = weight_shape(state, "linear", 2)
-    bottom = square_root(features // channels[0], "linear")
-    generator = build(SNGANGenerator, sample_size=bottom * 2 ** len(blocks), latent_dim=latent_dim, **units(channels))
+    leaves = [f"blocks.{index}.residual.6" for index in blocks]
+    sizes, _, latent_dim = generator_sizes(state, "linear", f"blocks.{blocks[0]}.residual.3", leaves)
+    generator = build(SNGANGenerator, latent_dim=latent_dim, **sizes)
     names = {"linear_in": "linear", "norm_out": "output.0", "conv_out": "output.2"}
-    for index in range(len(blocks)):
-        names |= within(f"blocks.{index}", f"blocks.{index}", _RESNET_GENERATOR_BLOCK)
-    return fill(generator, state, names)
+    places = {index: f"blocks.{index}" for index in range(len(blocks))}
+    return fill(generator, state, names | each("blocks", places, _RESNET_GENERATOR_BLOCK))
 
 
 def _residual_trunk(state: State, prefix: str) -> tuple[dict[str, Any], dict[str, str], list[int]]:
@@ -150,10 +147,8 @@ def _biggan_generator(state: State) -> BigGANGenerator:
     count = len(indices(state, r"blocks\.(\d+)\."))
     attended = indices(state, r"blocks\.(\d+)\.1\.")  # such a block is a list of the block and its attention
     places = [f"blocks.{index}.0" if index in attended else f"blocks.{index}" for index in range(count)]
-    channels = [weight_shape(state, f"{places[0]}.residual1.2", 4)[1]]
-    channels += [weight_shape(state, f"{place}.residual2.1", 4)[0] for place in places]
-    features, chunk = weight_shape(state, "linear", 2)
-    bottom = square_root(features // channels[0], "linear")
+    leaves = [f"{place}.residual2.1" for place in places]
+    sizes, bottom, chunk = generator_sizes(state, "linear", f"{places[0]}.residual1.2", leaves)
     arguments: dict[str, Any] = {
         "num_classes": weight_shape(state, f"{places[0]}.bn1.gain", 2)[0],
         "latent_dim": chunk,
@@ -168,17 +163,14 @@ def _biggan_generator(state: State) -> BigGANGenerator:
         }
     generator = build(
         BigGANGenerator,
-        sample_size=bottom * 2**count,
         attention_resolutions=tuple(bottom * 2 ** (index + 1) for index in attended),
         **arguments,
-        **units(channels),
+        **sizes,
     )
     names = {"class_embedding": "shared_embedding", "linear_in": "linear"}
     names |= {"norm_out": "output_layer.0", "conv_out": "output_layer.2"}
-    for index, place in enumerate(places):
-        names |= within(f"blocks.{index}", place, _BIGGAN_GENERATOR_BLOCK)
-    for index in attended:
-        names |= within(f"attentions.{index}", f"blocks.{index}.1", _ATTENTION)
+    names |= each("blocks", dict(enumerate(places)), _BIGGAN_GENERATOR_BLOCK)
+    names |= each("attentions", {index: f"blocks.{index}.1" for index in attended}, _ATTENTION)
     return fill(generator, state, names)
 
 

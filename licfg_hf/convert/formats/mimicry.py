@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from ..errors import InputError
-from ..models import SNGANDiscriminator, SNGANGenerator
-from .mapping import build, fill, indices, square_root, units, weight_shape, within
-from .networks import SPECTRAL, Networks
-from .reading import Checkpoint, Options, State
+from ...errors import InputError
+from ...models import SNGANDiscriminator, SNGANGenerator
+from ..mapping import build, each, fill, generator_sizes, indices, units, weight_shape
+from ..networks import SPECTRAL, Networks
+from ..reading import Checkpoint, Options, State
 
 _BLOCK = {"norm1": "b1", "norm2": "b2", "conv1": "c1", "conv2": "c2", "shortcut": "c_sc"}
 # (number of blocks, name of the last layer) -> image size, how many blocks halve it. The discriminators for 48 and 64
@@ -36,22 +36,13 @@ def _generator(state: State) -> SNGANGenerator:
     blocks = indices(state, r"block(\d+)\.")
     if not blocks:
         raise InputError("it has no blocks")
-    channels = [weight_shape(state, f"block{blocks[0]}.c1", 4)[1]]
-    channels += [weight_shape(state, f"block{index}.c1", 4)[0] for index in blocks]
-    features, latent_dim = weight_shape(state, "l1", 2)
-    bottom = square_root(features // channels[0], "l1")
+    leaves = [f"block{index}.c1" for index in blocks]
+    sizes, _, latent_dim = generator_sizes(state, "l1", leaves[0], leaves)
+    generator = build(SNGANGenerator, latent_dim=latent_dim, upsample_mode="bilinear", **sizes)
     last = blocks[-1] + 1
-    generator = build(
-        SNGANGenerator,
-        sample_size=bottom * 2 ** len(blocks),
-        latent_dim=latent_dim,
-        upsample_mode="bilinear",
-        **units(channels),
-    )
+    places = {index: f"block{index + 2}" for index in range(len(blocks))}
     names = {"linear_in": "l1", "norm_out": f"b{last}", "conv_out": f"c{last}"}
-    for index in range(len(blocks)):
-        names |= within(f"blocks.{index}", f"block{index + 2}", _BLOCK)
-    return fill(generator, state, names)
+    return fill(generator, state, names | each("blocks", places, _BLOCK))
 
 
 def _discriminator(state: State) -> SNGANDiscriminator:
@@ -74,10 +65,8 @@ def _discriminator(state: State) -> SNGANDiscriminator:
         normalizers=SPECTRAL,
         **options,
     )
-    names = {"head.linear": last[0]}
-    for index in range(len(blocks)):
-        names |= within(f"blocks.{index}", f"block{index + 1}", _BLOCK)
-    return fill(discriminator, state, names)
+    names = each("blocks", {index: f"block{index + 1}" for index in range(len(blocks))}, _BLOCK)
+    return fill(discriminator, state, names | {"head.linear": last[0]})
 
 
 def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:

@@ -12,11 +12,11 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from ..errors import InputError
-from ..models import BigGANDeepGenerator
-from .mapping import Source, build, fill, torch_layer, within
-from .networks import Networks
-from .reading import Checkpoint, Options, State
+from ...errors import InputError
+from ...models import BigGANDeepGenerator
+from ..mapping import Source, build, each, fill, torch_layer, within
+from ..networks import Networks
+from ..reading import Checkpoint, Options, State
 
 _NOTES = (
     "The BatchNorm statistics come from the file's tables, which fine-tuning does not change.",
@@ -38,17 +38,16 @@ def kind(state: State) -> str | None:
 
 
 def _names(generator: BigGANDeepGenerator, position: int) -> dict[str, str]:
-    names = {
+    places = {index: f"generator.layers.{index + (index >= position)}" for index in range(len(generator.blocks))}
+    return {
         "class_embedding": "embeddings",
         "linear_in": _FIRST,
         "norm_out": "generator.bn",
         "norm_out.norm": "generator.bn",
         "conv_out": "generator.conv_to_rgb",
         **within(f"attentions.{position - 1}", f"generator.layers.{position}", _ATTENTION),
+        **each("blocks", places, _BLOCK),
     }
-    for index in range(len(generator.blocks)):
-        names |= within(f"blocks.{index}", f"generator.layers.{index + (index >= position)}", _BLOCK)
-    return names
 
 
 def _layer_reader(latent_dim: int) -> Callable[[nn.Module, str], dict[str, Source]]:

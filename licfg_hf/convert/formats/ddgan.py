@@ -4,15 +4,14 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
-from ..errors import InputError
-from ..models import DDGANDiscriminator, DDGANGenerator
-from ..schedulers import DDGANScheduler
-from .mapping import Source, build, fill, torch_layer, weight_shape, within
-from .networks import ONLY_WEIGHTS, Networks
-from .reading import Checkpoint, Options, State, strip_prefix
+from ...errors import InputError
+from ...models import DDGANDiscriminator, DDGANGenerator
+from ...schedulers import DDGANScheduler
+from ..mapping import Source, build, each, fill, own_entries, torch_layer, weight_shape, within
+from ..networks import ONLY_WEIGHTS, Networks
+from ..reading import Checkpoint, Options, State
 
 EXTRA_TYPES = (argparse.Namespace,)  # the training's arguments in content.pth
 _RESNET = {
@@ -42,13 +41,12 @@ def kind(state: State) -> str | None:
     return "discriminator" if any(key.startswith(("start_conv.", "t_embed.")) for key in state) else None
 
 
-def generator_config(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``DDGANGenerator`` from the reference's options (the golden's ``config``, or its saved ``args``).
+def _generator_config(options: Options) -> dict[str, Any]:
+    """Arguments of ``DDGANGenerator`` from the reference's options.
 
     Raises:
         InputError: an option is missing, or asks for something that the published checkpoints do not use.
     """
-    options = options if isinstance(options, Options) else Options(options)
     options.require(
         resblock_type="biggan",
         progressive="none",
@@ -121,7 +119,7 @@ def _module_order(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
 def _layer(layer: nn.Module, name: str) -> dict[str, Source]:
     if not name.rpartition(".")[2].startswith("NIN_"):
         return torch_layer(layer, name)
-    features_out, features_in = layer.weight.shape
+    features_out, features_in = own_entries(layer)["weight"].shape
     return {
         "weight": Source({f"{name}.W": (features_in, features_out)}, lambda weight: weight.T),
         "bias": Source({f"{name}.b": (features_out,)}),
@@ -136,26 +134,12 @@ def _generator(state: State, config: Mapping[str, Any]) -> DDGANGenerator:
     return fill(generator, state, names, _layer)
 
 
-def convert_generator(state: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """State dict of ``DDGANGenerator(**config)`` from the reference's generator weights.
-
-    Args:
-        state: the reference's state dict, with or without the ``module.`` prefix.
-        config: arguments of ``DDGANGenerator`` (see ``generator_config``).
-
-    Raises:
-        InputError: the keys do not fit.
-    """
-    return _generator(strip_prefix(state), config).state_dict()
-
-
-def discriminator_config(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _discriminator_config(state: State) -> dict[str, Any]:
     """Arguments of ``DDGANDiscriminator``, read off the shapes of the reference's weights.
 
     Raises:
         InputError: the keys are not those of a DDGAN discriminator.
     """
-    state = strip_prefix(state)
     channels, images, *_ = weight_shape(state, "start_conv", 4)
     return {
         "in_channels": images // 2,
@@ -166,20 +150,9 @@ def discriminator_config(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def _discriminator(state: State) -> DDGANDiscriminator:
-    discriminator = build(DDGANDiscriminator, **discriminator_config(state))
-    names = dict(_DISCRIMINATOR)
-    for index in range(len(discriminator.blocks)):
-        names |= within(f"blocks.{index}", f"conv{index + 1}", _DISCRIMINATOR_BLOCK)
-    return fill(discriminator, state, names)
-
-
-def convert_discriminator(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """State dict of ``DDGANDiscriminator`` from the reference's discriminator weights (either variant).
-
-    Raises:
-        InputError: the keys do not fit.
-    """
-    return _discriminator(strip_prefix(state)).state_dict()
+    discriminator = build(DDGANDiscriminator, **_discriminator_config(state))
+    places = {index: f"conv{index + 1}" for index in range(len(discriminator.blocks))}
+    return fill(discriminator, state, _DISCRIMINATOR | each("blocks", places, _DISCRIMINATOR_BLOCK))
 
 
 def _averages(content: Mapping[str, Any], state: State) -> State | None:
@@ -227,5 +200,5 @@ def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
             "num_channels, num_channels_dae, ch_mult, num_res_blocks, attn_resolutions, nz, z_emb_dim, n_mlp, "
             "num_timesteps, beta_min, beta_max and use_geometric"
         )
-    generator = _generator(state, generator_config(options))
+    generator = _generator(state, _generator_config(options))
     return Networks(generator, critic, _scheduler(options), weights, options.used)
