@@ -336,7 +336,7 @@ def test_the_version_is_said(module, monkeypatch, capsys):
 def test_another_run_has_another_folder(words, ending, files, monkeypatch):
     began = []
     monkeypatch.chdir(files)
-    monkeypatch.setattr("licfg_hf.training.trainer.start_from", lambda *arguments: [])
+    monkeypatch.setattr("licfg_hf.training.warm_start.warm_start", lambda *arguments: [])
     monkeypatch.setattr(Trainer, "train", lambda trainer: began.append(trainer.folder))
     main(["train", "biggan_eps_cifar", "--preset", "quickstart", *words])
     assert str(began[0]) == f"output/biggan_eps_cifar-quickstart{ending}"
