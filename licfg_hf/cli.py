@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .command_line import OptionParser, one_line_errors, require_no_more
 from .errors import InputError
-from .files import require_writable
+from .files import require_writable, user_path
 from .named import IMPORT_HELP, import_first, imports_in
 from .ranges import require_whole
 from .signals import SignalHandler, terminate
@@ -28,7 +28,7 @@ def _sample(arguments: argparse.Namespace) -> None:
 
     require_whole(1, 10_000 if arguments.picture == "grid" else 1000, **{"--count": arguments.count})
     require_whole(0, 2**63 - 1, **{"--seed": arguments.seed})
-    output = _unused("samples.png") if arguments.output is None else Path(arguments.output).expanduser()
+    output = _unused("samples.png") if arguments.output is None else user_path(arguments.output)
     require_writable(output, "--output", folder=False)
     if output.suffix.lower() not in PICTURE_FORMATS:
         raise InputError(f"--output {output} is no picture: its name ends in {', '.join(PICTURE_FORMATS)}")
@@ -99,8 +99,7 @@ def _draw(pipeline: "HubPipeline", folder: Path, arguments: argparse.Namespace) 
 def _convert(arguments: argparse.Namespace) -> None:
     from .convert import convert
 
-    config = None if arguments.config is None else Path(arguments.config)
-    for line in convert(arguments.source, Path(arguments.input), Path(arguments.output), config):
+    for line in convert(arguments.source, arguments.input, arguments.output, arguments.config):
         print(line)
 
 
@@ -239,3 +238,7 @@ def _train(name: str, rest: list[str]) -> None:
         print("`licfg-hf train NAME --help` lists the options of one")
         return
     run_recipe(name, rest)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from .errors import InputError
+from .files import user_path
 from .text import first_line
 
 IMPORTED: list[ModuleType] = []  # what ``--import`` named, in order
@@ -26,10 +27,11 @@ def import_first(name: str) -> ModuleType:
     Raises:
         InputError: it cannot be imported; the message says why.
     """
+    path = user_path(name) if name.endswith(".py") else None
     if os.getcwd() not in sys.path:  # as for a script: an installed command does not look here by itself
         sys.path.insert(0, os.getcwd())
     try:
-        module = _from_file(Path(name).expanduser()) if name.endswith(".py") else importlib.import_module(name)
+        module = importlib.import_module(name) if path is None else _from_file(path)
     except Exception as error:  # whatever the user's code raises
         known = " (a file is named with its ending: FILE.py)" if isinstance(error, ModuleNotFoundError) else ""
         raise InputError(f"--import {name}: {type(error).__name__}: {first_line(error)}{known}") from error

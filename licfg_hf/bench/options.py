@@ -1,12 +1,11 @@
 """The options of ``licfg-hf bench``; without PyTorch, so that ``--help`` comes at once."""
 
 import argparse
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from ..errors import InputError, TrainingInterrupted
-from ..files import require_writable
+from ..files import require_writable, user_path
 from ..ranges import MANY, require_whole
 from .catalogue import BASELINE, DEFAULT, MODELS, STEPS, TECHNIQUES, listed, parse
 
@@ -49,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: an option is wrong, or the steps cannot be run here.
     """
     _require_usable(arguments)
-    folder = Path(arguments.output or f"output/bench-{arguments.model}").expanduser()
+    folder = user_path(arguments.output or f"output/bench-{arguments.model}")
     require_writable(folder, "--output", folder=True)
     from .report import markdown, write
 

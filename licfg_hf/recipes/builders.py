@@ -140,7 +140,7 @@ def distillation(images: ImageSet, arguments: Arguments) -> Built:
     options = dict(arguments["discriminator"])
     unet_config = {**options.pop("unet_config"), **_shape(images)}
     student = affordable(build_unet, unet_config=unet_config)
-    discriminator = DiffusionDiscriminator(unet_config=unet_config, normalizers=(), **options)
+    discriminator = affordable(DiffusionDiscriminator, unet_config=unet_config, normalizers=(), **options)
     trunk, start = Trunk(**arguments["trunk"]), Student(**arguments["student"])
     if trunk.weights != RANDOM:
         unet = load_unet(trunk.weights, trunk.subfolder)

@@ -13,7 +13,7 @@ from ..objective.classification import AuxiliaryClassification
 from ..objective.consistency import BalancedConsistencyRegularization, ConsistencyRegularization
 from ..objective.losses import AdversarialLoss, get_loss
 from ..objective.penalties import Method, Points
-from ..ranges import require_set
+from ..ranges import MANY, require_set, require_whole
 from ..training import LazyPenalty
 from .terms import SHORT_NAMES, TermConfig
 
@@ -101,6 +101,9 @@ class ObjectiveConfig:
             self.normalizers()
         except ValueError as error:
             raise InputError(str(error)) from error
+        require_whole(1, MANY, penalty_interval=self.penalty_interval)
+        if self.penalty == "eps_centered" and self.penalty_scale == 0:
+            raise InputError("penalty_scale 0 centres the penalty on zero: pass --penalty zero_centered for that")
         tangent = "tangent" in (self.penalty_method, *(getattr(term.penalty, "method", None) for term in terms))
         if self.normalizer in ("gradient", "penalty_gradient") and tangent:
             raise InputError("GN and PGN have no forward-mode derivative: pass --penalty_method exact")

@@ -4,14 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from ..command_line import OptionParser, as_spelled, is_main_process
 from ..errors import InputError
-from ..files import write_text
+from ..files import user_path, write_text
 from ..named import IMPORT_HELP, import_first, imports_in, named
 from ..text import first_line
 from .arguments import (
@@ -251,7 +250,7 @@ class Recipe:
         parser, options = self.parse(words)
         from ..training.run_folder import refused_leaves_nothing
 
-        with refused_leaves_nothing(Path(options.output_dir).expanduser()):
+        with refused_leaves_nothing(user_path(options.output_dir)):
             trainer = self.typed(words).trainer(options)
         if is_main_process():
             text = parser.dump(options, skip_unset=False)
