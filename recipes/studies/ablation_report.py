@@ -316,8 +316,8 @@ def _legend(study: Study, folder: Path) -> str:
             "run's best evaluation, over that best; 1 for a run that ends with its best. E‖grad D‖: last "
             "discriminator, on interpolates of training images and samples. Latent neighbourhood: median radius "
             f"within which an image moves by at most {DELTA:g}, to first order. (The Li-CFG paper was not available "
-            "to us; this definition is our own.) Brightness: mean value of the samples minus that of training images, of "
-            "255. Ω: means over the last logged steps of a batch's smallest and largest output of the critic, the "
+            "to us; this definition is our own.) Brightness: mean value of the samples minus that of training images, "
+            "of 255. Ω: means over the last logged steps of a batch's smallest and largest output of the critic, the "
             "outermost of the seeds. Device-minutes: mean of the finished runs.",
             *(
                 [
