@@ -59,7 +59,7 @@ _OF_HUB = {
     401: "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN to one that may do this",
     403: "the Hub forbids it with this token",
     404: "the Hub does not have it, or the token may not see it",
-    429: "the Hub wants fewer requests: wait some minutes",
+    429: "the Hub received too many requests: wait some minutes",
 }
 
 

@@ -69,7 +69,7 @@ def parse(text: str) -> list[str]:
                 raise InputError(f"no technique {part!r}; there are: {known}, and A+B for both at once")
         kinds = [TECHNIQUES[part][0] for part in parts]
         if len(set(kinds)) < len(kinds):
-            raise InputError(f"{name} asks for two of a kind: {', '.join(kinds)}")
+            raise InputError(f"{name} names two techniques of one kind: {', '.join(kinds)}")
     return list(dict.fromkeys((BASELINE, *names)))
 
 
@@ -84,5 +84,5 @@ def listed(text: str, option: str) -> list[str]:
         raise InputError(f"{option} has an empty name in {text!r}: write a,b")
     twice = {word for word in words if words.count(word) > 1}
     if twice:
-        raise InputError(f"{option} names {', '.join(sorted(twice))} twice: once is enough")
+        raise InputError(f"{option} names {', '.join(sorted(twice))} twice: name it once")
     return words

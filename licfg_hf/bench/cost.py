@@ -13,8 +13,8 @@ from torch.utils.flop_counter import flop_registry
 
 # What a peak is, by the kind of device; it goes with every number.
 MEANING = {
-    "cuda": "peak of the memory that PyTorch's CUDA allocator has given out (torch.cuda.max_memory_allocated)",
-    "cpu": "peak of the bytes that PyTorch's CPU allocator has given out and not taken back (torch.profiler)",
+    "cuda": "peak of the memory in use at PyTorch's CUDA allocator (torch.cuda.max_memory_allocated)",
+    "cpu": "peak of the bytes in use at PyTorch's CPU allocator (torch.profiler)",
 }
 
 

@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--techniques", help="comma-separated, see below; `all`, or `default` (the default)")
     add("--steps", help=f"comma-separated, of {_OF_STEPS['steps']}, which is the default")
     add("--rounds", type=int, help=f"timed rounds (default: {_OF_STEPS['rounds']})")
-    add("--device", choices=("cpu", "cuda", "mps"), help="default: cuda where there is one, else cpu")
+    add("--device", choices=("cpu", "cuda", "mps"), help="default: cuda if there is one, else cpu")
     add("--dtype", choices=("float32", "bf16"), help="(default: float32)")
-    add("--compile", action="store_true", default=None, help="measure every technique compiled, too; takes minutes")
+    add("--compile", action="store_true", default=None, help="also measure every technique compiled; takes minutes")
     add("--trainer", action="store_true", help="measure the Trainer's own overhead: of `quickstart`, and of --model")
     add(
         "--steps_of_trainer",
@@ -67,7 +67,9 @@ def _require_usable(arguments: argparse.Namespace) -> None:
         raise InputError("--output is empty: name a folder")
     for name, default in _OF_STEPS.items():
         if arguments.trainer and getattr(arguments, name) is not None:
-            raise InputError(f"--{name} does not go with --trainer, which measures float32 steps with one penalty")
+            raise InputError(
+                f"--{name} cannot be combined with --trainer, which measures float32 steps with one penalty"
+            )
         if getattr(arguments, name) is None:
             setattr(arguments, name, default)
     if arguments.steps_of_trainer is not None and not arguments.trainer:
@@ -102,7 +104,7 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
         dtype=arguments.dtype,
         seed=SEED,
         rounds=arguments.rounds,
-        order="all steps in every round, in an order drawn anew for each; times are means of steps_per_time steps",
+        order="all steps in every round, in a new random order each time; times are means of steps_per_time steps",
         statistic="median and quartiles over the rounds of time / time of `none` in the same round",
         data="random uint8 images that are on the device already",
         flops="convolutions and matrix-matrix products that this implementation computes in the uncompiled step",
@@ -120,6 +122,6 @@ def _overhead(arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         rows = [measure(name, MODELS[name], batch, count, accelerator) for name, (batch, count) in plan.items()]
     except TrainingInterrupted as stop:
-        raise TrainingInterrupted("stopped; nothing was measured to the end", stop.exit_code) from None
+        raise TrainingInterrupted("stopped before a measurement was finished", stop.exit_code) from None
     data = "the embedded digits, brought to the network's size, in memory"
     return {"protocol": protocol(accelerator.device, dtype="float32", data=data), "results": rows}

@@ -44,7 +44,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"images {'x'.join(map(str, about['image']))}, batch {about['batch_size']}, {about['dtype']}",
         machine(about),
         f"Times: medians over {about['rounds']} interleaved rounds, relative to `none` in the same round; quartiles.",
-        f"FLOPs: {about['flops']}. Memory: {about['memory']} during the step, beyond what stays between steps.",
+        f"FLOPs: {about['flops']}. Memory: {about['memory']} during the step, without what stays between steps.",
     ]
     return "\n\n".join([*parts, "  \n".join(facts)]) + "\n"
 

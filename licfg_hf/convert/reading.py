@@ -138,7 +138,7 @@ def read_checkpoint(path: Path, extra_types: tuple[type, ...] = ()) -> "Checkpoi
         try:
             return Checkpoint.of(load_file(path))
         except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(f"{path} is truncated, damaged or no safetensors file") from error
+            raise InputError(f"{path} is truncated, damaged or not a safetensors file") from error
     try:
         with torch.serialization.safe_globals([*_NUMPY_NUMBERS, *extra_types]):
             return Checkpoint.of(torch.load(path, map_location="cpu", weights_only=True))

@@ -106,7 +106,7 @@ def look_into(folder: str) -> Found:
         if place and not entries:
             found.empty.append(place)
     if loose:
-        raise InputError(f"links in {folder} lead nowhere: {some(sorted(loose))}; mend or remove them")
+        raise InputError(f"links in {folder} lead nowhere: {some(sorted(loose))}; repair or remove them")
     for paths in (found.pictures, found.containers, found.foreign, found.others, found.empty):
         paths.sort()
     return found
@@ -256,7 +256,7 @@ def _listed(found: Found) -> list[tuple[str, dict[str, Any] | None]]:
                 value = row.pop(column)
                 target = os.path.normpath(os.path.join(os.path.dirname(path), str(value)))
                 if target not in pictures:
-                    raise InputError(f"row {number} of {path} names {value}, which is no picture in {found.folder}")
+                    raise InputError(f"row {number} of {path} names {value}, which is not a picture in {found.folder}")
                 named[column.removesuffix(_FILE_NAME).rstrip("_") or "image"] = target
             seen |= set(named.values())
             row |= {name: os.path.join(found.folder, target) for name, target in named.items()}

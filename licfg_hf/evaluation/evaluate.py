@@ -124,7 +124,7 @@ def _held_out(config: EvaluationConfig) -> ImageSet | None:
         return None
     if config.data in EMBEDDED:
         raise InputError(
-            f"{metric.option} wants images that no generator was trained on, and {config.data} has no such part"
+            f"{metric.option} needs images that no generator was trained on, and {config.data} has no such split"
         )
     return subset(_open_reference(config, config.held_out_split), JUDGED)
 
@@ -136,11 +136,11 @@ def _require_alike(source: SampleSource, reference: ImageSet) -> None:
     model = not isinstance(source, ImageSamples)
     if channels != of_reference:
         wanted = channels if model else "1 (grey) or 3 (RGB)"
-        cure = f"pass --image_channels {wanted}" + (", which the reference is brought to" if model else "")
+        cure = f"pass --image_channels {wanted}" + (", to which the reference is converted" if model else "")
     elif model and size[0] == size[1]:
-        cure = f"pass --image_size {size[0]}, which the reference is brought to, or another --data"
+        cure = f"pass --image_size {size[0]}, to which the reference is resized, or another --data"
     else:
-        cure = "pass --image_size, which both are brought to, or another --data"
+        cure = "pass --image_size, to which both are resized, or another --data"
     raise InputError(
         f"samples are {tuple(source.shape)} and reference images {tuple(reference.shape)} (channels, height, width): "
         f"{cure}"

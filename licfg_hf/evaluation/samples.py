@@ -170,7 +170,7 @@ def _training_facts(folder: Path) -> dict[str, Any]:
         settings, identity = facts["settings"], dict(facts["identity"])
         digest, weights = settings_hash(identity), "raw" if settings.get("ema_decay") is None else "ema"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not that of a finished training") from error
+        raise InputError(f"{path} does not belong to a finished training") from error
     return {
         "weights": weights,
         "selection": facts.get("selection", "final"),

@@ -198,7 +198,7 @@ def _require_presentable(protocol: EvaluationProtocol, source: str) -> None:
     if max(len(versions), len(further)) > 50 or not all(len(text) <= LONGEST and text.isprintable() for text in texts):
         raise InputError(f"{source}: its protocol has overlong texts or characters that cannot be seen")
     if not all(abs(number) < LARGEST for number in numbers):
-        raise InputError(f"{source}: its protocol has numbers beyond all measure")
+        raise InputError(f"{source}: its protocol has impossibly large numbers")
 
 
 def measured_rankings(entries: Sequence[Entry], metric: str) -> list[Ranking]:

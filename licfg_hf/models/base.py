@@ -85,9 +85,9 @@ class Network(ModelMixin, ConfigMixin):
         name = (loaded[0] if isinstance(loaded, tuple) else loaded).get("_class_name")
         networks = [kind.__name__ for kind in cls.__mro__ if issubclass(kind, Network) and not kind._is_base]
         if not networks:
-            raise ValueError(f"{cls.__name__} is a base of networks: load {name or 'a network'} by its own class")
+            raise ValueError(f"{cls.__name__} is a base class: load {name or 'a network'} with its own class")
         if name is not None and name not in networks:
-            raise ValueError(f"the network that lies there is of class {name}, not {cls.__name__}")
+            raise ValueError(f"the network in it is of class {name}, not {cls.__name__}")
         return loaded
 
     @classmethod

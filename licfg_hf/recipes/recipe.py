@@ -286,7 +286,7 @@ def _require_one_way(options: Namespace, parser: ArgumentParser) -> None:
     single = [name for name in vars(options) if name == "penalty" or name.startswith("penalty_")]
     given = [name for name in single if options[name] != usual[name]]
     if options["penalties"] is not None and given:
-        raise InputError(f"--penalties stands in place of --{given[0]}: write it into the list, or leave out the list")
+        raise InputError(f"--penalties replaces --{given[0]}: write it into the list, or leave out the list")
 
 
 def _config(config: type, options: Namespace) -> Any:

@@ -114,7 +114,7 @@ def load_description(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is not a complete checkpoint: {error}") from error
     known = isinstance(description, dict) and {"step", "bytes", "identity"} <= description.keys()
     if not (known and isinstance(description["step"], int)):
-        raise InputError(f"{folder / DESCRIPTION_FILE} is not that of a checkpoint")
+        raise InputError(f"{folder / DESCRIPTION_FILE} does not describe a checkpoint")
     found = description.get("format")
     if found != FORMAT:
         raise InputError(f"{folder} is a checkpoint of another version of licfg_hf (format {found}, not {FORMAT})")
@@ -135,7 +135,7 @@ def require_undamaged(folder: Path) -> None:
     except OSError as error:
         raise InputError(f"{folder / STATE_FILE} cannot be read: {error.strerror}") from error
     if found != known:
-        raise InputError(f"{folder / STATE_FILE} is damaged: its content is not what was written")
+        raise InputError(f"{folder / STATE_FILE} is damaged: its content has changed since it was written")
 
 
 def load_state(folder: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class CompiledTerms:
         except TorchDynamoException as error:
             self.compiled = None
             reason = " ".join(str(error).split())[:300]
-            self.say(f"NOTE: torch.compile is not possible here, and the run goes on without it: {reason}")
+            self.say(f"NOTE: torch.compile is not possible here, and the run continues without it: {reason}")
             return self.terms(*arguments)
 
 

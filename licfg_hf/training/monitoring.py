@@ -250,8 +250,8 @@ class BestGenerator:
     def __init__(self, config: TrainingConfig, possible: set[str], identity: dict[str, Any], step: int):
         if config.keep_best not in possible:
             raise InputError(
-                f"keep_best is one of {', '.join(sorted(possible))}, not {config.keep_best!r}; what it names must be "
-                "among --evaluate_metrics"
+                f"keep_best is {config.keep_best!r}, but --evaluate_metrics does not measure it. Choose one of: "
+                f"{', '.join(sorted(possible))}"
             )
         self.metric, self.identity = config.keep_best, identity
         self.place = user_path(config.output_dir) / BEST_FOLDER

@@ -76,9 +76,9 @@ def _require_usable(config: OptimizerConfig, arguments: dict[str, Any], device: 
         for _ in range(2):
             optimizer.step()
         if not trial.isfinite().all():
-            raise ValueError("a step makes a weight that is not finite")
+            raise ValueError("a step gives a weight that is not finite")
         if not trial < 0:
-            raise ValueError("a step does not go down the gradient")
+            raise ValueError("a step does not follow the negative gradient")
     except _FAILURES as error:
         shown = {name: value for name, value in arguments.items() if name != "fused" or "fused" in config.arguments}
         reason = str(error).split("\n")[0]

@@ -147,14 +147,14 @@ class Run:
                 raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise InputError(
-                f"{source} does not hold the state of this run ({reason}): remove it, and the run goes on from an "
-                "earlier one"
+                f"{source} does not hold the state of this run ({reason}): remove it, and the run continues from "
+                "an earlier one"
             ) from error
         other = other_circumstances(description, self.facts)
         if other:
             self.accelerator.print(
-                f"NOTE: {source} was not written as this process would ({'; '.join(other)}): the run goes on, but its "
-                "weights will not be bit for bit those of an undisturbed one"
+                f"NOTE: {source} was not written as this process would ({'; '.join(other)}): the run continues, but "
+                "its weights will not be bit for bit those of an undisturbed run"
             )
         return description["step"]
 
