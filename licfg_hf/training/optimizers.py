@@ -100,7 +100,7 @@ def take_over(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> torc
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(f"optimizers gives a torch.optim.Optimizer, not {type(optimizer).__name__}")
     for group in optimizer.param_groups:
-        group.setdefault(_SCALE, group["lr"] / config.learning_rate)
+        group.setdefault(_SCALE, group["lr"] / config.highest_learning_rate)
     return optimizer
 
 
