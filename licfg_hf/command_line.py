@@ -21,7 +21,7 @@ class OptionParser(argparse.ArgumentParser):
         super().__init__(*arguments, allow_abbrev=False, **options)
 
     def error(self, message: str) -> None:
-        """As in argparse, but without the usage.
+        """Works as in argparse, but without the usage.
 
         Raises:
             InputError: always.
@@ -29,7 +29,7 @@ class OptionParser(argparse.ArgumentParser):
         raise InputError(f"{message} (see {self.prog} --help)")
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """As in argparse."""
+        """Works as in argparse."""
         words = sys.argv[1:] if args is None else args
         if any("\0" in word for word in words):
             raise InputError("the options contain a zero byte")
@@ -103,7 +103,7 @@ def _is_lack_of_memory(error: BaseException) -> bool:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that prints and writes."""
+    """True if this process is the one that prints and writes."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -107,7 +107,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """Where this process writes what is called ``path`` when it is whole; another process may write the same."""
+    """The name under which this process writes ``path`` until it is complete; others may write the same file."""
     return path.with_name(f".{os.getpid()}.{path.name}.partial")
 
 

@@ -41,7 +41,7 @@ def import_first(name: str) -> ModuleType:
 
 
 def imports_in(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What ``--import`` names among the words of a command line, and the other words."""
+    """Splits a command line into the modules that ``--import`` names and the other words."""
     names, others, left = [], [], list(words)
     while left:
         word = left.pop(0)

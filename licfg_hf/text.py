@@ -9,7 +9,7 @@ LONGEST = 300  # characters of a text from outside
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; the name of its class where it says nothing."""
+    """The message of an error, in one line; the name of its class if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
@@ -82,7 +82,7 @@ _REPOSITORY = re.compile(r"(?!.*(--|\.\.|\.git$))\w([\w.-]{0,94}\w)?/\w([\w.-]{0
 
 
 def is_repository(name: str) -> bool:
-    """Whether a repository of the Hub can be called so: ``OWNER/NAME``."""
+    """True if a repository of the Hub can be called so: ``OWNER/NAME``."""
     return _REPOSITORY.fullmatch(name) is not None
 
 

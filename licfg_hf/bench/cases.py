@@ -185,12 +185,12 @@ class Case:
         self.arena.average.update_parameters(self.players[0][0])
 
     def forget_gradients(self) -> None:
-        """As before the first step, so that gradients count among what a step allocates."""
+        """Drops gradients, as before the first step, so that they count among the memory that a step allocates."""
         for _, _, optimizer in self.players:
             optimizer.zero_grad(set_to_none=True)
 
     def resident(self) -> Iterator[torch.Tensor]:
-        """What a training holds between steps: networks, optimizers' states and the averaged generator."""
+        """The bytes that a training holds between steps: networks, optimizers' states and the averaged generator."""
         for network in (self.players[0][0], self.players[1][0], self.arena.average):
             yield from (*network.parameters(), *network.buffers())
         for _, _, optimizer in self.players:

@@ -1,4 +1,4 @@
-"""What can be measured, by name: networks and techniques. Without PyTorch, so that ``--help`` comes at once."""
+"""Networks and techniques that can be measured, by name; without PyTorch, so that ``--help`` comes at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What was measured, as a dictionary for JSON and as Markdown."""
+"""The results of a benchmark, as a dictionary for JSON and as Markdown."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -25,7 +25,7 @@ _LISTED = 10  # keys of each kind in a message
 
 @dataclass(frozen=True)
 class Source:
-    """What one entry of a state dict is made from.
+    """The origin of one entry of a state dict.
 
     Attributes:
         keys: foreign key -> the shape it must have.
@@ -181,7 +181,7 @@ def _refuse(what: str, problems: Mapping[str, Sequence[str]]) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is a tensor with a number in memory for each element; files can hold sparse and empty shells, too."""
+    """True if it is a tensor with a number in memory for each element; files can hold sparse and empty shells, too."""
     return (
         isinstance(value, torch.Tensor)
         and value.layout == torch.strided

@@ -116,7 +116,7 @@ def read_options(path: Path) -> Options:
 
 
 def read_checkpoint(path: Path, extra_types: tuple[type, ...] = ()) -> "Checkpoint":
-    """What a ``torch.save`` file, old or new, or a safetensors file holds. No code in it is run.
+    """Reads a ``torch.save`` file, old or new, or a safetensors file. No code in it is run.
 
     Args:
         extra_types: classes that may be in the file beside tensors and plain data; they hold plain data themselves.
@@ -164,7 +164,7 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """The content of a checkpoint file.
 
     Attributes:
         content: all of it.

@@ -42,7 +42,7 @@ _NAMED = 3  # so many names stand in a message
 
 @dataclass
 class Found:
-    """What lies in a folder and below it; paths are relative to it, with slashes, in the order of their names."""
+    """The files in a folder and below it; paths are relative to it, with slashes, in the order of their names."""
 
     folder: str
     pictures: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Found:
     empty: list[str] = field(default_factory=list)
 
     def left_out(self) -> str:
-        """What files are no pictures and what folders are empty, counted; "" where there are none."""
+        """Counts the files that are not pictures and the empty folders, in words; "" if there are none."""
         parts = [f"{_counted(self.others)} ({some(self.others)})"] if self.others else []
         parts += [f"{len(self.empty)} empty folders ({some(self.empty)})"] if self.empty else []
         return ", ".join(parts)
@@ -133,7 +133,7 @@ def _endings() -> tuple[set[str], set[str]]:
 
 
 def _is_picture(path: str) -> bool:
-    """Whether a file without the ending of a picture is one by its first bytes."""
+    """True if a file without the ending of a picture is one by its first bytes."""
     try:
         with open(path, "rb") as file:
             return _SIGNATURES.match(file.read(16)) is not None
@@ -215,7 +215,7 @@ def picture_rows(found: Found, split: str, note: Callable[[str], None]) -> datas
 
 
 def spans(split: str, lengths: dict[str, int], folder: str) -> list[tuple[str, int, int]]:
-    """What a split's name, or a sum of slices such as ``train[:100]+test``, takes: (split, first, last + 1).
+    """The images of a split's name, or of a sum of slices such as ``train[:100]+test``: (split, first, last + 1).
 
     Raises:
         InputError: it names a split that is not among ``lengths``, or cannot be read.

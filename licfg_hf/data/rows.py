@@ -84,7 +84,7 @@ def _saved_rows(path: str, split: str) -> datasets.Dataset:
 
 
 def _has_configurations(path: str) -> bool:
-    """Whether the folder's card says which files make up which configuration."""
+    """True if the folder's card says which files make up which configuration."""
     card = Path(path) / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     return bool(re.match(r"---\n(.*\n)?configs:", text.partition("\n---")[0], re.DOTALL))

@@ -101,7 +101,7 @@ def _digits() -> datasets.Dataset:
 
 
 def as_image_set(images: Any) -> ImageSet:
-    """What users hand to the trainer as an ``ImageSet``: one already, a uint8 tensor, or a ``datasets.Dataset``.
+    """Turns images that a user gives into an ``ImageSet``: such a set, a uint8 tensor, or a ``datasets.Dataset``.
 
     Raises:
         InputError: it is none of these.

@@ -125,7 +125,7 @@ class StoredImages:
 
 
 def readable(load: Callable[[int], Loaded], indices: Collection[int]) -> Iterator[Loaded]:
-    """What can be loaded; at the end, one error counts and names what cannot.
+    """Loads the images one by one; at the end, one error counts and names those that cannot be loaded.
 
     Raises:
         UnreadableImage: some cannot be decoded.

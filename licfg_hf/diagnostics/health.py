@@ -92,7 +92,7 @@ class HealthMonitor:
         return [f"{name}: {text}" for name, text in new]
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has seen and said."""
+        """The updates and warnings so far."""
         seen = {name: list(getattr(self, name)) for name in ("_centers", "_widths", "_gaps")}
         return {**seen, "largest_gradient": self._largest_gradient, "named": sorted(self._named)}
 

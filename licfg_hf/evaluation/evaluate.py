@@ -182,7 +182,7 @@ def protocol_of(
     extractor: Extractor,
     held_out: ImageSet | None = None,
 ) -> EvaluationProtocol:
-    """How a measurement is made; what the source's facts say counts."""
+    """The protocol of a measurement; facts of the source take precedence."""
     own: dict[str, Any] = dict(
         extractor=extractor.name,
         extractor_hash=extractor.digest,
@@ -223,7 +223,7 @@ def _deviations(config: EvaluationConfig, source: SampleSource) -> list[str]:
 
 
 def output_file(config: EvaluationConfig) -> Path:
-    """Where the result is written."""
+    """The file for the result."""
     if config.output is not None:
         return user_path(config.output)
     folder = pipeline_folder(config)

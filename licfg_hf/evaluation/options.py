@@ -1,4 +1,4 @@
-"""What an evaluation is asked for; without PyTorch, so that ``licfg-hf evaluate --help`` comes at once."""
+"""The options of an evaluation; without PyTorch, so that ``licfg-hf evaluate --help`` comes at once."""
 
 import argparse
 from dataclasses import dataclass, field, fields

@@ -1,4 +1,4 @@
-"""What an ``eval.json`` is: the result of an evaluation, checked wherever one comes from.
+"""The format of ``eval.json``: the result of an evaluation, checked wherever it comes from.
 
 ``format`` is a whole number, and newer versions stay readable by this rule:
 

@@ -64,7 +64,7 @@ def require_accepted_token() -> None:
 
 
 def reason(error: Exception, repo_id: str, known: dict[int, str] | None = None) -> str:
-    """Why a call of the Hub failed and what helps, in one line.
+    """Says in one line why a call of the Hub failed, and what to do.
 
     Args:
         error: one of ``FAILURES``.

@@ -1,4 +1,4 @@
-"""Whether ``from_pretrained`` would load what lies in a folder: tried on the headers of its weights, not on them."""
+"""Checks that ``from_pretrained`` would load a folder. They read the headers of its weights, not the weights."""
 
 import json
 import re
@@ -111,7 +111,7 @@ def _require_networks(folder: Path) -> list[str]:
 
 
 def _is_part(place: Path) -> bool:
-    """Whether a scheduler lies there, or a network with its config."""
+    """True if a scheduler lies there, or a network with its config."""
     network = (place / "config.json").is_file() and any(place.glob(f"{_STEM}*.safetensors"))
     return network or (place / "scheduler_config.json").is_file()
 
@@ -226,7 +226,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def shapes_in(path: Path) -> Shapes:
-    """Of the tensors in a safetensors file; one that is cut short does not fit its own header.
+    """The shapes of the tensors in a safetensors file. A file that is cut short does not fit its own header.
 
     Raises:
         InputError: it is damaged; the message is one line.

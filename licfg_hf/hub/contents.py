@@ -1,4 +1,4 @@
-"""What of a finished model is published, and how it reads there."""
+"""The files of a finished model that are published, and their published content."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -41,14 +41,14 @@ _IDENTITY = {"step": "step", "config_hash": "settings", "training_seed": "traini
 
 
 def could_be_ours(path: str) -> bool:
-    """Whether a file of a repository is called as one that ``collect`` gives."""
+    """True if a file of a repository is called as one that ``collect`` gives."""
     return bool(_FROM_A_FOLDER.fullmatch(path) or _MADE_HERE.fullmatch(path))
 
 
 def collect(
     folder: Path, repo_id: str, revision: str | None, benchmarks: Sequence[Benchmark], remote_code: bool
 ) -> Files:
-    """What is published of a folder: path in the repository -> content, or the file where it goes as it is.
+    """Collects the published files of a folder: path in the repository -> content, or the file if it is unchanged.
 
     Args:
         folder: a pipeline, or one network.
@@ -108,7 +108,7 @@ def _content(name: str, path: Path) -> Any:
 
 
 def left_out(folder: Path, files: Files, inside: str = "") -> list[str]:
-    """What of a folder is not among its published files: files, and folders of which nothing is."""
+    """Lists the unpublished part of a folder: files, and folders of which nothing is published."""
     names = []
     for path in sorted((folder / inside).iterdir()):
         name = inside + path.name

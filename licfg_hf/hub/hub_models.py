@@ -101,7 +101,7 @@ def entries_of(repository: str, index: Any, query: Query, omissions: Omissions) 
 
 
 def _is_one_run(one: EvaluationProtocol | None, other: EvaluationProtocol | None, metric: str) -> bool:
-    """Whether two entries differ in nothing but seeds, software and the like, as which anything can be stated."""
+    """True if two entries differ in nothing but seeds, software and the like, as which anything can be stated."""
     if one is None or other is None:
         return False
     same = all(getattr(one, name) == getattr(other, name) for name in ("step", "weights", "flow"))

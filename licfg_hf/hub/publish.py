@@ -27,7 +27,7 @@ _LISTED = 10  # files that stay here
 
 @dataclass(frozen=True)
 class Published:
-    """What lies on the Hub.
+    """A model as it lies on the Hub.
 
     Attributes:
         url: of the repository, or of the pull request.

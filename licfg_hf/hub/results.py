@@ -191,7 +191,7 @@ def _without_ours(index: Any) -> tuple[list[Any], str | None]:
 
 
 def _is_ours(result: Any) -> bool:
-    """Whether ``model_index`` wrote an entry: all its numbers state their protocol."""
+    """True if ``model_index`` wrote an entry: all its numbers state their protocol."""
     metrics = result.get("metrics") if isinstance(result, dict) else None
     arguments = [one.get("args") for one in metrics if isinstance(one, dict)] if isinstance(metrics, list) else []
     return bool(arguments) and all(isinstance(one, dict) and "protocol" in one for one in arguments)

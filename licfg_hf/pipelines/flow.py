@@ -28,7 +28,7 @@ _NUMBERS = {"step_size": (int, float), "scaling": str, "noise": (int, float), "s
 
 
 def folder_of(index: int) -> str:
-    """Where the discriminator of a step lies."""
+    """The folder of a step's discriminator."""
     return f"discriminator-{index:02d}"
 
 

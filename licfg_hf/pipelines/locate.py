@@ -1,4 +1,4 @@
-"""Where a published model lies."""
+"""Finds a published model: a folder, or a repository of the Hub."""
 
 from pathlib import Path
 from typing import Any

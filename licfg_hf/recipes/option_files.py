@@ -19,7 +19,7 @@ class _Loader(yaml.SafeLoader):
     """As in YAML 1.2, 2e-4 is a number, and a name that stands twice, of which YAML 1.1 takes the last, is refused."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As in PyYAML."""
+        """Works as in PyYAML."""
         names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:

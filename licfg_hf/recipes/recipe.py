@@ -163,7 +163,7 @@ class Recipe:
         return parser, options
 
     def parts(self, options: Namespace, images: "ImageSet | None" = None) -> "Parts":
-        """What parsed options describe: settings, images, networks, task and objective.
+        """Builds the parts that parsed options describe: settings, images, networks, task and objective.
 
         Args:
             options: of ``parse``.
@@ -263,7 +263,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, before it has an output folder."""
+    """The parts of a run, before it has an output folder."""
 
     training: "TrainingConfig"
     hub: "HubConfig"

@@ -19,7 +19,7 @@ from .arguments import in_words
 
 @dataclass(frozen=True)
 class ShortName:
-    """What ``--penalty NAME`` stands for.
+    """The penalty that ``--penalty NAME`` stands for.
 
     Attributes:
         make: class or function of the penalty.

@@ -158,7 +158,7 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 
 def why_not_saveable(network: nn.Module) -> str | None:
-    """Why ``from_pretrained`` could not bring a network with ``save_pretrained`` back; None where it can."""
+    """The reason why ``from_pretrained`` could not restore a network with ``save_pretrained``; None if it can."""
     try:
         getattr(network, "require_saveable", lambda: None)()
     except ValueError as error:
@@ -173,7 +173,7 @@ def _extra_state(network: nn.Module) -> dict[str, Any]:
 
 
 def is_saveable(network: nn.Module) -> bool:
-    """Whether a network has the diffusers way of being saved, and would come back by it."""
+    """True if a network has the diffusers way of being saved, and would come back by it."""
     return hasattr(network, "save_pretrained") and why_not_saveable(network) is None
 
 

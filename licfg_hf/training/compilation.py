@@ -43,7 +43,7 @@ class CompiledTerms:
 
 
 def prepare_for_compilation(accelerator: Accelerator, network: nn.Module) -> nn.Module:
-    """What ``Accelerator.prepare`` does to a network, but without DDP, whose hooks cannot be compiled.
+    """Prepares a network as ``Accelerator.prepare`` does, but without DDP, whose hooks cannot be compiled.
 
     All processes start with the main one's weights; ``steps.optimize`` averages the gradients.
     """

@@ -93,7 +93,7 @@ class Evaluator:
         require_metrics(Plan(self.options, self.count, None, subset(images, self.count), self.extractor))
 
     def metrics(self) -> set[str]:
-        """What a result holds."""
+        """The metrics in a result."""
         chosen = chosen_metrics(self.options.metrics)
         return {metric.name for metric in chosen if self.classes is not None or not metric.conditional}
 

@@ -158,14 +158,14 @@ class Home:
         os.close(self._handle)
 
     def is_lost(self) -> bool:
-        """Whether another folder, or none, has its name by now."""
+        """True if another folder, or none, has its name by now."""
         try:
             return not os.path.samestat(os.stat(self.folder), os.fstat(self._handle))
         except FileNotFoundError:
             return True
 
     def now(self) -> Path | None:
-        """Where it is; None where it was removed, or the system does not say."""
+        """The folder's present path; None if it was removed, or if the system does not tell."""
         try:
             place = Path(os.readlink(f"/proc/self/fd/{self._handle}"))
         except OSError:
@@ -189,14 +189,14 @@ def superseded(folder: Path, exported: Path) -> list[str]:
 
 
 def other_circumstances(description: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    """What of processes, threads, device and versions is not as it was when a checkpoint was written."""
+    """Lists the processes, threads, device and versions that differ from those when a checkpoint was written."""
     names = ("processes", "threads", "device", "versions")
     then, now = ({name: one.get(name) for name in names} for one in (description, facts))
     return _differences(then, now)
 
 
 def _holds_finished_model(description: Path, identity: dict[str, Any]) -> bool:
-    """Whether training.json says of which step of this run the model in the folder is."""
+    """True if training.json says of which step of this run the model in the folder is."""
     try:
         known = json.loads(description.read_text(encoding="utf-8"))
         return known["identity"] == identity and known.get("step") is not None
