@@ -49,7 +49,7 @@ class ObjectiveConfig:
         penalties: several penalties, or your own, instead of the one above: a list of
             ``{class_path: my_module.MyPenalty, init_args: {weight: 1.0}, interval: 1, multiply_by_interval: false}``.
             ``class_path`` is the path of a class, one of the names above such as ``r1``, or a class of licfg_hf.
-        normalizer: what normalizes the discriminator: ``spectral``, ``stable_rank`` (SRN) on its weights, ``gradient`` (GN),
+        normalizer: of the discriminator, ``spectral`` or ``stable_rank`` (SRN) on its weights, ``gradient`` (GN) or
             ``penalty_gradient`` (PGN) on its output, or ``none``.
         normalizer_k: largest singular value of each weight, for spectral and stable_rank.
         normalizer_rank_ratio: bound of the stable rank in units of the smaller matrix dimension, for stable_rank.
