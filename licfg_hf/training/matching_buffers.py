@@ -11,7 +11,9 @@ from ..objective.weights import refresh_power_iterations
 
 
 @contextmanager
-def settled(network: nn.Module, draw: Callable[[nn.Module], Any], batches: int | None) -> Iterator[nn.Module]:
+def with_matching_buffers(
+    network: nn.Module, draw: Callable[[nn.Module], Any], batches: int | None
+) -> Iterator[nn.Module]:
     """The network in eval mode with buffers that belong to its weights; afterwards all is as it was.
 
     The buffers of an average are copies of the trained network's, so its singular vectors are a step or more behind
