@@ -1,4 +1,4 @@
-"""Brings to rest what a moving average of weights leaves behind: singular vectors and BatchNorm statistics."""
+"""Gives an averaged generator the buffers that belong to its weights: singular vectors and BatchNorm statistics."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
