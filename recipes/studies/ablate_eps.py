@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = OptionParser(
         prog="ablate_eps.py",
         description=__doc__,
-        epilog="Every other option, such as --data, is one of the training runs and holds for all arms: see "
+        epilog="Every other option, such as --data, is one of the training runs and applies to all arms: see "
         "--training_help.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -60,26 +60,35 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--factors", nargs="+", type=float, default=list(FACTORS),
-        help="of the preset's learning rates, in the study learning_rates (default: %(default)s)",
+        help="multiples of the preset's learning rates, in the study learning_rates (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--arms", help="only these penalties, comma-separated, such as none,r1,eps0.1,minus0.1")
     parser.add_argument(
         "--weights",
         nargs="+",
         type=float,
-        help="of the penalties, as applied, R1's gamma / 2 (default: 1; 0.01 for cifar10-ddgan)",
+        help="weights of the penalties, as applied, R1's gamma / 2 (default: 1; 0.01 for cifar10-ddgan)",
     )
     parser.add_argument(
-        "--scales", nargs="+", type=float, default=list(SCALES), help="of the ε-centred penalty (default: %(default)s)"
+        "--scales",
+        nargs="+",
+        type=float,
+        default=list(SCALES),
+        help="scales of the ε-centred penalty (default: %(default)s)",
     )
     parser.add_argument(
         "--control_scales", nargs="+", type=float, default=[CONTROL_SCALE],
-        help="of minus ones, random direction and norm (default: %(default)s)",
+        help="scales of the controls: minus ones, random direction and norm (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--architectures", nargs="+", choices=("cnn", "resnet"), help="of SNGAN's networks (default: the preset's)"
+        "--architectures",
+        nargs="+",
+        choices=("cnn", "resnet"),
+        help="architectures of SNGAN's networks (default: the preset's)",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="runs of each arm (default: 0 1 2)")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of each arm's runs (default: 0 1 2)"
+    )
     parser.add_argument(
         "--features",
         help="what judges samples, as in licfg-hf evaluate; 'classifier' trains a small one on the data, once "

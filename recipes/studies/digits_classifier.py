@@ -115,7 +115,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--output", required=True, type=Path, help="file to write, .safetensors")
     parser.add_argument("--epochs", type=int, default=40, help="passes over the images (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of weights, order and dropout (default: %(default)s)"
+    )
     with one_line_errors():
         options = parser.parse_args(arguments)
         require_whole(1, MANY, **{"--epochs": options.epochs})

@@ -80,7 +80,7 @@ def classifier_file(images: ImageSet, path: Path) -> Path:
     """
     if path.is_file():
         if _facts_of(path).get("images", images.fingerprint) != images.fingerprint:
-            raise InputError(f"{path} has learned other images: choose another --output_dir, or remove it")
+            raise InputError(f"{path} was trained on other images: choose another --output_dir, or remove it")
         return path
     pixels, labels = all_images(images)
     if pixels.shape[2] % 4:
@@ -156,7 +156,7 @@ class Judge:
         if kept.is_file():
             known = json.loads(kept.read_text(encoding="utf-8"))
             if known["by"] != key:
-                raise InputError(f"{kept} was measured by another classifier: remove it to measure anew")
+                raise InputError(f"{kept} was measured by another classifier: remove it to measure again")
             return known["numbers"]
         numbers = self._measure(place)
         write_json(kept, {"by": key, "numbers": numbers})

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = OptionParser(
         prog="licfg_centers.py",
         description=__doc__,
-        epilog="Every other option is one of the training runs (see licfg_mnist --help) and holds for all arms.\n"
+        epilog="Every other option is one of the training runs (see licfg_mnist --help) and applies to all arms.\n"
         "A study has no --push_to_hub: `licfg-hf push OUTPUT_DIR/arms/RUN --repo_id OWNER/NAME` publishes one run.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -50,9 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--centers", nargs="+", choices=CENTERS, default=list(CENTERS), help="(default: all)")
     parser.add_argument(
-        "--weights", nargs="+", type=float, default=list(WEIGHTS), help="of the penalties (default: 0.1 1)"
+        "--weights", nargs="+", type=float, default=list(WEIGHTS), help="weights of the penalties (default: 0.1 1)"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="runs of each arm (default: 0 1 2)")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of each arm's runs (default: 0 1 2)"
+    )
     parser.add_argument("--output_dir", help="folder of the study (default: output/licfg_centers-PRESET)")
     return parser
 

@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = OptionParser(
         prog="lipschitz_losses.py",
         description=__doc__,
-        epilog="Every other option is one of the training runs and holds for all arms: see --training_help.\n"
+        epilog="Every other option is an option of the training runs and applies to all arms: see --training_help.\n"
         "A study has no --push_to_hub: `licfg-hf push OUTPUT_DIR/arms/RUN --repo_id OWNER/NAME` publishes one run.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--losses", nargs="+", choices=list(LOSSES), help="only arms with these losses")
     for name, what in (("k_sn", "spectral normalization"), ("alpha", "domain scaling"), ("k_gp", "gradient penalty")):
         parser.add_argument(f"--{name}", nargs="+", type=float, help=f"only arms with these constants of {what}")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="runs of each arm (default: 0)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of each arm's runs (default: 0)")
     parser.add_argument("--output_dir", help="folder of the study (default: output/lipschitz_losses-PRESET)")
     parser.add_argument("--dry_run", action="store_true", help="list the arms and estimate the time, train nothing")
     parser.add_argument("--training_help", action="store_true", help="explain the options of the training runs")
@@ -144,7 +144,7 @@ def _run(recipe: Recipe, arguments: argparse.Namespace, rest: list[str]) -> None
     folder = user_path(unnamed if arguments.output_dir is None else arguments.output_dir)
     require_writable(folder, "--output_dir", folder=True)
     if any(setting.loss == "LS" and setting.alpha != 1 for setting in settings):
-        say("WARNING: LS is centred on 1/2, so scaling its domain moves its centre, too; domain scaling wants LS#")
+        say("WARNING: LS is centred on 1/2, so scaling its domain moves its centre, too; use LS# for domain scaling")
     arms, known = [setting.arm() for setting in settings], [setting.arm() for setting in _ALL]
     if arguments.dry_run:
         require_valid(known, arguments.seeds, rest)
@@ -241,7 +241,7 @@ def report(found: Found) -> str:
         "# Losses under Lipschitz regularization",
         "",
         "Cells: Fréchet distance of Gaussians fitted to images averaged to 8x8 pixels, against training images; "
-        "smaller is better. **This is not FID** and compares only with itself on the same data. ± is a 95 % interval "
+        "smaller is better. **This is not FID**: compare it only with itself on the same data. ± is a 95 % interval "
         "over the seeds. Precision and recall of each run stand in results.jsonl.",
         "",
     ]

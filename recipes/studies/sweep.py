@@ -90,10 +90,12 @@ def require_valid(known: Sequence[Arm], seeds: Sequence[int], rest: list[str]) -
     for seed in seeds:
         require_whole(0, 2**63 - 1, seeds=seed)
     if len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds are named once each, not {' '.join(map(str, seeds))}")
+        raise InputError(f"name each seed once, not {' '.join(map(str, seeds))}")
     decided = {"seed", "output_dir", "push_to_hub", "repo_id", *(name for arm in known for name in arm.options)}
     if any(word.partition("=")[0] == "--config" for word in rest):
-        raise InputError("--config is not for the runs of a study: what it sets could be what tells the arms apart")
+        raise InputError(
+            "--config cannot be used in a study: the file could set an option that distinguishes the arms"
+        )
     for word in rest:
         given = word.removeprefix("--").partition("=")[0]
         # The parser of the runs takes an option's first letters, too.

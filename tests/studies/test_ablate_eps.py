@@ -437,7 +437,7 @@ def test_a_dry_run_lists_the_arms_and_writes_nothing(tmp_path, capsys):
         (("--arms", "none,eps3"), "no arm eps3; there are: none, r1, zero, one, eps0.01"),
         (("--arms", ","), "no arm is named"),
         (("--seeds", "1", "1"), "once each"),
-        (("--config", "options.yaml"), "--config is not for the runs"),
+        (("--config", "options.yaml"), "--config cannot be used in a study"),
         (("--penalty", "r1"), "--penalty is not for the runs"),
         (("--penalty_scale=1",), "--penalty_scale is not"),
         (("--generator_optimizer.learning_rate", "1"), "learning_rate is not"),
@@ -499,7 +499,7 @@ def test_a_classifier_is_trained_once_and_says_how_good_it_is(tmp_path):
     classifier_file(images, path)
     assert path.stat().st_mtime_ns == before
     assert classifier_accuracy(tmp_path / "missing") is None
-    with pytest.raises(InputError, match="has learned other images"):
+    with pytest.raises(InputError, match="was trained on other images"):
         classifier_file(open_images(DataConfig(image_size=16)), path)
 
 
