@@ -436,7 +436,7 @@ def test_a_dry_run_lists_the_arms_and_writes_nothing(tmp_path, capsys):
         (("--studies", "learning_rates", "--factors", "0"), "factors are numbers above 0"),
         (("--arms", "none,eps3"), "no arm eps3; there are: none, r1, zero, one, eps0.01"),
         (("--arms", ","), "no arm is named"),
-        (("--seeds", "1", "1"), "once each"),
+        (("--seeds", "1", "1"), "name each seed once"),
         (("--config", "options.yaml"), "--config cannot be used in a study"),
         (("--penalty", "r1"), "--penalty is not for the runs"),
         (("--penalty_scale=1",), "--penalty_scale is not"),

@@ -139,7 +139,7 @@ def test_a_study_without_matplotlib_fails_before_it_trains(tmp_path, capsys, mon
         (("--normalizer_rank_ratio", "0.5"), "--normalizer_rank_ratio is not"),
         (("--penalty", "r1"), "--penalty is not"),
         (("--penalty_center", "0"), "--penalty_center is not"),
-        (("--seeds", "0", "0"), "once each"),
+        (("--seeds", "0", "0"), "name each seed once"),
         (("--seeds", "1", "-1"), "at least 0, not -1"),
     ],
 )
