@@ -51,5 +51,5 @@ def main(recipe: str | Recipe, arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: it was stopped, or failed in a way that a user can mend; one line on stderr says how.
     """
-    with one_line_errors("; the same command goes on from there"):
+    with one_line_errors("; the same command continues from there"):
         (get_recipe(recipe) if isinstance(recipe, str) else recipe).run(arguments)

@@ -100,4 +100,4 @@ class BetweenSteps:
         if not saved:
             return f"{where}; no checkpoint could be written, {run.last_checkpoint()}"
         again = "the same command" if config.resume == "auto" else "the same command with --resume auto"
-        return f"{where}; {again} goes on from there"
+        return f"{where}; {again} continues from there"

@@ -186,7 +186,7 @@ def _told(networks: dict[str, nn.Module]) -> Iterator[None]:
             raise InputError(f"a first step on the data fails: {reason}") from error
         module, call = calls[-1]
         kinds = {p.dtype for p in module.parameters() if p.is_floating_point()} - {torch.float32}
-        hint = f" (it has weights of {kinds.pop()}, and is given float32: call .float())" if kinds else ""
+        hint = f" (its weights are {kinds.pop()}, but it gets float32: call .float())" if kinds else ""
         raise InputError(f"{type(module).__name__} fails where the task calls {call}: {reason}{hint}") from error
     finally:
         for handle in handles:

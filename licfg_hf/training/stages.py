@@ -74,7 +74,7 @@ class StagedFunctionalGradient:
     def setup(self, discriminator: nn.Module, accelerator: Accelerator, config: TrainingConfig) -> None:
         pool, batch = config.effective_generator_batch_size, config.batch_size
         if pool % batch:
-            raise InputError(f"the pool of {pool} (generator_batch_size) is no multiple of the batch_size {batch}")
+            raise InputError(f"the pool of {pool} (generator_batch_size) is not a multiple of the batch_size {batch}")
         regressions = self._regressions(config)
         if config.ema_decay is not None and 1 / (1 - config.ema_decay) > max(regressions, 10):
             raise InputError(

@@ -351,7 +351,7 @@ def test_a_signal_leaves_a_checkpoint(tmp_path, number):
 
     rare = ["--checkpoint_every", 100_000, "--sample_every", 100_000]
     status, said = train(folder, 100_000, *rare, until=send, limit=60)
-    assert status == 128 + number and "goes on from there" in said, said
+    assert status == 128 + number and "continues from there" in said, said
     assert list((folder / "checkpoints").glob("step-*"))
 
 
@@ -410,7 +410,7 @@ def test_term_to_accelerate_launch_leaves_a_checkpoint(tmp_path):
         process.terminate()
         process.wait()
         deadline = time.monotonic() + 20
-        while "goes on from there" not in (tmp_path / "log").read_text():
+        while "continues from there" not in (tmp_path / "log").read_text():
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.1)
         assert list(folder.glob("checkpoints/step-*"))
@@ -488,7 +488,7 @@ def test_a_signal_to_one_process_of_two_stops_both_after_a_checkpoint(tmp_path):
         )
         second.terminate()
         process.wait(timeout=60)
-        assert "goes on from there" in log.read_text() and list(folder.glob("checkpoints/step-*"))
+        assert "continues from there" in log.read_text() and list(folder.glob("checkpoints/step-*"))
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -293,7 +293,7 @@ def test_bfloat16_transport_trains(tmp_path):
 
 
 def test_what_does_not_fit_is_said_in_one_line(tmp_path, capsys):
-    with pytest.raises(InputError, match="no multiple of the batch_size 8"):
+    with pytest.raises(InputError, match="not a multiple of the batch_size 8"):
         trainer(tmp_path / "a", StagedFunctionalGradient(), generator_batch_size=20)
     for option, value, words in (
         ("--functional_gradient.steps", "0", "steps is in 1 to"),

@@ -147,7 +147,7 @@ def test_sigkill_and_sigterm_lose_nothing(tmp_path):
     terminated.send_signal(signal.SIGTERM)
     message = terminated.communicate()[1]
     assert terminated.returncode == 128 + signal.SIGTERM, message
-    assert "goes on from there" in message and "Traceback" not in message
+    assert "continues from there" in message and "Traceback" not in message
     stopped_at = int(message.split("stopped at step ")[1].split()[0])
     assert (broken / "checkpoints" / f"step-{stopped_at}").is_dir()
 
