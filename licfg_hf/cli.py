@@ -8,11 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .command_line import OptionParser, import_modules, one_line_errors, require_no_more
-from .convert.formats import FORMATS
+from .command_line import OptionParser, one_line_errors, require_no_more
 from .errors import InputError
-from .evaluation.options import add_arguments as add_evaluation_arguments
-from .files import require_writable
+from .files import require_writable, user_path
+from .named import IMPORT_HELP, import_first, imports_in
 from .ranges import require_whole
 from .signals import SignalHandler, terminate
 
@@ -29,7 +28,7 @@ def _sample(arguments: argparse.Namespace) -> None:
 
     require_whole(1, 10_000 if arguments.picture == "grid" else 1000, **{"--count": arguments.count})
     require_whole(0, 2**63 - 1, **{"--seed": arguments.seed})
-    output = _unused("samples.png") if arguments.output is None else Path(arguments.output).expanduser()
+    output = _unused("samples.png") if arguments.output is None else user_path(arguments.output)
     require_writable(output, "--output", folder=False)
     if output.suffix.lower() not in PICTURE_FORMATS:
         raise InputError(f"--output {output} is no picture: its name ends in {', '.join(PICTURE_FORMATS)}")
@@ -100,8 +99,7 @@ def _draw(pipeline: "HubPipeline", folder: Path, arguments: argparse.Namespace) 
 def _convert(arguments: argparse.Namespace) -> None:
     from .convert import convert
 
-    config = None if arguments.config is None else Path(arguments.config)
-    for line in convert(arguments.source, Path(arguments.input), Path(arguments.output), config):
+    for line in convert(arguments.source, arguments.input, arguments.output, arguments.config):
         print(line)
 
 
@@ -150,6 +148,9 @@ def _add_lazy(commands: Any, called: str | None) -> None:
 
 
 def _parser(called: str | None) -> argparse.ArgumentParser:
+    from .convert.formats import FORMATS
+    from .evaluation.options import add_arguments as add_evaluation_arguments
+
     parser = OptionParser(prog="licfg-hf", description="Train and sample Lipschitz-regularized GANs.")
     parser.add_argument("--version", action="version", version=f"licfg_hf {version('licfg_hf')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -202,16 +203,8 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
     compare.add_argument("runs", nargs="+", metavar="RUN", help="eval.json file, or a folder that holds one")
     compare.set_defaults(run=_compare)
     _add_lazy(commands, called)
-    for name in ("sample", "evaluate", "compare", "push"):
-        commands.choices[name].add_argument(
-            "--import",
-            dest="modules",
-            metavar="MODULE",
-            action="append",
-            default=[],
-            help="a module with networks, metrics or extractors of your own (@register_...); can be given again",
-        )
     for one in commands.choices.values():
+        one.add_argument("--import", metavar="MODULE", dest="imports", action="append", help=IMPORT_HELP)
         one.set_defaults(options=one._option_string_actions)
     return parser
 
@@ -224,13 +217,15 @@ def main(arguments: list[str] | None = None) -> None:
     """
     given = sys.argv[1:] if arguments is None else arguments
     with one_line_errors():
-        if given[:1] == ["train"] and len(given) > 1:  # its options are the recipe's, and it handles its own signals
-            _train(given[1], given[2:])
+        modules, others = imports_in(given)
+        for module in modules:
+            import_first(module)
+        if others[:1] == ["train"] and len(others) > 1:  # its options are the recipe's, and it handles its own signals
+            _train(others[1], [*(f"--import={module}" for module in modules), *others[2:]])
             return
         with SignalHandler((signal.SIGTERM,), terminate):
-            known, rest = _parser(given[0] if given else None).parse_known_args(given)
+            known, rest = _parser(others[0] if others else None).parse_known_args(others)
             require_no_more(rest, known.options)
-            import_modules(getattr(known, "modules", ()))
             known.run(known)
 
 
@@ -243,3 +238,7 @@ def _train(name: str, rest: list[str]) -> None:
         print("`licfg-hf train NAME --help` lists the options of one")
         return
     run_recipe(name, rest)
+
+
+if __name__ == "__main__":
+    main()

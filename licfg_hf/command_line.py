@@ -7,12 +7,11 @@ import signal
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 from .errors import InputError, TrainingDiverged, TrainingInterrupted
 from .signals import Terminated
-from .text import first_line, printable
+from .text import printable
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -65,21 +64,6 @@ def require_no_more(words: Sequence[str], options: Collection[str]) -> None:
             raise InputError(f"{word!r} is a word too many: an option takes one value, and a list is written '[a, b]'")
         near = difflib.get_close_matches(name, options, n=1)
         raise InputError(f"there is no option {name}" + (f"; is {near[0]} meant?" if near else " (see --help)"))
-
-
-def import_modules(names: Sequence[str]) -> None:
-    """Imports a user's modules, whose registered networks a command then knows; the current folder is searched, too.
-
-    Raises:
-        InputError: one cannot be imported.
-    """
-    if names and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    for name in names:
-        try:
-            import_module(name)
-        except Exception as error:  # a user's module can raise anything
-            raise InputError(f"--import {name}: {type(error).__name__}: {first_line(error)}") from error
 
 
 @contextmanager

@@ -18,6 +18,40 @@ from .errors import InputError
 _UNFINISHED = re.compile(r"\.(\d+)\..*\.partial")
 
 
+def user_path(name: str | Path) -> Path:
+    """The path that a person means by a name, in which ``~`` is a home folder; nothing need be there.
+
+    Raises:
+        InputError: there can be nothing of this name; the message is one line.
+    """
+    if name == "":
+        raise InputError("a name is empty: name a file or a folder")
+    try:
+        path = Path(name).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+    except RuntimeError as error:
+        raise InputError(f"no home folder of {Path(name).parts[0]}: write ./{name} if a file is called so") from error
+    except OSError as error:  # a name that is too long, a link that leads to itself
+        raise InputError(f"there is no {name}: {error.strerror}") from error
+    return path
+
+
+def require_readable(path: Path) -> None:
+    """Refuses what reading may not come to an end of: named pipes and devices. What is missing is left to the reader.
+
+    Raises:
+        InputError: it is there, and is neither a file nor a folder.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is {_kind(path)}: write its content to a file first")
+
+
+def _kind(path: Path) -> str:
+    kinds = {"a folder": path.is_dir, "a file": path.is_file, "a pipe or a device": path.exists}
+    return next((kind for kind, is_so in kinds.items() if is_so()), "a link that leads nowhere")
+
+
 def require_writable(path: Path, option: str, folder: bool) -> None:
     """Checks that something can be written there, before there is anything to write; nothing is left behind.
 
@@ -27,15 +61,18 @@ def require_writable(path: Path, option: str, folder: bool) -> None:
         folder: whether it is to be a folder.
 
     Raises:
-        InputError: it cannot be written, or is the other of file and folder.
+        InputError: it cannot be written, or is neither new nor a regular file, or folder, itself.
     """
+    whole = path.absolute()
     try:
-        if path.exists() and path.is_dir() != folder:
-            raise InputError(f"{option} {path} is a {'file: name a folder' if folder else 'folder: name a file'}")
         with suppress(FileNotFoundError):
-            path.lstat()  # as the system sees it: a name that is too long, a file where a folder should be
-        place = next(place for place in (path.absolute(), *path.absolute().parents) if place.is_dir())
-        with TemporaryFile(dir=place):
+            # As the system sees it: a name that is too long, a file where a folder should be.
+            (path if folder or path.is_dir() else partial_of(path)).lstat()
+        there = next(place for place in (whole, *whole.parents) if os.path.lexists(place))
+        if not (there.is_file() if there == whole and not folder else there.is_dir()):
+            subject = path if there == whole else f"{path}: {there}"
+            raise InputError(f"{option} {subject} is {_kind(there)}: name a {'folder' if folder else 'file'}")
+        with TemporaryFile(dir=there if there.is_dir() else there.parent):
             pass
     except OSError as error:
         raise InputError(f"cannot write to {option} {path}: {error.strerror}") from error

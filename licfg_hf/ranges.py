@@ -1,6 +1,7 @@
 """Ranges of numbers that people give, and what they would need of memory."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -9,17 +10,34 @@ import psutil
 from .errors import InputError
 
 MANY = 10**12  # more of anything than can be done in a life
+LARGEST_FLOAT = 3.4e38  # of float32, in which networks and losses compute
 
 
 def require_set(config: Any) -> None:
-    """Checks that a dataclass has ``None`` only where its annotation says that it may.
+    """Checks that a dataclass has ``None`` only where its annotation says that it may, and numbers that float32 holds.
 
     Raises:
-        InputError: a field needs a value.
+        InputError: a field needs a value, or another one.
     """
     for item in fields(config):
-        if getattr(config, item.name) is None and type(None) not in get_args(item.type):
+        value = getattr(config, item.name)
+        if value is None and type(None) not in get_args(item.type):
             raise InputError(f"{item.name} needs a value, not None")
+        if isinstance(value, float):
+            require_number(-LARGEST_FLOAT, LARGEST_FLOAT, **{item.name: value})
+
+
+def require_distinct(**lists: Sequence[str]) -> None:
+    """Checks lists of names by their own name.
+
+    Raises:
+        InputError: one holds an empty name, or one name twice.
+    """
+    for name, values in lists.items():
+        if not all(values):
+            raise InputError(f"{name} holds an empty name")
+        if len(set(values)) < len(values):
+            raise InputError(f"{name} holds a name twice: {', '.join(values)}")
 
 
 def require_whole(low: int, high: int, **values: Any) -> None:

@@ -12,7 +12,7 @@ import licfg_hf
 ROOT = Path(__file__).resolve().parents[1]
 # Each part may import the parts below it, never above.
 ORDER = (
-    ("command_line", "errors", "files", "images", "machine", "ranges", "seeds", "signals", "staging", "text"),
+    ("command_line", "errors", "files", "images", "machine", "named", "ranges", "seeds", "signals", "staging", "text"),
     ("objective",),
     ("models", "schedulers"),
     ("convert", "pipelines", "data"),

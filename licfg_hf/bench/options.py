@@ -1,12 +1,11 @@
 """The options of ``licfg-hf bench``; without PyTorch, so that ``--help`` comes at once."""
 
 import argparse
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from ..errors import InputError, TrainingInterrupted
-from ..files import require_writable, write_json, write_text
+from ..files import require_writable, user_path, write_json, write_text
 from ..ranges import MANY, require_whole
 from .catalogue import CONDITIONS, DEFAULT, MODELS, STEPS, TECHNIQUES, listed, parse
 
@@ -46,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: an option is wrong, or the steps cannot be run here.
     """
     _require_usable(arguments)
-    folder = Path(arguments.output or f"output/bench-{arguments.model}").expanduser()
+    folder = user_path(arguments.output or f"output/bench-{arguments.model}")
     require_writable(folder, "--output", folder=True)
     name, (result, text) = ("overhead", _trainer(arguments)) if arguments.trainer else ("bench", _steps(arguments))
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,14 @@ from importlib import import_module
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import user_path
 from ..text import printable
 from .formats import FORMATS
 
 __all__ = ["FORMATS", "convert"]
 
 
-def convert(source: str, input: Path, output: Path, config: Path | None = None) -> list[str]:
+def convert(source: str, input: str | Path, output: str | Path, config: str | Path | None = None) -> list[str]:
     """Turns a foreign checkpoint into a folder for ``from_pretrained``.
 
     A generator becomes a pipeline folder (its network in ``model/``, for DDGAN in ``unet/``), a discriminator a model
@@ -29,12 +30,12 @@ def convert(source: str, input: Path, output: Path, config: Path | None = None) 
         InputError: the file cannot be read or does not fit; nothing is written then. The message is one line.
     """
     try:
-        return [printable(line) for line in _convert(source, Path(input), Path(output), config)]
+        return [printable(line) for line in _convert(source, user_path(input), user_path(output), config)]
     except InputError as error:  # names in foreign files can hold anything
         raise InputError(printable(str(error))) from error
 
 
-def _convert(source: str, input: Path, output: Path, config: Path | None) -> list[str]:
+def _convert(source: str, input: Path, output: Path, config: str | Path | None) -> list[str]:
     # Imported here, so that the command line can list the formats without waiting for PyTorch.
     from .reading import read_checkpoint, read_options
     from .writing import require_free, write
@@ -42,7 +43,7 @@ def _convert(source: str, input: Path, output: Path, config: Path | None) -> lis
     if source not in FORMATS:
         raise InputError(f"there is no format {source!r}; there are: {', '.join(FORMATS)}")
     require_free(output)
-    options = None if config is None else read_options(Path(config))
+    options = None if config is None else read_options(user_path(config))
     reader = _reader(source)
     checkpoint = read_checkpoint(input, getattr(reader, "EXTRA_TYPES", ()))
     known = {name: _reader(name).kind for name in FORMATS}

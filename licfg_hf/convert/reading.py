@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..errors import InputError
+from ..files import require_readable
 
 # Numbers that evaluation code leaves in checkpoints are plain data, whatever numpy wrote them.
 _SCALAR = np._core.multiarray.scalar  # pyright: ignore[reportAttributeAccessIssue]
@@ -100,6 +101,7 @@ def read_options(path: Path) -> Options:
     Raises:
         InputError: there is no such file, or it holds no JSON object.
     """
+    require_readable(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -124,6 +126,7 @@ def read_checkpoint(path: Path, extra_types: tuple[type, ...] = ()) -> "Checkpoi
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder: name the checkpoint file in it")
+    require_readable(path)
     try:
         with path.open("rb") as file:
             head = file.read(64)

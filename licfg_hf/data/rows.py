@@ -17,6 +17,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from ..errors import InputError
+from ..files import user_path
 from ..text import first_line
 from .folders import Found, look_into, picture_rows, some, spans
 
@@ -61,7 +62,7 @@ def _local(name: str) -> str | None:
     Raises:
         InputError: it can only mean a folder, and there is none.
     """
-    path = name if os.path.lexists(name) else os.path.expanduser(name)
+    path = name if os.path.lexists(name) else str(user_path(name))
     if os.path.isdir(path):
         return os.path.abspath(path)
     if os.path.lexists(path):

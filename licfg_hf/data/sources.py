@@ -42,7 +42,7 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
         )
     try:
         if resolved.data in EMBEDDED:
-            return _prepare(_digits(), resolved, progress)
+            return _prepare(_embedded(resolved), resolved, progress)
         rows, within = open_rows(resolved.data, resolved.data_config, resolved.split, note)
         return _prepare(rows, resolved, progress, within)
     except InputError as error:
@@ -61,6 +61,14 @@ def _preset_help(name: str, preset: DataConfig) -> str:
         f"--data {name} stands for {preset.data}{words}; for another copy pass --data ID_OR_FOLDER --split NAME "
         "--image_column NAME --label_column NAME --image_size PIXELS"
     )
+
+
+def _embedded(config: DataConfig) -> datasets.Dataset:
+    if config.data_config is not None:
+        raise InputError(f"{config.data} has no configurations, which --data_config chooses among")
+    if config.split != "train":
+        raise InputError(f"{config.data} is all one split, train, and has no {config.split!r}")
+    return _digits()
 
 
 def _prepare(rows: datasets.Dataset, config: DataConfig, progress: bool, within: tuple[str, ...] = ()) -> ImageSet:

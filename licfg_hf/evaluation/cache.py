@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
-from ..files import partial_folder, remove_unfinished, sha256_of, sync_tree, write_json
+from ..files import partial_folder, remove_unfinished, sha256_of, sync_tree, user_path, write_json
 from .statistics import FeatureFile, Features, GaussianStatistics
 
 MOMENTS_FILE, FEATURES_FILE, COMPLETE_FILE = "moments.safetensors", "features.npy", "complete.json"
@@ -22,7 +22,7 @@ MOMENTS_FILE, FEATURES_FILE, COMPLETE_FILE = "moments.safetensors", "features.np
 
 def cache_folder() -> Path:
     """``$LICFG_HF_CACHE``, or ``licfg_hf`` in the Hugging Face home."""
-    return Path(os.environ.get("LICFG_HF_CACHE") or Path(constants.HF_HOME) / "licfg_hf").expanduser() / "statistics"
+    return user_path(os.environ.get("LICFG_HF_CACHE") or Path(constants.HF_HOME) / "licfg_hf") / "statistics"
 
 
 def key_of(content: Mapping[str, Any]) -> str:

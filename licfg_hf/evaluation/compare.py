@@ -10,6 +10,7 @@ from typing import Any
 
 from ..diagnostics.intervals import mean_interval, welch
 from ..errors import InputError
+from ..files import user_path
 from ..text import plain, printable
 from .metrics import METRICS
 from .protocol import differences, in_words, label, makes_samples
@@ -20,7 +21,7 @@ _LEGEND = "± is a 95 % interval: Student's t over the runs of a group, Welch's 
 
 def main(runs: Sequence[str]) -> None:
     """Prints the comparison of the runs that the command line names."""
-    print(compare([Path(run).expanduser() for run in runs]), end="")
+    print(compare([user_path(run) for run in runs]), end="")
 
 
 def compare(paths: Sequence[Path]) -> str:

@@ -21,7 +21,7 @@ from ..data import DataConfig, ImageSet, open_images
 from ..data.config import EMBEDDED
 from ..data.image_sets import subset
 from ..errors import InputError
-from ..files import require_writable, write_json
+from ..files import require_writable, user_path, write_json
 from ..machine import versions
 from .extractors import Extractor, open_extractor
 from .metrics import Measured, Plan, chosen_metrics, require_metrics
@@ -225,7 +225,7 @@ def _deviations(config: EvaluationConfig, source: SampleSource) -> list[str]:
 def output_file(config: EvaluationConfig) -> Path:
     """Where the result is written."""
     if config.output is not None:
-        return Path(config.output).expanduser()
+        return user_path(config.output)
     folder = pipeline_folder(config)
     if folder is None:
         return Path(RESULT_FILE)
@@ -234,7 +234,7 @@ def output_file(config: EvaluationConfig) -> Path:
 
 def pipeline_folder(config: EvaluationConfig) -> Path | None:
     """The local folder of the model that is evaluated; None for a repository of the Hub, and for images."""
-    folder = Path(config.model).expanduser()
+    folder = user_path(config.model)
     return folder if (folder / "model_index.json").is_file() else None
 
 

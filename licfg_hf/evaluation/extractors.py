@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import InputError
+from ..files import require_readable, user_path
 from ..images import from_pixels
 from ..text import first_line
 from .classifier import SmallClassifier, load_digits_classifier
@@ -199,7 +200,8 @@ def _inception(weights: str, shape: tuple[int, int, int], device: torch.device) 
             f"belongs to your torch: {first_line(error)}"
         ) from error
     if weights:
-        _require_plain_weights(Path(weights).expanduser())
+        weights = str(user_path(weights))
+        _require_plain_weights(Path(weights))
     try:
         network = FeatureExtractorInceptionV3(
             "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=weights or None
@@ -220,6 +222,7 @@ def _inception(weights: str, shape: tuple[int, int, int], device: torch.device) 
 
 def _require_plain_weights(path: Path) -> None:
     """torch-fidelity unpickles whatever is in the file, so it must be one that holds tensors only."""
+    require_readable(path)
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -259,7 +262,8 @@ def _timm(rest: str, shape: tuple[int, int, int], device: torch.device) -> Extra
 @register_extractor(".safetensors", "a classifier's .safetensors file")
 def _classifier_file(name: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
     """A classifier whose keys tell what it is: a ResNet for CIFAR-10, or a ``SmallClassifier``."""
-    path = Path(name).expanduser()
+    path = user_path(name)
+    require_readable(path)
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..errors import InputError
-from ..ranges import require_set, require_whole
-from .metrics import metric_options
+from ..ranges import require_distinct, require_set, require_whole
+from .metrics import METRICS, metric_options
 
 _OPTION_OF = {"samples": "limit", "data_split": "reference_split"}  # where a protocol calls it otherwise
+# Options that concern some metrics alone -> what these metrics call the setting.
+_OF_METRICS = {name: name for name in ("is_splits", "kid_subsets", "kid_subset_size")} | {"held_out_split": "held_out"}
 
 
 def _option(default: Any, words: str, low: int | None = None, high: int | None = None) -> Any:
@@ -72,6 +74,7 @@ class EvaluationConfig:
     revision: str | None = _option(None, "branch, tag or commit of a repository on the Hub (default: its main branch)")
 
     def __post_init__(self) -> None:
+        require_distinct(metrics=self.metrics)
         known = metric_options()
         unknown = [name for name in self.metrics if name not in known]
         if unknown or not self.metrics:
@@ -108,6 +111,11 @@ def _add(parser: argparse.ArgumentParser, name: str, default: object, kind: obje
     parser.add_argument(f"--{name}", type=cast, help=words + shown)
 
 
+def metrics_in(text: str) -> tuple[str, ...]:
+    """The names in a list with commas."""
+    return tuple(part.strip() for part in text.split(","))
+
+
 def config_from(arguments: argparse.Namespace) -> EvaluationConfig:
     """The options that were given, on top of a protocol's, on top of the defaults.
 
@@ -122,5 +130,10 @@ def config_from(arguments: argparse.Namespace) -> EvaluationConfig:
     values = {name: value for name, value in values.items() if name in names}
     values |= {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if isinstance(values.get("metrics"), str):
-        values["metrics"] = tuple(part.strip() for part in values["metrics"].split(",") if part.strip())
-    return EvaluationConfig(**values)
+        values["metrics"] = metrics_in(values["metrics"])
+    config = EvaluationConfig(**values)
+    for name, setting in _OF_METRICS.items():
+        owners = [metric.option for metric in METRICS.values() if setting in metric.settings]
+        if getattr(arguments, name) is not None and not set(owners) & set(config.metrics):
+            raise InputError(f"--{name} is of the metric {' or '.join(owners)}, which --metrics does not name")
+    return config

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ..data import ImageSet
+from ..files import user_path
 from ..images import MOST_COLUMNS, from_pixels, grid_columns, image_grid
 from ..pipelines import GANPipeline
 from .metrics import Measured
@@ -49,7 +50,7 @@ def write_pictures(
     }
     rows = min(source.classes or 0, MOST_COLUMNS)
     named = "classes" in pictures and source.class_names is not None and 1 < rows == source.classes
-    history = _history(Path(source.name).expanduser())
+    history = _history(user_path(source.name))
     write_report(folder, {**result, **curves}, pictures, history, source.class_names if named else ())
     return curves
 

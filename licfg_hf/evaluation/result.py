@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import require_readable
 from .metrics import METRICS, special_settings
 from .protocol import FORMAT, EvaluationProtocol, require_possible
 
@@ -147,6 +148,7 @@ def read_result(path: Path) -> Result:
     file = path / RESULT_FILE if path.is_dir() else path
     if not file.exists():
         raise InputError(f"{path} has no {RESULT_FILE}: run `licfg-hf evaluate` on it first")
+    require_readable(file)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

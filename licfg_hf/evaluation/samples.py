@@ -16,7 +16,7 @@ from PIL import Image
 from ..data import DataConfig, ImageSet, open_images
 from ..data.image_sets import ImageSubset
 from ..errors import InputError, SamplesNotFinite
-from ..files import sha256_of
+from ..files import sha256_of, user_path
 from ..images import pixels_to_pil
 from ..pipelines import GANPipeline, load_flow, open_pipeline
 from ..pipelines.base import HubPipeline
@@ -186,7 +186,7 @@ def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource
     Raises:
         InputError: the name is neither, or the options do not fit it.
     """
-    folder = Path(config.model).expanduser()
+    folder = user_path(config.model)
     if (folder / "model_index.json").is_file() or not (folder.exists() or _names_data(config.model)):
         folder = locate(config.model, config.revision)
         pipeline = open_pipeline(folder, config.model, device)

@@ -11,7 +11,7 @@ from ..text import hub_refusal, one_line
 
 # What the Hub's client raises where it or the connection fails.
 FAILURES = (HTTPError, OSError, ValueError, RuntimeError, KeyError, OIDCError)
-_BRANCH = re.compile(r"(?!-|/)(?!.*(\.\.|//|@\{|\.lock$|[./]$))[^\s~^:?*\[\\\x00-\x1f\x7f]+")
+_BRANCH = re.compile(r"(?=.{1,240}$)(?!-|/|@$)(?!.*(\.\.|//|@\{|\.lock$|[./]$))[^\s~^:?*\[\\\x00-\x1f\x7f]+")
 _PATIENCE = 10.0  # seconds; the client itself would wait for ever
 
 
@@ -22,7 +22,8 @@ def require_branch_name(revision: str | None) -> None:
         InputError: it cannot be called so.
     """
     if revision is not None and not _BRANCH.fullmatch(revision):
-        raise InputError(f"revision cannot be {revision!r}: the name of a branch has no spaces, no '..', no ~^:?*[\\")
+        rule = "at most 240 letters, no spaces, no '..', no ~^:?*[\\ and is not @"
+        raise InputError(f"revision cannot be {revision!r}: the name of a branch has {rule}")
 
 
 def require_token() -> None:

@@ -16,6 +16,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
+from ..files import require_readable
 from ..models import Discriminator
 from ..models.registry import REGISTERED
 from ..pipelines import pipeline_class
@@ -39,9 +40,10 @@ def read(path: Path, encoding: str = "utf-8") -> str:
     """The text of a file, with the line ends that it has.
 
     Raises:
-        InputError: it is no UTF-8 text; the message is one line.
+        InputError: it is no UTF-8 text, or no file; the message is one line.
         OSError: it cannot be read.
     """
+    require_readable(path)
     try:
         with path.open(encoding=encoding, newline="") as file:
             return file.read()

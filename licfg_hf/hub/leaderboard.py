@@ -14,7 +14,7 @@ from ..data.config import PRESETS
 from ..errors import InputError
 from ..evaluation.metrics import METRICS
 from ..evaluation.result import Result, read_result
-from ..files import require_writable, write_text
+from ..files import require_writable, user_path, write_text
 from ..text import is_repository, last_part, one_line, require_repository
 from .access import FAILURES, reason, require_token
 from .baselines import load_baselines, published_rankings
@@ -180,12 +180,16 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: there is nothing to show, a run cannot be read, the file cannot be written, or the Space cannot be
             updated.
     """
-    output, space = arguments.output or (_PAGE if arguments.format == "html" else None), arguments.push_space
+    named, space = arguments.output, arguments.push_space
+    if named is None and arguments.format == "html":
+        named = _PAGE
+    output = None if named is None else user_path(named)
     if output is not None:
-        require_writable(Path(output).expanduser(), "--output", folder=False)
+        require_writable(output, "--output", folder=False)
     if space is not None:
         require_repository(space, "--push_space")
-    runs = [Path(name).expanduser() for name in arguments.runs]
+        require_token()
+    runs = [user_path(name) for name in arguments.runs]
     public = output is not None or space is not None
     leaderboard = build(arguments.dataset, arguments.metric, runs, arguments.hub, arguments.baselines, public)
     if not leaderboard.groups:
@@ -196,7 +200,7 @@ def run(arguments: argparse.Namespace) -> None:
     if output is None:
         print(text, end="")
     else:
-        _write(Path(output).expanduser(), text)
+        _write(output, text)
         print(f"leaderboard in {output}")
         _say(leaderboard.notes)
     if space is not None:

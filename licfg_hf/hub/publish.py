@@ -14,6 +14,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from ..errors import InputError
+from ..files import user_path
 from ..signals import SignalHandler
 from ..text import one_line, printable, require_repository
 from .access import FAILURES, reason, require_branch_name, require_token
@@ -55,7 +56,7 @@ class Published:
 
 
 def publish(
-    folder: Path,
+    folder: str | Path,
     repo_id: str,
     private: bool | None = None,
     revision: str | None = None,
@@ -88,9 +89,11 @@ def publish(
             failed; then the message holds the command that finishes the job. One line.
         SystemExit: SIGTERM or Ctrl-C during the upload; that command was printed.
     """
-    folder = folder.expanduser()
+    folder = user_path(folder)
     require_repository(repo_id)
     require_branch_name(revision)
+    if message is not None and not message.strip():
+        raise InputError("the message of the commit is empty: write one, or leave --message out")
     files = collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
     left = tuple(left_out(folder, files))
     again = push_command(folder, repo_id, private, revision, create_pr, benchmarks, remote_code, message)
@@ -166,7 +169,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.folder:
         raise InputError('FOLDER is empty: name the model\'s folder, or "." for the current one')
     published = publish(
-        Path(arguments.folder),
+        arguments.folder,
         arguments.repo_id,
         arguments.private,
         arguments.revision,

@@ -27,7 +27,7 @@ from .layers import (
     variance_scaling_,
 )
 from .registry import register_model
-from .sizes import require_depth, require_positive
+from .sizes import attention_places, require_depth, require_positive, smallest_size
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -188,11 +188,7 @@ class DDGANGenerator(Network):
         super().__init__()
         if not 1 <= len(channel_multipliers) <= 16:
             raise ValueError(f"channel_multipliers are 1 to 16 numbers, not {len(channel_multipliers)}")
-        if sample_size % 2 ** (len(channel_multipliers) - 1):
-            raise ValueError(
-                f"sample_size {sample_size} cannot be halved {len(channel_multipliers) - 1} times, "
-                f"as {len(channel_multipliers)} channel_multipliers ask"
-            )
+        smallest_size(sample_size, len(channel_multipliers) - 1)
         require_depth(layers_per_block=layers_per_block, latent_layers=latent_layers + 1)
         require_positive(
             latent_dim=latent_dim,
@@ -223,11 +219,16 @@ class DDGANGenerator(Network):
         self.conv_out = _conv(channels, in_channels, scale=0.0)
 
     def _levels(self) -> list[tuple[int, bool]]:
-        """Channels of each resolution, and whether it has self-attention."""
+        """Channels of each resolution, and whether it has self-attention.
+
+        Raises:
+            ValueError: self-attention is wanted where no network of this shape can have it.
+        """
         config = self.config
         sizes = [config["sample_size"] // 2**level for level in range(len(config["channel_multipliers"]))]
         widths = [config["base_channels"] * multiplier for multiplier in config["channel_multipliers"]]
-        return [(width, size in config["attention_resolutions"]) for width, size in zip(widths, sizes, strict=True)]
+        attended = attention_places(sizes, config["attention_resolutions"])
+        return [(width, level in attended) for level, width in enumerate(widths)]
 
     def _build_encoder(self, resnet: Callable[..., ResidualBlock]) -> list[int]:
         """Makes ``down_levels``; returns the channels of the skip connections, which end in those of the middle."""

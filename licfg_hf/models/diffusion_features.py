@@ -1,6 +1,7 @@
 """A critic on the features of a diffusion model, as adversarial distillation uses it."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..text import first_line
 from .discriminator import Discriminator
 from .heads import HeadName, MultiScaleHead
 from .registry import register_model
+from .sizes import require_depth, require_positive
 
 _BLOCKS = ("DownBlock2D", "AttnDownBlock2D")
 # What a U-Net's config may differ in without changing the features of its encoder.
@@ -51,7 +53,12 @@ def build_unet(unet_config: dict[str, Any]) -> UNet2DModel:
         ValueError: the config is not that of such a ``UNet2DModel``.
     """
     settings = {name: value for name, value in unet_config.items() if name[0] != "_"}
+    widths = settings.get("block_out_channels")
+    if not widths:
+        raise ValueError("unet_config names no block_out_channels: without them a UNet2DModel is a very large one")
     try:
+        require_depth(layers_per_block=settings.get("layers_per_block", 1), block_out_channels=len(widths))
+        require_positive(widest_block=max(widths), narrowest_block=min(widths))
         unet = UNet2DModel(**settings)
     except (TypeError, ValueError) as error:
         raise ValueError(f"unet_config is not that of a UNet2DModel: {first_line(error)}") from error
@@ -178,9 +185,12 @@ def load_unet(name_or_folder: str | Path, subfolder: str | None = None) -> UNet2
         ValueError: there is none, it cannot be reached or read, or its file lacks weights.
     """
     try:
-        loaded: Any = UNet2DModel.from_pretrained(
-            str(name_or_folder), subfolder=subfolder, output_loading_info=True, low_cpu_mem_usage=False
-        )
+        with warnings.catch_warnings():
+            # diffusers' own call of the Hub's client, on which a user has no influence.
+            warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
+            loaded: Any = UNet2DModel.from_pretrained(
+                str(name_or_folder), subfolder=subfolder, output_loading_info=True, low_cpu_mem_usage=False
+            )
         unet, report = loaded
     except Exception as error:  # files, the Hub, the network and unfit configs each raise their own
         raise ValueError(f"{name_or_folder} cannot be loaded as a UNet2DModel: {first_line(error)}") from error

@@ -190,6 +190,7 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         self.flow([])
+        _require(self.step_size > 0, f"step_size is above 0, not {self.step_size}: else no sample moves")
         _require(1 <= self.steps <= 10_000, f"steps is in 1 to 10,000, not {self.steps}")
         _require(1 <= self.epochs <= 10_000, f"epochs is in 1 to 10,000, not {self.epochs}")
         _require(

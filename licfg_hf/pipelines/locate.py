@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from ..errors import InputError
+from ..files import user_path
 from ..staging import finish_update
 from ..text import first_line, hub_refusal
 
@@ -65,7 +66,7 @@ def locate(name: str, revision: str | None = None, token: str | None = None, **o
         InputError: neither exists, nobody may read it with this token, a folder is to have a revision, or the files
             cannot be fetched; the message is one line.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         finish_update(path)
         if revision is not None:

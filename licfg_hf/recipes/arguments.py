@@ -19,12 +19,15 @@ from .outline import outline
 _LONGEST_NAME = 120  # of an output folder
 # What does not make another run, beside what a resumed run may change.
 _HUB = {"push_to_hub", "repo_id", "hub_private"}
-_SAME_RUN = {"config", "preset", "in_memory_limit", *_HUB}
+_SAME_RUN = {"config", "preset", "import", "in_memory_limit", *_HUB}
 _TYPES = {
     "<class 'int'>": "a whole number",
     "<class 'float'>": "a finite number",
     "<class 'bool'>": "true or false",
     "<class 'str'>": "a text",
+    "<class 'list'>": "a list, written '[a, b]'",
+    "<class 'dict'>": "names with values, written '{name: value}'",
+    "<class 'NoneType'>": "null",
 }
 
 
@@ -49,6 +52,16 @@ def with_files_read(words: list[str]) -> list[str]:
 def read_yaml(text: str) -> dict[str, Any]:
     """A YAML mapping of options, as ``with_files_read`` left it."""
     return json.loads(text)
+
+
+def imports_in_files(words: list[str]) -> list[str]:
+    """What the option ``import`` names in the files of options, as ``with_files_read`` left them."""
+    found: list[str] = []
+    for word in words:
+        name, _, text = word.partition("=")
+        asked = read_yaml(text).get("import") or [] if name == "--config" else []
+        found += [asked] if isinstance(asked, str) else [str(module) for module in asked]
+    return found
 
 
 def require_known(words: list[str], parser: ArgumentParser) -> None:
@@ -76,7 +89,10 @@ def in_words(message: str) -> str:
     name, reason = found.groups()
     literal = re.search(r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)", reason)
     plain = re.match(r"Expected a (<class '\w+'>)\. Got value: (.*)", reason)
-    if literal:
+    union = re.findall(r"Expected an? (<class '\w+'>)", reason) if "Union subtypes" in reason else []
+    if union and all(kind in _TYPES for kind in union):
+        reason = f"is {' or '.join(_TYPES[kind] for kind in union)}, not {reason.rpartition('Given value: ')[2]}"
+    elif literal:
         reason = f"is one of {literal[1].replace(chr(39), '')}, not {literal[2]}"
     elif plain and plain[1] in _TYPES:
         reason = f"is {_TYPES[plain[1]]}, not {plain[2]}"
@@ -124,12 +140,13 @@ def typed_command(name: str, folder: str | None, words: Sequence[str]) -> str | 
         folder: where a script of that name lies in a clone; None where it lies in none.
         words: the options.
     """
-    if list(words) == sys.argv[1:] and sys.argv[0].endswith(".py"):
-        start = [*_launcher(), _script(sys.argv[0])]
-    elif list(words) == sys.argv[3:] and sys.argv[1:3] == ["train", name]:
-        # Either the installed command or ``-m``, of Python or of a launcher.
-        is_module = os.path.basename(sys.argv[0]) == "__main__.py"
-        start = [*_launcher(), "-m", "licfg_hf", "train", name] if is_module else ["licfg-hf", "train", name]
+    program = Path(sys.argv[0])
+    if program.name == "licfg-hf":
+        start = ["licfg-hf", "train", name]
+    elif program == Path(__file__).parents[1] / "__main__.py":  # ``-m``, of Python or of a launcher
+        start = [*_launcher(), "-m", "licfg_hf", "train", name]
+    elif program.suffix == ".py" and list(words) == sys.argv[1:]:
+        start = [*_launcher(), _script(program)]
     elif folder is not None:  # called by a program
         start = ["accelerate", "launch", f"{folder}/{name}.py"]
     else:
@@ -147,7 +164,7 @@ def _launcher() -> list[str]:
     return ["python"]
 
 
-def _script(path: str) -> str:
+def _script(path: Path) -> str:
     """The script as seen from here; nothing of the folders of this machine above."""
-    relative = os.path.relpath(path)
-    return Path(path).name if relative.startswith("..") else Path(relative).as_posix()
+    relative = Path(os.path.relpath(path))
+    return path.name if relative.parts[0] == ".." else relative.as_posix()

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from diffusers import UNet2DModel
 from torch import nn
 
 from ..command_line import is_main_process
 from ..data import ImageSet, number_of_classes
-from ..models import DiffusionDiscriminator
+from ..models import DiffusionDiscriminator, ProjectedDiscriminator
 from ..models.diffusion_features import build_unet, load_unet
 from ..objective.functional_gradient import StageConfig
 from ..schedulers import DDGANScheduler
@@ -69,7 +68,7 @@ def _shape(images: ImageSet) -> dict[str, int]:
 
 
 def _latent_dim(generator: nn.Module) -> int:
-    length = getattr(generator, "latent_dim", None)
+    length = getattr(generator, "latent_dim", None) or getattr(generator, "config", {}).get("latent_dim")
     if not isinstance(length, int):
         raise ValueError(f"{type(generator).__name__} has no latent_dim: give the class an attribute of that name")
     return length
@@ -105,8 +104,19 @@ def conditional_gan(images: ImageSet, arguments: Arguments) -> Built:
     return gan(images, arguments, classes)
 
 
+def _require(arguments: Arguments, kind: type) -> None:
+    """Checks that nobody put another class in place of a discriminator that this recipe is about.
+
+    Raises:
+        ValueError: somebody did.
+    """
+    if arguments["discriminator"].kind is not kind:
+        raise ValueError(f"the discriminator of this recipe is {kind.__name__}: leave out --discriminator.class_path")
+
+
 def projected_gan(images: ImageSet, arguments: Arguments) -> Built:
     """An unconditional GAN whose discriminator judges features of a frozen network."""
+    _require(arguments, ProjectedDiscriminator)
     generator, discriminator, task = gan(images, arguments)
     backbone = Backbone(**arguments["backbone"])
     if backbone.weights == RANDOM:
@@ -121,17 +131,16 @@ def ddgan(images: ImageSet, arguments: Arguments) -> Built:
     shape = _shape(images)
     generator = arguments["generator"].make(**shape)
     discriminator = arguments["discriminator"].make(**shape)
-    return generator, discriminator, DDGANTask(arguments["scheduler"].make(), generator.config.latent_dim)
+    return generator, discriminator, DDGANTask(arguments["scheduler"].make(), _latent_dim(generator))
 
 
-def distillation(
-    images: ImageSet, arguments: Arguments
-) -> tuple[UNet2DModel, DiffusionDiscriminator, DistillationTask]:
+def distillation(images: ImageSet, arguments: Arguments) -> Built:
     """A student that denoises in few steps, and a discriminator on the features of a diffusion model."""
+    _require(arguments, DiffusionDiscriminator)
     options = dict(arguments["discriminator"])
     unet_config = {**options.pop("unet_config"), **_shape(images)}
     student = affordable(build_unet, unet_config=unet_config)
-    discriminator = DiffusionDiscriminator(unet_config=unet_config, normalizers=(), **options)
+    discriminator = affordable(DiffusionDiscriminator, unet_config=unet_config, normalizers=(), **options)
     trunk, start = Trunk(**arguments["trunk"]), Student(**arguments["student"])
     if trunk.weights != RANDOM:
         unet = load_unet(trunk.weights, trunk.subfolder)

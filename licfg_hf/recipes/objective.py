@@ -1,8 +1,10 @@
 """What the discriminator is trained with, chosen by name: loss, penalty, normalizer, consistency, classification."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from torch import nn
 
 from ..errors import InputError
 from ..models import Discriminator
@@ -10,17 +12,10 @@ from ..objective.augmentation import FlipAndShift
 from ..objective.classification import AuxiliaryClassification
 from ..objective.consistency import BalancedConsistencyRegularization, ConsistencyRegularization
 from ..objective.losses import AdversarialLoss, get_loss
-from ..objective.penalties import (
-    AdversarialLipschitzPenalty,
-    EpsCenteredGradientPenalty,
-    GradientPenalty,
-    MaxGradientPenalty,
-    Method,
-    Points,
-    dragan,
-)
-from ..ranges import require_set
+from ..objective.penalties import Method, Points
+from ..ranges import MANY, require_set, require_whole
 from ..training import LazyPenalty
+from .terms import SHORT_NAMES, TermConfig
 
 _TAGS = {"eps_centered": "eps-licfg"}
 PenaltyName = Literal[
@@ -51,6 +46,9 @@ class ObjectiveConfig:
             statistics) or ``finite_difference`` (for smooth critics); not used by adversarial.
         penalty_interval: discriminator updates from one penalty to the next.
         penalty_multiply_by_interval: multiply a lazy penalty by its interval, as StyleGAN2 does and DDGAN does not.
+        penalties: several penalties, or your own, in place of the one above: a list of
+            ``{class_path: my_module.MyPenalty, init_args: {weight: 1.0}, interval: 1, multiply_by_interval: false}``.
+            A class path is that of a class, or short: ``r1`` and the other names above, or a class of licfg_hf.
         normalizer: of the discriminator: ``spectral``, ``stable_rank`` (SRN) on its weights, ``gradient`` (GN),
             ``penalty_gradient`` (PGN) on its output, or ``none``.
         normalizer_k: largest singular value of each weight, of spectral and stable_rank.
@@ -83,6 +81,7 @@ class ObjectiveConfig:
     penalty_method: Method = "exact"
     penalty_interval: int = 1
     penalty_multiply_by_interval: bool = False
+    penalties: list[dict[str, Any]] | None = None
     normalizer: NormalizerName = "none"
     normalizer_k: float = 1.0
     normalizer_rank_ratio: float = 0.7
@@ -98,16 +97,21 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         require_set(self)
         try:
-            self.build()
+            _, terms = self.build()
             self.normalizers()
         except ValueError as error:
             raise InputError(str(error)) from error
-        if self.normalizer in ("gradient", "penalty_gradient") and self.penalty_method == "tangent":
+        require_whole(1, MANY, penalty_interval=self.penalty_interval)
+        if self.penalty == "eps_centered" and self.penalty_scale == 0:
+            raise InputError("penalty_scale 0 centres the penalty on zero: pass --penalty zero_centered for that")
+        tangent = "tangent" in (self.penalty_method, *(getattr(term.penalty, "method", None) for term in terms))
+        if self.normalizer in ("gradient", "penalty_gradient") and tangent:
             raise InputError("GN and PGN have no forward-mode derivative: pass --penalty_method exact")
 
     def card(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
         """What the model card says of the techniques: tags and the method, added to the recipe's own text."""
-        used = [name for name in (self.penalty, self.normalizer) if name != "none"] or ["none"]
+        penalties = [term.class_path.rpartition(".")[2] for term in self._terms()]
+        used = [name for name in (*penalties, self.normalizer) if name != "none"] or ["none"]
         regularizers = [f"regularizer:{_TAGS.get(name, name.replace('_', '-'))}" for name in used]
         methods = recipe.get("methods", {})
         text = "\n\n".join(methods[name] for name in used if name in methods)
@@ -115,31 +119,19 @@ class ObjectiveConfig:
 
     def build(self) -> tuple[AdversarialLoss, list[LazyPenalty]]:
         """The loss and the terms beside it."""
-        terms = [self._penalty(), self._consistency(), self._auxiliary()]
+        terms = [*(term.build() for term in self._terms()), self._consistency(), self._auxiliary()]
         return get_loss(self.loss, self.loss_alpha, self.loss_weight), [term for term in terms if term is not None]
 
-    def _penalty(self) -> LazyPenalty | None:
-        weight, method = self.penalty_weight, self.penalty_method
-        at = {"points": self.penalty_points, "method": method}
-        eps = {"scale": self.penalty_scale, "direction": self.penalty_direction}
-        makers: dict[str, Callable[[], Any]] = {
-            "eps_centered": lambda: EpsCenteredGradientPenalty(weight, **at, **eps),
-            "zero_centered": lambda: GradientPenalty(weight, **at),
-            "one_centered": lambda: GradientPenalty(weight, center=self.penalty_center, **at),
-            "one_sided": lambda: GradientPenalty(weight, center=self.penalty_center, one_sided=True, **at),
-            "max": lambda: MaxGradientPenalty(weight, **at),
-            "dragan": lambda: dragan(weight, method),
-            "r1": lambda: GradientPenalty(weight, points="real", method=method),
-            "r2": lambda: GradientPenalty(weight, points="fake", method=method),
-            "adversarial": lambda: AdversarialLipschitzPenalty(weight),
-            "none": lambda: None,
-        }
-        if self.penalty not in makers:
-            raise ValueError(f"penalty is one of {', '.join(makers)}, not {self.penalty!r}")
-        penalty = makers[self.penalty]()
-        if penalty is None:
-            return None
-        return LazyPenalty(penalty, self.penalty_interval, self.penalty_multiply_by_interval)
+    def _terms(self) -> list[TermConfig]:
+        """The penalties as ``--penalties`` has them; ``--penalty`` and what belongs to it is short for one."""
+        if self.penalties is not None:
+            return [TermConfig.of(entry) for entry in self.penalties]
+        if self.penalty == "none":
+            return []
+        if self.penalty not in SHORT_NAMES:
+            raise ValueError(f"penalty is one of {', '.join([*SHORT_NAMES, 'none'])}, not {self.penalty!r}")
+        arguments = {name: getattr(self, f"penalty_{name}") for name in SHORT_NAMES[self.penalty].options}
+        return [TermConfig(self.penalty, arguments, self.penalty_interval, self.penalty_multiply_by_interval)]
 
     def _consistency(self) -> LazyPenalty | None:
         kinds = {"real": ConsistencyRegularization, "both": BalancedConsistencyRegularization}
@@ -174,15 +166,21 @@ class ObjectiveConfig:
         record = known[self.normalizer]
         return [] if record is None else [record]
 
-    def prepare(self, discriminator: Discriminator) -> None:
-        """Applies the normalizers to a discriminator.
+    def prepare(self, discriminator: nn.Module) -> None:
+        """Applies the normalizers to a discriminator, of this package or any other.
 
         Raises:
             ValueError: one cannot be applied, or there is a classification to train without a head for it, or a head
                 without its classification.
         """
-        classifies = discriminator.config.get("head_type") == "auxiliary"
+        own = isinstance(discriminator, Discriminator)
+        classifies = discriminator.config.get("head_type") == "auxiliary" if own else self.auxiliary_weight is not None
         if classifies != (self.auxiliary_weight is not None):
             raise ValueError("--discriminator.head_type auxiliary and --auxiliary_weight 1.0 belong together")
         for record in self.normalizers():
+            if not own:
+                raise ValueError(
+                    f"--normalizer {self.normalizer} is for discriminators of licfg_hf.models: normalize "
+                    f"{type(discriminator).__name__} in its own __init__, see licfg_hf.spectral_normalize"
+                )
             discriminator.add_normalizer(**record)

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from ..files import require_readable, user_path
 from ..text import first_line
 
 _LARGEST_FILE = 2**20  # bytes; a recipe has some hundred options
@@ -15,7 +16,15 @@ _MOST_VALUES = 100_000  # of a file, its aliases counted wherever they stand
 
 
 class _Loader(yaml.SafeLoader):
-    """As in YAML 1.2, 2e-4 is a number."""
+    """As in YAML 1.2, 2e-4 is a number, and a name that stands twice, of which YAML 1.1 takes the last, is refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As in PyYAML."""
+        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"{twice} stands in it twice")
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -33,8 +42,10 @@ def read_options(path: Path | str, called: str) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or holds no options.
     """
+    place = user_path(path)
+    require_readable(place)
     try:
-        with open(Path(path).expanduser(), "rb") as file:
+        with place.open("rb") as file:
             raw = file.read(_LARGEST_FILE + 1)
         if len(raw) > _LARGEST_FILE:
             raise InputError(f"{called} is larger than {_LARGEST_FILE:,} bytes: it is no file of options")

@@ -6,15 +6,16 @@ should not.
 
 import ast
 import importlib
+from copy import copy
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
-from .named import named
+from ..named import named
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PACKAGE = f"{__package__.partition('.')[0]}."
+_PACKAGE = f"{__name__.partition('.')[0]}."
 
 
 def outline(component: str | type) -> type:
@@ -88,13 +89,16 @@ def _namespace(module: str, *nodes: ast.AST) -> dict[str, Any]:
 
 def _class(module: str, node: ast.ClassDef) -> type:
     fields = [decorator for decorator in node.decorator_list if "dataclass" in ast.dump(decorator)]
-    kept = [item for item in node.body if isinstance(item, ast.Expr) and item is node.body[0]]
+    kept: list[ast.stmt] = [item for item in node.body if isinstance(item, ast.Expr) and item is node.body[0]]
     if fields:
         kept += [item for item in node.body if isinstance(item, (ast.Assign, ast.AnnAssign))]
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            kept.append(ast.FunctionDef("__init__", item.args, [ast.Pass()], [], type_params=[]))
-    bare = ast.ClassDef(node.name, [], [], kept or [ast.Pass()], fields, type_params=[])
+            init = copy(item)
+            init.decorator_list, init.body = [], [ast.Pass()]
+            kept.append(init)
+    bare = copy(node)
+    bare.bases, bare.keywords, bare.decorator_list, bare.body = [], [], fields, kept or [ast.Pass()]
     # jsonargparse imports the module that a class names, and each of the packages around it.
     namespace = {"__name__": "builtins", **_namespace(module, bare)}
     tree = ast.fix_missing_locations(ast.Module([bare], []))

@@ -4,17 +4,24 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from ..command_line import OptionParser, as_spelled, is_main_process
 from ..errors import InputError
-from ..files import write_text
+from ..files import user_path, write_text
+from ..named import IMPORT_HELP, import_first, imports_in, named
 from ..text import first_line
-from .arguments import derived_folder, in_words, read_yaml, require_known, typed_command, with_files_read
-from .named import named
+from .arguments import (
+    derived_folder,
+    imports_in_files,
+    in_words,
+    read_yaml,
+    require_known,
+    typed_command,
+    with_files_read,
+)
 from .outline import outline
 
 # Nothing here imports PyTorch before the options are known to be right: see ``outline``.
@@ -36,7 +43,8 @@ _CONFIGS = (
     "licfg_hf.recipes.objective.ObjectiveConfig",
 )
 # The images and the objective decide these, so they are no options of the networks.
-_DECIDED_ELSEWHERE = {"sample_size", "in_channels", "out_channels", "num_classes", "normalizers"}
+_DECIDED_ELSEWHERE: set[str | int] = {"sample_size", "in_channels", "out_channels", "num_classes", "normalizers"}
+_REPLACEABLE = ("generator", "discriminator")  # by a class of the user's: --generator.class_path
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,13 @@ class Recipe:
     card: Mapping[str, Any] = field(default_factory=dict)
     folder: str | None = None
 
-    def parser(self, preset: str) -> ArgumentParser:
+    def parser(self, preset: str, own: Mapping[str, str] | None = None) -> ArgumentParser:
         """The command-line parser with the values of a preset as defaults.
+
+        Args:
+            preset: its name.
+            own: component -> path of a class that takes the place of the recipe's; its arguments are options then, and
+                have their own defaults.
 
         Raises:
             InputError: there is no such preset.
@@ -90,42 +103,60 @@ class Recipe:
             choices=list(self.presets),
             help=f"set of defaults; those shown here are of {preset!r}",
         )
+        parser.add_argument("--import", type=list[str] | None, help=IMPORT_HELP)
         for config in _CONFIGS:
             parser.add_class_arguments(outline(config))
-        for prefix, component in self.components.items():
-            parser.add_class_arguments(outline(component), prefix, skip=_DECIDED_ELSEWHERE)
-        parser.set_defaults({"output_dir": self._unnamed(preset), **self.presets[preset]})
+        own = own or {}
+        for prefix, component in {**self.components, **own}.items():
+            parser.add_class_arguments(outline(component), prefix, skip=_DECIDED_ELSEWHERE, fail_untyped=False)
+        for prefix, path in own.items():
+            parser.add_argument(f"--{prefix}.class_path", default=path, help="your class in place of the recipe's")
+        values = self.presets[preset].items()
+        kept = {name: value for name, value in values if name.partition(".")[0] not in own}
+        parser.set_defaults({"output_dir": self._unnamed(preset), **kept})
         return parser
 
     def _unnamed(self, preset: str) -> str:
         """What stands for the output folder in ``--help`` and until the options are known."""
         return f"output/{self.name}-{preset}[-OPTION_VALUE of each other option that makes another run]"
 
-    def _preset_in(self, words: list[str]) -> str:
-        """The preset that the words or their files of options name; it must be known before the rest can be read."""
+    def _asked(self, words: list[str]) -> tuple[str, dict[str, str]]:
+        """What must be known before the rest can be read: the preset, and own classes of networks."""
+        paths = [f"{prefix}.class_path" for prefix in _REPLACEABLE if prefix in self.components]
         scout = OptionParser(prog=f"licfg-hf train {self.name}", add_help=False)
-        scout.add_argument("--preset")
         scout.add_argument("--config", action="append", default=[])
+        for name in ("preset", *paths):
+            scout.add_argument(f"--{name}")
         known, _ = scout.parse_known_args(words)
-        named = [read_yaml(text).get("preset") for text in known.config]
-        given = [preset for preset in (*named, known.preset) if preset is not None]
-        return str(given[-1]) if given else next(iter(self.presets))
+        given: dict[str, Any] = {}
+        for content in (*map(read_yaml, known.config), vars(known)):
+            nested = {path: (content.get(path.partition(".")[0]) or {}) for path in paths}
+            inner = {path: part.get("class_path") for path, part in nested.items() if isinstance(part, dict)}
+            found = {name: content.get(name) or inner.get(name) for name in ("preset", *paths)}
+            given |= {name: value for name, value in found.items() if value is not None}
+        preset = str(given.pop("preset", next(iter(self.presets))))
+        return preset, {path.partition(".")[0]: str(value) for path, value in given.items()}
 
     def parse(self, arguments: list[str]) -> tuple[ArgumentParser, Namespace]:
-        """Reads the arguments.
+        """Reads the arguments, after what ``--import`` names is imported.
 
         Raises:
-            InputError: an option is unknown or its value is wrong.
+            InputError: an option is unknown or its value is wrong, or a module cannot be imported.
         """
-        words = with_files_read(arguments)
-        preset = self._preset_in(words)
-        parser = self.parser(preset)
+        imports, words = imports_in(with_files_read(arguments))
+        imports = [*imports_in_files(words), *imports]
+        for module in imports:
+            import_first(module)
+        preset, own = self._asked(words)
+        parser = self.parser(preset, own)
+        parser.set_defaults({"import": imports or None})
         words = as_spelled(words, parser._option_string_actions)
         require_known(words, parser)
         try:
             options = parser.parse_args(words)
         except (ArgumentError, argparse.ArgumentError) as error:
             raise InputError(in_words(str(error))) from error
+        _require_one_way(options, parser)
         if options.output_dir == self._unnamed(preset):
             options.output_dir = derived_folder(f"output/{self.name}-{preset}", options, parser.get_defaults())
         return parser, options
@@ -163,13 +194,20 @@ class Recipe:
         return Parts(training, hub, data, objective, images, *networks, *objective.build())
 
     def _arguments(self, options: Namespace) -> "Arguments":
+        from torch import nn
+
         from .component import Component
 
-        # A component whose class has no options has no place among them either.
-        return {
-            prefix: Component(_resolved(kind), dict(options.get(prefix) or {}))
-            for prefix, kind in self.components.items()
-        }
+        arguments = {}
+        for prefix, usual in self.components.items():
+            # A component whose class has no options has no place among them either.
+            values = dict(options.get(prefix) or {})
+            path = values.pop("class_path", None)
+            kind = _resolved(usual if path is None else path)
+            if path is not None and not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+                raise InputError(f"--{prefix}.class_path {path} is no network: its class is to be a torch.nn.Module")
+            arguments[prefix] = Component(kind, values)
+        return arguments
 
     def trainer(self, options: Namespace, images: "ImageSet | None" = None) -> "Trainer":
         """The trainer that parsed options describe.
@@ -212,7 +250,7 @@ class Recipe:
         parser, options = self.parse(words)
         from ..training.run_folder import refused_leaves_nothing
 
-        with refused_leaves_nothing(Path(options.output_dir).expanduser()):
+        with refused_leaves_nothing(user_path(options.output_dir)):
             trainer = self.typed(words).trainer(options)
         if is_main_process():
             text = parser.dump(options, skip_unset=False)
@@ -242,10 +280,19 @@ def _resolved(thing: Any) -> Any:
     return named(thing, "class or function") if isinstance(thing, str) else thing
 
 
+def _require_one_way(options: Namespace, parser: ArgumentParser) -> None:
+    """Refuses a penalty that is given in both ways, of which one would not count."""
+    usual = parser.get_defaults()
+    single = [name for name in vars(options) if name == "penalty" or name.startswith("penalty_")]
+    given = [name for name in single if options[name] != usual[name]]
+    if options["penalties"] is not None and given:
+        raise InputError(f"--penalties stands in place of --{given[0]}: write it into the list, or leave out the list")
+
+
 def _config(config: type, options: Namespace) -> Any:
     names = config.__dataclass_fields__
     values = {name: options[name] for name in names}
-    nested = {name: value for name, value in values.items() if isinstance(value, Namespace)}
-    for name, value in nested.items():
-        values[name] = names[name].type(**value.as_dict())
+    for name, value in values.items():
+        if isinstance(value, Namespace):
+            values[name] = names[name].type(**value.as_dict())
     return config(**values)

@@ -44,7 +44,7 @@ def _card(written: dict[str, Any]) -> dict[str, Any]:
     """Variables of the model card's template; names of texts are replaced by the texts."""
     texts = _texts()
     card = {name: written[name] for name in ("tags", "summary") if name in written}
-    card["methods"] = {**texts["methods"], **texts.get(written.get("methods"), {})}
+    card["methods"] = {**texts["methods"], **texts.get(written.get("methods", ""), {})}
     if "training" in written:
         card["training"] = texts["training"].get(written["training"], written["training"])
     if "papers" in written:

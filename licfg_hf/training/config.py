@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..errors import InputError
-from ..ranges import MANY, require_number, require_set, require_whole
+from ..ranges import MANY, require_distinct, require_number, require_set, require_whole
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 # Whole numbers: the smallest that means something (k = 3 neighbours are compared), the largest that can end well.
@@ -23,7 +23,7 @@ _COUNTS = {
     "sample_every": (1, MANY),
     "sample_count": (1, 10_000),
     "log_every": (1, MANY),
-    "evaluate_samples": (4, 10**8),
+    "evaluate_samples": (4, 10**6),
     "evaluate_every": (1, MANY),
 }
 
@@ -63,6 +63,7 @@ class OptimizerConfig:
         _require(self.name in OPTIMIZERS, f"optimizer name is one of {', '.join(OPTIMIZERS)}, not {self.name!r}")
         require_set(self)
         require_number(0, learning_rate=self.learning_rate, final_learning_rate=self.final_learning_rate)
+        _require(self.highest_learning_rate > 0, "learning_rate is above 0: else nothing is learned")
         require_number(0, clip_grad_norm=self.clip_grad_norm)
         _require(self.clip_grad_norm != 0, "clip_grad_norm is above 0, or None, not 0")
         named = isinstance(self.arguments, dict) and all(isinstance(name, str) for name in self.arguments)
@@ -74,6 +75,11 @@ class OptimizerConfig:
             self.schedule in ("constant", "linear", "cosine"),
             f"schedule is constant, linear or cosine, not {self.schedule!r}",
         )
+
+    @property
+    def highest_learning_rate(self) -> float:
+        """The largest of all steps."""
+        return max(self.learning_rate, 0.0 if self.schedule == "constant" else self.final_learning_rate)
 
     def learning_rate_at(self, step: int, max_steps: int) -> float:
         """Learning rate of a step, counted from 0, of ``max_steps``."""
@@ -205,6 +211,7 @@ class TrainingConfig:
         _require(
             self.mixed_precision in ("no", "bf16"), f"mixed_precision is no or bf16, not {self.mixed_precision!r}"
         )
+        require_distinct(trackers=self.trackers)
 
     @property
     def evaluates(self) -> bool:

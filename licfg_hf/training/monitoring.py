@@ -17,12 +17,12 @@ from ..errors import InputError
 from ..evaluation.evaluate import measure, protocol_of
 from ..evaluation.extractors import open_extractor
 from ..evaluation.metrics import METRICS, Plan, chosen_metrics, require_metrics
-from ..evaluation.options import EvaluationConfig
+from ..evaluation.options import EvaluationConfig, metrics_in
 from ..evaluation.passes import reference_of
 from ..evaluation.protocol import FORMAT, EvaluationProtocol, differences, label
 from ..evaluation.result import parse_result
 from ..evaluation.samples import CHUNK, require_finite_samples, settings_hash, weights_hash, weights_of
-from ..files import write_json
+from ..files import user_path, write_json
 from ..images import to_pixels
 from ..objective.functional_gradient import FunctionalGradientFlow
 from ..staging import finish_update, updated
@@ -83,7 +83,7 @@ class Evaluator:
         self.options = EvaluationConfig(
             model=config.output_dir,
             data="the training images",
-            metrics=tuple(part.strip() for part in config.evaluate_metrics.split(",") if part.strip()),
+            metrics=metrics_in(config.evaluate_metrics),
             features=config.evaluate_features,
             limit=self.count,
             kid_subset_size=min(1000, self.count),
@@ -254,7 +254,7 @@ class BestGenerator:
                 "among --evaluate_metrics"
             )
         self.metric, self.identity = config.keep_best, identity
-        self.place = Path(config.output_dir).expanduser() / BEST_FOLDER
+        self.place = user_path(config.output_dir) / BEST_FOLDER
         self.best = self._recall(step)
 
     def _recall(self, step: int) -> dict[str, Any] | None:

@@ -1,8 +1,9 @@
 """The optimizers of a training: tried on a number before they get a network, in groups, averaged over processes."""
 
+import inspect
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -63,14 +64,21 @@ def _parameter_groups(config: OptimizerConfig, network: nn.Module) -> list[dict[
 
 def _require_usable(config: OptimizerConfig, arguments: dict[str, Any], device: torch.device | str) -> None:
     """Tries the arguments on a number before they get a network."""
+    kind = _OPTIMIZERS[config.name]
     try:
-        trial = nn.Parameter(torch.ones(1, device=device))
+        for name, parameter in inspect.signature(kind).parameters.items():
+            is_switch = bool in (parameter.annotation, *get_args(parameter.annotation))
+            if is_switch and not isinstance(arguments.get(name), (bool, type(None))):
+                raise ValueError(f"{name} is true or false, not {arguments[name]!r}")
+        trial = nn.Parameter(torch.zeros(1, device=device))
         trial.grad = torch.ones_like(trial)
-        optimizer = _OPTIMIZERS[config.name]([trial], lr=config.learning_rate, **arguments)
+        optimizer = kind([trial], lr=config.highest_learning_rate, **arguments)
         for _ in range(2):
             optimizer.step()
         if not trial.isfinite().all():
             raise ValueError("a step makes a weight that is not finite")
+        if not trial < 0:
+            raise ValueError("a step does not go down the gradient")
     except _FAILURES as error:
         shown = {name: value for name, value in arguments.items() if name != "fused" or "fused" in config.arguments}
         reason = str(error).split("\n")[0]

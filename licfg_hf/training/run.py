@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from ..errors import FolderInUse, InputError, TrainingInterrupted
+from ..files import user_path
 from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, load_state, save_checkpoint
 from .checks import is_lack_of_memory
 from .config import TrainingConfig
@@ -74,7 +75,7 @@ class Run:
         self, config: TrainingConfig, identity: dict[str, Any], facts: dict[str, Any], accelerator: Accelerator
     ):
         self.config, self.identity, self.facts, self.accelerator = config, identity, facts, accelerator
-        self.folder = Path(config.output_dir).expanduser()
+        self.folder = user_path(config.output_dir)
         self.parts: Parts = {}
         self._began, self._device_seconds_before = time.monotonic(), 0.0
         self._finished: dict[str, Any] = {}  # what training.json says of the model that lies in the folder

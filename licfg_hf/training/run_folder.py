@@ -15,7 +15,7 @@ from ..errors import FolderInUse, InputError
 from ..evaluation.report import report_files
 from ..evaluation.result import RESULT_FILE
 from ..evaluation.samples import weights_of
-from ..files import remove_unfinished, require_writable, write_json
+from ..files import remove_unfinished, require_writable, user_path, write_json
 from ..staging import finish_update
 from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, remove_partial, require_undamaged
 from .config import TrainingConfig
@@ -56,7 +56,7 @@ def _claim(folder: Path, config: TrainingConfig, identity: dict[str, Any], facts
     # Without a checkpoint nothing was trained yet, and other settings spoil nothing.
     source = newest = _newest_good(folder / "checkpoints", identity)
     if config.resume not in ("auto", "never"):
-        source = Path(config.resume).expanduser()
+        source = user_path(config.resume)
         require_undamaged(source)
         _require_same_identity(load_description(source), identity, source)
         if newest is not None and _step(newest) > _step(source):

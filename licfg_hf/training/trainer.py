@@ -13,6 +13,7 @@ from ..data.loader import StepImages, StepLoader
 from ..data.sources import as_image_set
 from ..diagnostics.health import HealthMonitor
 from ..errors import TrainingDiverged
+from ..files import user_path
 from ..models.class_names import class_names, name_classes
 from ..objective.augmentation import Augmentation, AugmentedCritic
 from ..objective.losses import AdversarialLoss
@@ -90,7 +91,7 @@ class Trainer:
         self.images, self.terms = as_image_set(images), terms_named_apart(list(penalties))
         self.generator_step, self.augmentation = generator_step or AdversarialStep(), augmentation
         self.step, self.callbacks = 0, list[Callback | Any](callbacks)
-        self.accelerator = make_accelerator(config, Path(config.output_dir).expanduser())
+        self.accelerator = make_accelerator(config, user_path(config.output_dir))
         self.device, processes = self.accelerator.device, self.accelerator.num_processes
         self.micro_batch_size = config.micro_batch_size(config.batch_size, processes)
         self.generator_micro_batch_size = config.micro_batch_size(config.effective_generator_batch_size, processes)

@@ -25,7 +25,7 @@ from licfg_hf.errors import InputError
 from licfg_hf.evaluation.evaluate import processes
 from licfg_hf.evaluation.extractors import open_extractor
 from licfg_hf.evaluation.metrics import metric_options
-from licfg_hf.files import require_writable, write_text
+from licfg_hf.files import require_writable, user_path, write_text
 from licfg_hf.recipes import PresetFolder, Recipe, get_recipe, main
 
 # Weights of the penalties where none are given; DDGAN's is its published gamma / 2.
@@ -123,7 +123,7 @@ def select(options: argparse.Namespace) -> list[Setting]:
 def _run(options: argparse.Namespace, rest: list[str], words: list[str]) -> None:
     recipe, preset = recipe_of(options.preset).typed(words), options.preset
     chosen = select(options)
-    folder = Path(options.output_dir or f"output/ablate_eps-{preset}").expanduser()
+    folder = user_path(f"output/ablate_eps-{preset}" if options.output_dir is None else options.output_dir)
     require_writable(folder, "--output_dir", folder=True)
     values = recipe.presets[preset]
     arms = [setting.arm(values) for setting in chosen]

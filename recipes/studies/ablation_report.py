@@ -298,7 +298,7 @@ def _legend(study: Study, folder: Path) -> str:
         protocol = _protocol(arm_folder(folder, runs[0][1].arm, runs[0][1].seed))
         lines.append(f"Final step, {makes_samples(protocol)}: {in_words(protocol, 'precision')}.")
     if study.extractor != "inception":
-        lines.append("**This is no FID**: it compares with itself only.")
+        lines.append("**This is not FID**: compare these numbers only with each other.")
     if study.accuracy is not None:
         lines.append(
             f"The classifier, trained on four fifths of the training images, has accuracy {study.accuracy:.4f} on the "
@@ -306,7 +306,7 @@ def _legend(study: Study, folder: Path) -> str:
         )
     half = "fewer than half of the classes are covered, or " if study.classes is not None else ""
     if study.classes is not None:
-        lines.append("A class is covered from a quarter of its fair share of the samples on.")
+        lines.append("A class counts as covered if it gets at least a quarter of its fair share of the samples.")
     return " ".join(
         [
             *lines,
@@ -315,9 +315,9 @@ def _legend(study: Study, folder: Path) -> str:
             "averaged over the evaluations along training. Worst after the best: largest Fréchet distance after a "
             "run's best evaluation, over that best; 1 for a run that ends with its best. E‖grad D‖: last "
             "discriminator, on interpolates of training images and samples. Latent neighbourhood: median radius "
-            f"within which an image moves by at most {DELTA:g}, to first order (our definition; Li-CFG's could not be "
-            "read). Brightness: mean value of the samples minus that of training images, of 255. Ω: means over the "
-            "last logged steps of a batch's smallest and largest output of the critic, the "
+            f"within which an image moves by at most {DELTA:g}, to first order. (The Li-CFG paper was not available "
+            "to us; this definition is our own.) Brightness: mean value of the samples minus that of training images, "
+            "of 255. Ω: means over the last logged steps of a batch's smallest and largest output of the critic, the "
             "outermost of the seeds. Device-minutes: mean of the finished runs.",
             *(
                 [

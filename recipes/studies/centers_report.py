@@ -36,12 +36,13 @@ def table(results: Sequence[Result], measured: Measured, judge: Judge) -> str:
 
 def _legend(judge: Judge) -> str:
     return (
-        f"{SAMPLES} samples of the generator alone against {len(judge.real)} test images. Classes by a classifier "
-        f"that no run trains on, test accuracy {judge.accuracy:.4f}; one is covered from a quarter of its share among "
-        "the test images on, and the imbalance is half the sum of the differences of the shares (0 is perfect). "
-        "Precision and recall (k = 3) on the classifier's 64 features. E‖grad D‖ of the last discriminator on "
-        f"interpolates. Latent neighbourhood: median radius within which an image moves by at most {DELTA:g}, to "
-        "first order (our definition; Li-CFG's could not be read). ± is a 95 % interval over the seeds."
+        f"{SAMPLES} samples of the generator alone are compared with {len(judge.real)} test images. A classifier that "
+        f"no run trains on tells the classes; its test accuracy is {judge.accuracy:.4f}. A class counts as covered if "
+        "it gets at least a quarter of its share among the test images. The imbalance is half the sum of the "
+        "differences of the shares (0 is perfect). Precision and recall (k = 3) use the classifier's 64 features. "
+        "E‖grad D‖ is that of the last discriminator on interpolates. Latent neighbourhood: median radius within "
+        f"which an image moves by at most {DELTA:g}, to first order. (The Li-CFG paper was not available to us; this "
+        "definition is our own.) ± is a 95 % interval over the seeds."
     )
 
 

@@ -17,7 +17,7 @@ from sweep import Arm, Result, arm_folder, run_sweep, say
 from licfg_hf.command_line import OptionParser, is_main_process
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
-from licfg_hf.files import require_writable, write_text
+from licfg_hf.files import require_writable, user_path, write_text
 from licfg_hf.recipes import Recipe, get_recipe, main
 
 CENTERS = ("none", "zero_centered", "one_centered", "eps_centered")
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(recipe: Recipe, options: argparse.Namespace, rest: list[str]) -> None:
-    folder = Path(options.output_dir or f"output/licfg_centers-{options.preset}").expanduser()
+    folder = user_path(f"output/licfg_centers-{options.preset}" if options.output_dir is None else options.output_dir)
     require_writable(folder, "--output_dir", folder=True)
     if any(not 0 < weight < float("inf") for weight in options.weights):
         raise InputError(f"weights are numbers above 0, not {options.weights}")

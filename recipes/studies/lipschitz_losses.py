@@ -18,7 +18,7 @@ from licfg_hf.command_line import OptionParser, is_main_process
 from licfg_hf.diagnostics.intervals import mean_interval
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
-from licfg_hf.files import require_writable, write_text
+from licfg_hf.files import require_writable, user_path, write_text
 from licfg_hf.objective.losses import get_loss
 from licfg_hf.recipes import PresetFolder, Recipe, get_recipe, main
 
@@ -140,7 +140,8 @@ def select(arguments: argparse.Namespace) -> list[Setting]:
 
 def _run(recipe: Recipe, arguments: argparse.Namespace, rest: list[str]) -> None:
     settings = select(arguments)
-    folder = Path(arguments.output_dir or f"output/lipschitz_losses-{arguments.preset}").expanduser()
+    unnamed = f"output/lipschitz_losses-{arguments.preset}"
+    folder = user_path(unnamed if arguments.output_dir is None else arguments.output_dir)
     require_writable(folder, "--output_dir", folder=True)
     if any(setting.loss == "LS" and setting.alpha != 1 for setting in settings):
         say("WARNING: LS is centred on 1/2, so scaling its domain moves its centre, too; domain scaling wants LS#")

@@ -58,7 +58,7 @@ class Result:
         logits: (step, smallest, largest) along the run, over real and generated images.
         history: what was measured along the run, each with its ``step``; see ``evaluate_every``.
         measured: what the study itself measured of the finished run, as JSON content.
-        device_minutes: that the run took, see ``Trainer.device_seconds``; None where that is not known.
+        device_minutes: that the run took, see ``Run.device_seconds``; None where that is not known.
     """
 
     arm: Arm
@@ -310,7 +310,7 @@ def _train(trainer: Trainer) -> dict[str, Any]:
         say(f"   diverged: {error}")
         diverged = str(error)
     metrics = _metrics(trainer.folder) if diverged is None and is_main_process() else {}
-    seconds = trainer.device_seconds
+    seconds = trainer.run.device_seconds(trainer.step)
     minutes = None if seconds is None else round(seconds / 60, 3)
     return {"diverged": diverged, "step": trainer.step, "metrics": metrics, "device_minutes": minutes}
 

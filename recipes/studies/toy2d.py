@@ -24,7 +24,7 @@ from licfg_hf.diagnostics import gradient_norms, latent_neighbourhood_size
 from licfg_hf.diagnostics.intervals import mean_interval as interval
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
-from licfg_hf.files import require_writable, write_json, write_text
+from licfg_hf.files import require_writable, user_path, write_json, write_text
 from licfg_hf.objective.functional_gradient import StageConfig, regression_loss
 from licfg_hf.objective.losses import AdversarialLoss, get_loss
 from licfg_hf.objective.penalties import (
@@ -355,7 +355,7 @@ def _study(options: argparse.Namespace) -> None:
         )
     require_whole(1, 10_000, **{"--seeds": options.seeds, "--workers": options.workers})
     require_whole(1, MANY, **{"--steps": options.steps})
-    folder = Path(options.output_dir)
+    folder = user_path(options.output_dir)
     require_writable(folder, "--output_dir", folder=True)
     try:
         for name, _, _ in chosen:

@@ -79,8 +79,8 @@ def report() -> str:
     return (
         "- Disjoint supports: the critic's gradient at fakes points to the real cloud with a mean cosine of "
         f"{information['cosine_without']:.3f} without a Lipschitz term and {information['cosine_with']:.3f} with a "
-        "zero-centred penalty; the gradient that the minimax loss sends to a fake has a mean norm of "
-        f"{information['minimax_without']:.2g} and {information['minimax_with']:.2g}.\n"
+        "zero-centred penalty. The gradient that the minimax loss sends to a fake has a mean norm of "
+        f"{information['minimax_without']:.2g} without and {information['minimax_with']:.2g} with the penalty.\n"
         f"- Standard deviation over {_SEEDS} seeds of the critic's mean output: {spread['lgan_linear']:.3g} for "
         f"phi(x) = x, {spread['lgan_sqrt']:.3g} for the strictly convex x + sqrt(x^2 + 1).\n"
         f"- E‖grad D‖ at fakes: {equality['apart']:.3g} while the distributions differ, {equality['equal']:.3g} when "

@@ -1,6 +1,8 @@
 """Wrong command lines of every command end in one clear line: nothing is done, nothing is left, nothing is traced."""
 
 import json
+import os
+import runpy
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from gans import GENERATORS
 from toy2d import main as toy2d
 
+import licfg_hf
 from licfg_hf import GANPipeline
 from licfg_hf.cli import main
 from licfg_hf.data import open_images
@@ -22,8 +25,10 @@ HUGE = str(10**15)
 GAN = ["train", "biggan_eps_cifar", "--preset", "quickstart", "--output_dir", "out"]
 DDGAN = ["train", "ddgan_eps_cifar", "--preset", "quickstart", "--output_dir", "out"]
 STAGES = ["train", "licfg_mnist", "--preset", "quickstart", "--output_dir", "out"]
+DISTILL = ["train", "distill_diffusion", "--preset", "quickstart", "--output_dir", "out"]
 SAMPLE = ["sample", "model", "--output", "out/x.png"]
-EVALUATE = ["evaluate", "model", "--data", "digits", "--features", "pixels", "--limit", "9", "--output", "out/e.json"]
+EVALUATE = ["evaluate", "model", "--data", "digits", "--features", "pixels", "--limit", "9", "--metrics", "fid"]
+EVALUATE += ["--output", "out/e.json"]
 CONVERT = ["convert", "--from", "gngan", "--output", "out"]
 PUSH = ["push", "model", "--repo_id", "a/b", "--dry_run"]
 LEADERBOARD = ["leaderboard", "--no-hub", "--output", "out/x.html"]
@@ -49,7 +54,13 @@ ALL = {
             ["--output_dir", ""], ["--output_dir", "text.txt"], ["--output_dir", "text.txt/x"],
             ["--output_dir", "/proc/x"], ["--output_dir", "full"], ["--output_dir", "x" * 300],
             ["--generator_optimizer.name", "lion"], ["--generator_optimizer.learning_rate", "1e400"],
+            ["--generator_optimizer.learning_rate", "0"], ["--generator_optimizer.learning_rate", "1e-60"],
+            ["--penalty_weight", "1e39"], ["--loss_weight", "1e39"], ["--penalty_scale", "0"],
+            ["--penalty_interval", "1" + "0" * 21], ["--data_config", "nope"], ["--evaluate_samples", "20000000"],
+            ["--trackers", "[jsonl, jsonl]"], ["--evaluate_samples", "9", "--evaluate_metrics", "pr,pr"],
+            ["--evaluate_samples", "9", "--evaluate_metrics", "pr,,fid"],
             *(["--generator_optimizer.arguments", text] for text in (
+                "{maximize: true}", "{fused: hello}", "{amsgrad: 3}",
                 "{betas: [0.5]}", "{betas: 3}", "{betas: [a, b]}", "{foo: 1}", "{eps: null}", "[1, 2]", "{lr: 3}",
                 "{betas: [0.5, 0.9, 0.99]}", "{foreach: true, fused: true}", "{weight_decay: [1]}",
             )),
@@ -60,10 +71,11 @@ ALL = {
             ["--generator.base_channels", "-4"], ["--generator.channel_multipliers", "[]"],
             ["--generator.channel_multipliers", str([1] * 10_000)], ["--generator.latent_dim", HUGE],
             ["--discriminator.base_channels", "0"], ["--discriminator.base_channels", "30000"],
+            ["--discriminator.halvings", "1000000000"], ["--discriminator.halvings", "-1"],
             ["--discriminator.base_channels", HUGE], ["--generator.nothing", "3"], ["--generator", "5"],
             ["--generator.attention_resolutions", "[7]"], ["--discriminator.head_type", "foo"],
             ["--data", "nowhere"], ["--data", ""], ["--data", "empty"], ["--data", "a/b/c"], ["--data", "\x1b[31m"],
-            ["--split", ""], ["--image_size", "0"], ["--image_size", "7"], ["--image_size", HUGE],
+            ["--split", ""], ["--split", "nope"], ["--image_size", "0"], ["--image_size", "7"], ["--image_size", HUGE],
             ["--image_size", "1000000"], ["--in_memory_limit", "-1"], ["--in_memory_limit", "nan"],
             ["--image_channels", "7"], ["--crop", "round"],
         )
@@ -71,12 +83,13 @@ ALL = {
     "files of options": [
         [*GAN, "--config", name]
         for name in ("nowhere", "empty", "binary", "list", "bomb", "deep", "unknown", "wrong", "tag", "number", "none",
-                     "preset", "large", "unfinished", "alias", "")
+                     "preset", "large", "unfinished", "alias", "twice", "twice_inside", "")
     ],
     "other recipes": [
         *([*DDGAN, f"--{name}", value] for name, value in (
             ("generator.base_channels", "0"), ("discriminator.base_channels", "0"),
             ("generator.layers_per_block", "0"),
+            ("generator.layers_per_block", "999"), ("generator.attention_resolutions", "[1000]"),
             ("generator.layers_per_block", "1000000000"), ("generator.latent_layers", "1000000000"),
             ("generator.latent_embedding_dim", "100000000"), ("scheduler.num_train_timesteps", "0"),
             ("scheduler.num_train_timesteps", "1000000000"), ("scheduler.beta_max", "-1"),
@@ -84,9 +97,16 @@ ALL = {
             ("discriminator.time_embedding_dim", "3"), ("batch_size", "6"),
             ("generator.channel_multipliers", "[1,2,3,4,5]"),
         )),
+        *([*DISTILL, f"--{name}", value] for name, value in (
+            ("trunk.weights", "nowhere"), *(("discriminator.unet_config", text) for text in (
+                "{}", "{foo: 3}", "{block_out_channels: [8, 8], layers_per_block: 1000000}",
+                "{block_out_channels: [8, 1000000]}", "{block_out_channels: [a]}",
+            )),
+        )),
         *([*STAGES, f"--{name}", value] for name, value in (
             ("functional_gradient.steps", "0"), ("functional_gradient.steps", HUGE),
-            ("functional_gradient.step_size", "-1"), ("functional_gradient.nothing", "1"),
+            ("functional_gradient.step_size", "-1"), ("functional_gradient.step_size", "0"),
+            ("functional_gradient.nothing", "1"),
             ("functional_gradient.epochs", HUGE), ("generator_batch_size", "7"),
         )),
     ],
@@ -107,14 +127,19 @@ ALL = {
     ],
     "evaluate": [
         *([*EVALUATE, *words] for words in (
-            ["--split", "nope"], ["--data", "nowhere"], ["--data", "empty"], ["--data", ""], ["--image_size", "0"],
-            ["--image_size", HUGE], ["--limit", "0"], ["--limit", "2"], ["--limit", HUGE], ["--limit", "x"],
-            ["--metrics", "foo"], ["--metrics", ""], ["--metrics", "is"], ["--features", "foo"], ["--features", ""],
+            ["--data", "nowhere"], ["--data", "empty"], ["--data", ""], ["--image_size", "0"],
+            ["--image_size", HUGE], ["--limit", "0"], ["--limit", "2", "--metrics", "kid"], ["--limit", HUGE],
+            ["--limit", "x"],
+            ["--metrics", "foo"], ["--metrics", ""], ["--metrics", "is"],
+            ["--metrics", "fid,fid"], ["--metrics", "fid,"],
+            ["--held_out_split", "train"], ["--is_splits", "3"], ["--metrics", "fid", "--kid_subsets", "3"],
+            ["--data_config", "nope"], ["--features", "foo"], ["--features", ""],
             ["--features", "binary"], ["--features", "x.safetensors"], ["--output", "empty"], ["--output", ""],
             ["--output", "/proc/x"], ["--output", "text.txt/x"], ["--seed", "-1"], ["--batch_size", HUGE],
             ["--truncation", "nan"], ["--jpeg", "101"], ["--neighbours", HUGE], ["--kid_subset_size", "1"],
             ["--kid_subsets", HUGE], ["--protocol", "nope"], ["--lim", "5"], ["--revision", "x"],
         )),
+        ["evaluate", "digits", *EVALUATE[2:], "--split", "nope"],
         ["evaluate"], ["evaluate", "nowhere", "--data", "digits"], ["evaluate", "", "--data", "digits"],
     ],
     "convert": [
@@ -128,7 +153,8 @@ ALL = {
         *(["compare", name] for name in ("nowhere", "text.txt", "empty", "binary", "deep", "model", "", "/dev/null")),
     ],
     "push": [
-        *([*PUSH, "--revision", name] for name in ("a b", "", "a..b", "\x1b", "a~1", "a.lock")),
+        *([*PUSH, "--revision", name] for name in ("a b", "", "a..b", "\x1b", "a~1", "a.lock", "@", "x" * 300)),
+        *([*PUSH, "--message", text] for text in ("", " ")),
         *([*PUSH, "--repo_id", name] for name in ("a", "a b/c", "a/b/c", "")),
         [*PUSH, "--benchmark", "x", "y"], [*PUSH, "--dry_ru"], ["push"], ["push", "model"],
         *(["push", name, "--repo_id", "a/b", "--dry_run"] for name in ("nowhere", "text.txt", "empty", "")),
@@ -136,7 +162,8 @@ ALL = {
     "leaderboard": [
         *([*LEADERBOARD, *words] for words in (
             ["nowhere"], ["text.txt"], ["empty"], ["--metric", "foo"], ["--format", "foo"], ["--output", "empty"],
-            ["--output", "/proc/x"], ["--output", "text.txt/x"], ["--push_space", "x"], ["--datase", "x"],
+            ["--output", "/proc/x"], ["--output", "text.txt/x"], ["--push_space", "x"],
+            ["--format", "csv", "--push_space", "a/b"], ["--datase", "x"],
         )),
     ],
     "bench": [
@@ -148,6 +175,20 @@ ALL = {
         )),
     ],
 }  # fmt: skip
+READ = {
+    "sample": ["sample", "NAME"], "evaluate": ["evaluate", "NAME", "--data", "digits"],
+    "features": [*EVALUATE, "--features", "NAME.safetensors"], "data": [*GAN, "--data", "NAME"],
+    "convert": [*CONVERT, "--input", "NAME"], "options": [*CONVERT, "--input", "binary", "--config", "NAME"],
+    "compare": ["compare", "NAME"], "leaderboard": [*LEADERBOARD, "NAME"], "push": ["push", "NAME", *PUSH[2:]],
+    "config": [*GAN, "--config", "NAME"], "init_from": [*GAN, "--init_from", "NAME"],
+    "resume": [*GAN, "--resume", "NAME"],
+}  # fmt: skip
+WRITTEN = {
+    "sample": [*SAMPLE, "--output", "NAME"], "evaluate": [*EVALUATE, "--output", "NAME"],
+    "leaderboard": [*LEADERBOARD, "--output", "NAME"], "convert": [*CONVERT, "--input", "binary", "--output", "NAME"],
+    "train": [*GAN, "--output_dir", "NAME"],
+}  # fmt: skip
+BAD_NAMES = ["~nobody_is_called_so", "x" * 300, "loop", "loop/x", "dangling/x", "", "pipe", "/dev/zero"]
 STUDY_OPTIONS = ["--preset", "quickstart", "--output_dir", "out"]
 LOSSES, CENTERS, ABLATION = ([study, *STUDY_OPTIONS] for study in (lipschitz_losses, licfg_centers, ablate_eps))
 STUDIES = [
@@ -157,6 +198,7 @@ STUDIES = [
         ["--preset", "nope"], ["--max_steps", "0"], ["--data", "nowhere"], ["--generator.base_channels", "0"],
         ["--generator_optimizer.arguments", "{betas: [0.5]}"], ["--batch_size", "1000000"],
     )),
+    *([*study, "--output_dir", name] for study in (LOSSES, CENTERS, ABLATION) for name in BAD_NAMES),
     [*LOSSES, "--losses", "foo"], [*LOSSES, "--k_sn", "nan"], [*CENTERS, "--weights", "nan"],
     [*CENTERS, "--centers", "x"], [*ABLATION, "--arms", "nope"], [*ABLATION, "--scales", "0"],
     [*ABLATION, "--features", "nope"], [*ABLATION, "--weights", "1e400"],
@@ -183,10 +225,14 @@ def files(tmp_path_factory) -> Path:
         "wrong": "max_steps: hello", "tag": "max_steps: !!python/object/apply:os.getcwd []", "number": "1: 2",
         "none": "max_steps: null", "preset": "preset: [1, 2]", "unfinished": "{a: ", "large": "# comment\n" * 200_000,
         "bomb": "\n".join(["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]", *levels]), "alias": "a: &a [*a]",
+        "twice": "max_steps: 3\nmax_steps: 4", "twice_inside": "generator:\n  latent_dim: 3\n  latent_dim: 4",
     }  # fmt: skip
     for name, content in contents.items():
         (folder / name).write_text(content)
     (folder / "binary").write_bytes(bytes(range(256)) * 10)
+    os.mkfifo(folder / "pipe")
+    for name, place in {"loop": "loop", "dangling": "nowhere", "pipe.safetensors": "pipe"}.items():
+        (folder / name).symlink_to(place)
     return folder
 
 
@@ -219,6 +265,25 @@ def test_a_wrong_command_line_ends_in_one_line_and_leaves_nothing(words, files, 
     refused(main, words, files, monkeypatch, capfd)
 
 
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=f"{use}-{command}")
+        for use, commands in {"read": READ, "written": WRITTEN}.items()
+        for command, words in commands.items()
+    ],
+)
+def test_a_name_that_no_file_has_is_refused_wherever_it_stands(words, name, files, monkeypatch, capfd):
+    refused(main, [word.replace("NAME", name) for word in words], files, monkeypatch, capfd)
+
+
+def test_every_path_of_a_person_is_read_in_one_place():
+    package = Path(licfg_hf.__file__).parent
+    found = [path for path in package.rglob("*.py") if "expanduser" in path.read_text(encoding="utf-8")]
+    assert {path.relative_to(package).as_posix() for path in found} == {"files.py"}
+
+
 @pytest.mark.parametrize("words", STUDIES, ids=lambda words: f"{words[0].__name__} {words[5:]}")
 def test_so_does_one_of_a_study(words, files, monkeypatch, capfd):
     refused(lambda words: run_recipe(words[0].RECIPE, words[1:]), words, files, monkeypatch, capfd)
@@ -248,9 +313,12 @@ def test_hyphens_are_as_good_as_underscores(files, monkeypatch):
     assert began[0].generator_optimizer.learning_rate == 0.5
 
 
-def test_the_version_is_said(capsys):
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("module", ["licfg_hf", "licfg_hf.cli"])
+def test_the_version_is_said(module, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [module, "--version"])
     with pytest.raises(SystemExit) as stop:
-        main(["--version"])
+        runpy.run_module(module, run_name="__main__")
     assert stop.value.code == 0 and capsys.readouterr().out.startswith("licfg_hf ")
 
 
@@ -268,7 +336,7 @@ def test_the_version_is_said(capsys):
 def test_another_run_has_another_folder(words, ending, files, monkeypatch):
     began = []
     monkeypatch.chdir(files)
-    monkeypatch.setattr("licfg_hf.training.trainer.warm_start", lambda *arguments: [])
+    monkeypatch.setattr("licfg_hf.training.warm_start.warm_start", lambda *arguments: [])
     monkeypatch.setattr(Trainer, "train", lambda trainer: began.append(trainer.folder))
     main(["train", "biggan_eps_cifar", "--preset", "quickstart", *words])
     assert str(began[0]) == f"output/biggan_eps_cifar-quickstart{ending}"

@@ -2,25 +2,36 @@
 
 import importlib
 import importlib.util
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import InputError
-from ..text import first_line
+from .errors import InputError
+from .files import user_path
+from .text import first_line
 
 IMPORTED: list[ModuleType] = []  # what ``--import`` named, in order
+IMPORT_HELP = (
+    "a module or FILE.py of your own, imported first: what it defines or registers can be named; can be given again"
+)
 
 
-def import_module(name: str) -> ModuleType:
-    """A module of a user's, by name or as a .py file; what it defines can be called by its bare name from then on.
+def import_first(name: str) -> ModuleType:
+    """A user's own module, by name or as a .py file; what it defines can be named without its path from then on.
+
+    The current folder is searched, too.
 
     Raises:
         InputError: it cannot be imported; the message says why.
     """
+    path = user_path(name) if name.endswith(".py") else None
+    if os.getcwd() not in sys.path:  # as for a script: an installed command does not look here by itself
+        sys.path.insert(0, os.getcwd())
     try:
-        module = _from_file(Path(name).expanduser()) if name.endswith(".py") else importlib.import_module(name)
+        module = importlib.import_module(name) if path is None else _from_file(path)
     except Exception as error:  # whatever the user's code raises
         known = " (a file is named with its ending: FILE.py)" if isinstance(error, ModuleNotFoundError) else ""
         raise InputError(f"--import {name}: {type(error).__name__}: {first_line(error)}{known}") from error
@@ -29,15 +40,32 @@ def import_module(name: str) -> ModuleType:
     return module
 
 
+def imports_in(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What ``--import`` names among the words of a command line, and the other words."""
+    names, others, left = [], [], list(words)
+    while left:
+        word = left.pop(0)
+        option, equals, name = word.partition("=")
+        if option != "--import":
+            others.append(word)
+        elif equals or left:
+            names.append(name if equals else left.pop(0))
+        else:
+            raise InputError("--import needs a module or a FILE.py")
+    return names, others
+
+
 def _from_file(path: Path) -> ModuleType:
     known = sys.modules.get(path.stem)
     if known is not None:
-        if getattr(known, "__file__", None) and Path(known.__file__).resolve() == path.resolve():
+        if Path(getattr(known, "__file__", None) or "").resolve() == path.resolve():
             return known
         raise ImportError(f"another module is called {path.stem}: rename the file")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("it is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:
@@ -59,7 +87,7 @@ def named(path: str, what: str) -> Any:
         InputError: there is none.
     """
     home, _, name = path.rpartition(".")
-    homes = [importlib.import_module(__package__.partition(".")[0]), *IMPORTED]
+    homes = [importlib.import_module(__name__.partition(".")[0]), *IMPORTED]
     try:
         homes = [importlib.import_module(home)] if home else homes
     except Exception as error:  # whatever a user's module raises
