@@ -1,11 +1,13 @@
 """Steps of named networks with named techniques: those of ``training.step``, as a training takes them."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils._pytree import tree_leaves
 
 import licfg_hf
@@ -19,6 +21,7 @@ from ..training.optimizers import make_optimizer
 from ..training.prepare import make_context, moving_average
 from ..training.step import train_step, update_discriminator
 from .catalogue import BASELINE, Model, parts
+from .cost import resident_bytes
 
 SEED = 0
 
@@ -99,7 +102,7 @@ class Arena:
         self.generator, discriminator, self.task = build_networks(model, BASELINE)
         require_launchable(accelerator, discriminator, (), sizes)
         self.parameters = [sum(map(torch.numel, one.parameters())) for one in (self.generator, discriminator)]
-        self.average = moving_average(self.config, self.generator, self.device)
+        self.average = cast(AveragedModel, moving_average(self.config, self.generator, self.device))
         self.generator_optimizer = self._optimizer(self.generator, self.config.generator_optimizer)
         self._discriminators: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
         self.rng = torch.Generator(self.device).manual_seed(SEED)
@@ -124,17 +127,6 @@ class Arena:
             self._discriminators[key] = (network, self._optimizer(network, self.config.discriminator_optimizer))
         return self._discriminators[key]
 
-    def describe(self) -> dict[str, Any]:
-        """What goes with the numbers."""
-        model = self.model
-        return {
-            "networks": vars(model),
-            "parameters": self.parameters,
-            "image": [model.channels, model.size, model.size],
-            "generator_batch_size": self.config.effective_generator_batch_size,
-            "seed": SEED,
-        }
-
 
 class Case:
     """The steps of one technique.
@@ -143,14 +135,17 @@ class Case:
         arena: what it works with.
         compiled: both players' terms through ``torch.compile``, as ``torch_compile`` does in a training.
 
+    Attributes:
+        steps: name of ``STEPS`` -> one update of the discriminator, one of the generator, or a whole iteration.
+
     Raises:
         ValueError: the technique cannot be applied to these networks.
     """
 
     def __init__(self, arena: Arena, technique: str, compiled: bool = False):
-        self.arena, self.compiled, self.generator_step = arena, compiled, AdversarialStep()
+        self.arena, self.compiled, learn = arena, compiled, AdversarialStep()
         discriminator, optimizer = arena.discriminator(technique)
-        self.context = make_context(
+        self.context = context = make_context(
             arena.accelerator,
             replace(arena.config, torch_compile=compiled),
             arena.task,
@@ -161,33 +156,29 @@ class Case:
             {"generator": arena.generator_optimizer, "discriminator": optimizer},
             say=_refuse,
         )
+        images, rng, average = arena.images, arena.rng, arena.average
 
-    def discriminator(self) -> None:
-        """One update of the discriminator."""
-        arena = self.arena
-        update_discriminator(self.context, 0, arena.task, arena.images.discriminator[0], arena.rng)
+        def iteration() -> None:
+            train_step(context, 0, images, learn, rng)
+            average.update_parameters(arena.generator)
 
-    def generator(self) -> None:
-        """One update of the generator."""
-        self.generator_step.after_updates(self.context, self.arena.images.generator, self.arena.rng)
-
-    def iteration(self) -> None:
-        """The discriminator's updates, the generator's, and that of the averaged generator."""
-        train_step(self.context, 0, self.arena.images, self.generator_step, self.arena.rng)
-        if self.arena.average is not None:
-            self.arena.average.update_parameters(self.arena.generator)
+        self.steps: dict[str, Callable[[], Any]] = {
+            "discriminator": lambda: update_discriminator(context, 0, arena.task, images.discriminator[0], rng),
+            "generator": lambda: learn.after_updates(context, images.generator, rng),
+            "iteration": iteration,
+        }
 
     def forget_gradients(self) -> None:
         """As before the first step, so that gradients count among what a step allocates."""
         self.context.generator_optimizer.zero_grad()
         self.context.discriminator_optimizer.zero_grad()
 
-    def resident(self) -> list[torch.Tensor]:
+    def resident_bytes(self) -> int:
         """What a training holds between steps: networks, optimizers' states and the averaged generator."""
         context = self.context
-        parts = (context.generator, context.discriminator, self.arena.average)
-        held = [*filter(None, parts), context.generator_optimizer, context.discriminator_optimizer]
-        return [value for value in tree_leaves([part.state_dict() for part in held]) if torch.is_tensor(value)]
+        held = (context.generator, context.discriminator, context.generator_optimizer, context.discriminator_optimizer)
+        states = tree_leaves([part.state_dict() for part in (*held, self.arena.average)])
+        return resident_bytes(value for value in states if isinstance(value, torch.Tensor))
 
 
 def _refuse(line: str) -> None:

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..text import one_line
 from .cases import Arena, Case
 from .catalogue import BASELINE
-from .cost import count_flops, peak_bytes, resident_bytes
+from .cost import count_flops, peak_bytes
 
 _LEAST_SECONDS = 0.05  # of a timed run: a step that takes less is repeated
 _BAR: dict[str, Any] = {"disable": None, "leave": False}  # of progress
@@ -79,7 +79,7 @@ def _tried(
         row = {"step": name, "technique": technique, "compiled": compiled}
         try:
             case = case or Case(arena, technique, compiled)
-            run = getattr(case, name)
+            run = case.steps[name]
             yield row | _costs(case, run), run
         except Exception as error:  # whatever it is, the others can still be measured
             problem = "out of memory" if isinstance(error, torch.OutOfMemoryError) else one_line(error, 200)
@@ -98,7 +98,7 @@ def _costs(case: Case, step: Callable[[], Any]) -> dict[str, Any]:
         "compile_seconds": max(first - second, 0.0),
         "flops": flops,
         "peak_bytes": peak_bytes(step, case.arena.device),
-        "resident_bytes": resident_bytes(case.resident()),
+        "resident_bytes": case.resident_bytes(),
         "times": [],
         "steps_per_time": max(1, math.ceil(_LEAST_SECONDS / max(second, 1e-6))),
     }

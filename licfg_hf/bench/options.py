@@ -76,14 +76,26 @@ def _require_usable(arguments: argparse.Namespace) -> None:
 
 
 def _steps(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from .cases import Arena, open_device
+    from .cases import SEED, Arena, open_device
     from .measure import measure
     from .report import protocol, steps_in_words
 
-    arena = Arena(MODELS[arguments.model], arguments.batch_size, open_device(arguments.device, arguments.dtype))
+    model, batch_size = MODELS[arguments.model], arguments.batch_size
+    arena = Arena(model, batch_size, open_device(arguments.device, arguments.dtype))
     rows = measure(arena, arguments.techniques, arguments.steps, arguments.rounds, arguments.compile)
-    own = {name: getattr(arguments, name) for name in ("model", "batch_size", "dtype", "rounds")}
-    about = protocol(arena.device, **own, **arena.describe(), **CONDITIONS)
+    about = protocol(
+        arena.device,
+        model=arguments.model,
+        networks=vars(model),
+        parameters=arena.parameters,
+        image=[model.channels, model.size, model.size],
+        batch_size=batch_size,
+        generator_batch_size=batch_size * model.generator_batches,
+        dtype=arguments.dtype,
+        seed=SEED,
+        rounds=arguments.rounds,
+        **CONDITIONS,
+    )
     return {"protocol": about, "results": rows}, steps_in_words(rows, about)
 
 
