@@ -269,6 +269,7 @@ def power_iterated_once(discriminator: nn.Module) -> Iterator[None]:
         yield
 
 
+@torch.no_grad()
 def clip_weights_(module: nn.Module, bound: float = 0.01) -> nn.Module:
     """Clips every parameter that is not frozen to [-bound, bound], in place, after each update.
 

@@ -49,6 +49,20 @@ def with_files_read(words: list[str]) -> list[str]:
     return found
 
 
+def as_trackers(words: list[str]) -> list[str]:
+    """``--report_to wandb``, as other trainers of the Hugging Face stack call it, as the option ``--trackers``."""
+    found, left = [], list(words)
+    while left:
+        name, equals, value = left.pop(0).partition("=")
+        if name.replace("-", "_") != "__report_to":
+            found.append(name + equals + value)
+            continue
+        value = value if equals else (left.pop(0) if left else "")
+        names = [part.strip() for part in value.strip("[]").split(",")]
+        found.append(f"--trackers={json.dumps(names)}")
+    return found
+
+
 def read_yaml(text: str) -> dict[str, Any]:
     """A YAML mapping of options, as ``with_files_read`` left it."""
     return json.loads(text)

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..models import Discriminator
-from ..objective.augmentation import FlipAndShift
+from ..objective.augmentation import DifferentiableAugmentation, FlipAndShift
 from ..objective.classification import AuxiliaryClassification
 from ..objective.consistency import BalancedConsistencyRegularization, ConsistencyRegularization
 from ..objective.losses import AdversarialLoss, get_loss
@@ -62,6 +62,8 @@ class ObjectiveConfig:
         consistency_flip: probability of mirroring the copy.
         consistency_shift: largest shift of the copy as a share of height and width.
         consistency_padding: what comes in from outside, ``reflect`` or ``zeros``.
+        augmentation: what all images pass before the discriminator sees them, for small data sets (DiffAugment):
+            comma-separated, of ``color``, ``translation``, ``cutout``; None leaves them as they are.
         auxiliary_weight: coefficient of the cross-entropy of an auxiliary classifier head, for both players; None
             without such a head.
 
@@ -92,6 +94,7 @@ class ObjectiveConfig:
     consistency_flip: float = 0.5
     consistency_shift: float = 0.125
     consistency_padding: Literal["reflect", "zeros"] = "reflect"
+    augmentation: str | None = None
     auxiliary_weight: float | None = None
 
     def __post_init__(self) -> None:
@@ -99,6 +102,7 @@ class ObjectiveConfig:
         try:
             _, terms = self.build()
             self.normalizers()
+            self.differentiable_augmentation()
         except ValueError as error:
             raise InputError(str(error)) from error
         require_whole(1, MANY, penalty_interval=self.penalty_interval)
@@ -132,6 +136,16 @@ class ObjectiveConfig:
             raise ValueError(f"penalty is one of {', '.join([*SHORT_NAMES, 'none'])}, not {self.penalty!r}")
         arguments = {name: getattr(self, f"penalty_{name}") for name in SHORT_NAMES[self.penalty].options}
         return [TermConfig(self.penalty, arguments, self.penalty_interval, self.penalty_multiply_by_interval)]
+
+    def differentiable_augmentation(self) -> DifferentiableAugmentation | None:
+        """What all images pass before the discriminator sees them.
+
+        Raises:
+            ValueError: there is no such augmentation.
+        """
+        if self.augmentation is None:
+            return None
+        return DifferentiableAugmentation(tuple(part.strip() for part in self.augmentation.split(",")))
 
     def _consistency(self) -> LazyPenalty | None:
         kinds = {"real": ConsistencyRegularization, "both": BalancedConsistencyRegularization}

@@ -14,6 +14,7 @@ from ..files import user_path, write_text
 from ..named import IMPORT_HELP, import_first, imports_in, named
 from ..text import first_line
 from .arguments import (
+    as_trackers,
     derived_folder,
     imports_in_files,
     in_words,
@@ -150,7 +151,7 @@ class Recipe:
         preset, own = self._asked(words)
         parser = self.parser(preset, own)
         parser.set_defaults({"import": imports or None})
-        words = as_spelled(words, parser._option_string_actions)
+        words = as_spelled(as_trackers(words), parser._option_string_actions)
         require_known(words, parser)
         try:
             options = parser.parse_args(words)
@@ -236,6 +237,7 @@ class Recipe:
             parts.penalties,
             parts.generator_step,
             callbacks=[ModelCard(card), *parts.hub.callbacks()],
+            augmentation=parts.objective.differentiable_augmentation(),
             settings=settings,
         )
 

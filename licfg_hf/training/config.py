@@ -127,7 +127,8 @@ class TrainingConfig:
         sample_count: images in such a grid.
         log_every: steps between lines in the logs, which hold the mean over these steps.
         trackers: where numbers go: ``jsonl`` (metrics.jsonl in output_dir) and Accelerate's trackers, such as
-            ``tensorboard``, ``trackio``, ``wandb``, ``comet_ml`` or ``mlflow``.
+            ``tensorboard``, ``trackio``, ``wandb``, ``comet_ml`` or ``mlflow``. ``--report_to`` is another
+            name of this option.
         evaluate_samples: at the end, evaluate that many samples against as many training images, for eval.json and the
             card; None evaluates nothing then, unless ``evaluate_every`` is given.
         evaluate_every: steps between evaluations of the generator as it would be exported, with ``evaluate_samples``

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from goldens import SHARED, needs_shared_data
 
-from licfg_hf import GANPipeline
+from licfg_hf import DifferentiableAugmentation, GANPipeline
+from licfg_hf.errors import InputError
 from licfg_hf.pipelines import load_pipeline
 from licfg_hf.recipes import NAMES, get_recipe, main
 
@@ -152,3 +153,24 @@ def test_real_cifar10_under_accelerate_launch(tmp_path):
     result = subprocess.run([*launch, *options, *data], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     assert GANPipeline.from_pretrained(tmp_path)(class_labels=[3]).images[0].size == (32, 32)
+
+
+def test_trackers_have_the_name_that_other_trainers_give_them():
+    recipe = get_recipe("biggan_eps_cifar")
+    for words in (["--report_to", "tensorboard"], ["--report-to=[tensorboard]"], ["--trackers", "[tensorboard]"]):
+        assert recipe.parse(["--preset", "quickstart", *words])[1].trackers == ("tensorboard",)
+    assert recipe.parse(["--report_to", "jsonl,wandb"])[1].trackers == ("jsonl", "wandb")
+
+
+def test_the_images_of_a_recipe_can_be_augmented(tmp_path):
+    recipe = get_recipe("biggan_eps_cifar")
+    _, options = recipe.parse(
+        ["--preset", "quickstart", "--augmentation", "color,cutout", "--output_dir", str(tmp_path / "run")]
+    )
+    trainer = recipe.trainer(options)
+    assert trainer.augmentation == DifferentiableAugmentation(("color", "cutout"))
+    assert trainer.run.identity["augmentation"] == {
+        "class": "DifferentiableAugmentation", "policy": ["color", "cutout"]
+    }  # fmt: skip
+    with pytest.raises(InputError, match="colour"):
+        recipe.parts(recipe.parse(["--preset", "quickstart", "--augmentation", "colour"])[1])
