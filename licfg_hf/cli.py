@@ -31,8 +31,8 @@ def _sample(arguments: argparse.Namespace) -> None:
     output = _unused("samples.png") if arguments.output is None else user_path(arguments.output)
     require_writable(output, "--output", folder=False)
     if output.suffix.lower() not in PICTURE_FORMATS:
-        raise InputError(f"--output {output} is no picture: its name ends in {', '.join(PICTURE_FORMATS)}")
-    replaced = ", in place of what was there" if output.exists() else ""
+        raise InputError(f"--output {output} is not the name of a picture: end it in {', '.join(PICTURE_FORMATS)}")
+    replaced = ", replacing the earlier file" if output.exists() else ""
     pipeline, folder = _load_pipeline(arguments)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -79,7 +79,7 @@ def _draw(pipeline: "HubPipeline", folder: Path, arguments: argparse.Namespace) 
     if (arguments.picture != "grid" or options) and not isinstance(pipeline, GANPipeline):
         raise InputError(f"{type(pipeline).__name__} has neither classes, truncation nor latents to interpolate")
     if arguments.flow and arguments.picture != "grid":
-        raise InputError("--flow draws a grid only")
+        raise InputError("--flow works only for a grid")
     if arguments.picture == "interpolation":
         return pipeline.interpolate(rows=count or 4, generator=generator, **options)
     if arguments.picture == "classes":
@@ -164,8 +164,8 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
     sample.add_argument(
         "--count",
         type=int,
-        help="images of a grid (default: 16, or 4 of each class where they are few), paths of an interpolation (4), "
-        "or images of each class (8)",
+        help="images of a grid (default: 16, or 4 of each class if there are few classes), paths of an interpolation "
+        "(4), or images of each class (8)",
     )
     sample.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
     sample.add_argument(
@@ -193,13 +193,15 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
     convert.add_argument("--input", required=True, help="checkpoint file (.pth, .pt, .bin or .safetensors)")
     convert.add_argument("--output", required=True, help="new folder: a pipeline, or a discriminator's model folder")
     convert.add_argument(
-        "--config", help="JSON file with the reference's own options, where the weights do not determine the network"
+        "--config", help="JSON file with the reference's own options, if the weights do not determine the network"
     )
     convert.set_defaults(run=_convert)
     evaluate = commands.add_parser("evaluate", help="measure a model or a set of images against reference images")
     add_evaluation_arguments(evaluate)
     evaluate.set_defaults(run=_evaluate)
-    compare = commands.add_parser("compare", help="results side by side; what cannot be compared is not ranked")
+    compare = commands.add_parser(
+        "compare", help="show results side by side, ranked if they were measured in the same way"
+    )
     compare.add_argument("runs", nargs="+", metavar="RUN", help="eval.json file, or a folder that holds one")
     compare.set_defaults(run=_compare)
     _add_lazy(commands, called)

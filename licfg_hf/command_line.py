@@ -21,7 +21,7 @@ class OptionParser(argparse.ArgumentParser):
         super().__init__(*arguments, allow_abbrev=False, **options)
 
     def error(self, message: str) -> None:
-        """As in argparse, but without the usage.
+        """Works as in argparse, but without the usage.
 
         Raises:
             InputError: always.
@@ -29,10 +29,10 @@ class OptionParser(argparse.ArgumentParser):
         raise InputError(f"{message} (see {self.prog} --help)")
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """As in argparse."""
+        """Works as in argparse."""
         words = sys.argv[1:] if args is None else args
         if any("\0" in word for word in words):
-            raise InputError("a zero byte stands among the options")
+            raise InputError("the options contain a zero byte")
         return super().parse_known_args(as_spelled(words, self._option_string_actions), namespace)
 
 
@@ -61,7 +61,7 @@ def require_no_more(words: Sequence[str], options: Collection[str]) -> None:
     for word in words:
         name = word.partition("=")[0]
         if not name.startswith("-"):
-            raise InputError(f"{word!r} is a word too many: an option takes one value, and a list is written '[a, b]'")
+            raise InputError(f"{word!r} belongs to no option: an option takes one value; write a list as '[a, b]'")
         near = difflib.get_close_matches(name, options, n=1)
         raise InputError(f"there is no option {name}" + (f"; is {near[0]} meant?" if near else " (see --help)"))
 
@@ -103,7 +103,7 @@ def _is_lack_of_memory(error: BaseException) -> bool:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that prints and writes."""
+    """True if this process is the one that prints and writes."""
     return os.environ.get("RANK", "0") == "0"
 
 

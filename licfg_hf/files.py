@@ -31,7 +31,9 @@ def user_path(name: str | Path) -> Path:
         with suppress(FileNotFoundError, NotADirectoryError):
             path.lstat()
     except RuntimeError as error:
-        raise InputError(f"no home folder of {Path(name).parts[0]}: write ./{name} if a file is called so") from error
+        raise InputError(
+            f"no home folder of {Path(name).parts[0]}: write ./{name} if that is a file's name"
+        ) from error
     except OSError as error:  # a name that is too long, a link that leads to itself
         raise InputError(f"there is no {name}: {error.strerror}") from error
     return path
@@ -77,7 +79,7 @@ def require_writable(path: Path, option: str, folder: bool) -> None:
     except OSError as error:
         raise InputError(f"cannot write to {option} {path}: {error.strerror}") from error
     except ValueError as error:  # a zero byte in the name
-        raise error if isinstance(error, InputError) else InputError(f"{option} is no name: {error}") from error
+        raise error if isinstance(error, InputError) else InputError(f"{option} is not a name: {error}") from error
 
 
 def to_disk(file: Any) -> None:
@@ -105,7 +107,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """Where this process writes what is called ``path`` when it is whole; another process may write the same."""
+    """The name under which this process writes ``path`` until it is complete; others may write the same file."""
     return path.with_name(f".{os.getpid()}.{path.name}.partial")
 
 

@@ -25,7 +25,7 @@ def processor_name() -> str:
 
 
 def device_name(device: "torch.device") -> str:
-    """What a person calls the device."""
+    """The device's name, as a person calls it."""
     if device.type != "cuda":
         return f"{device.type} ({platform.machine()})"
     from torch.cuda import get_device_name

@@ -41,7 +41,7 @@ def import_first(name: str) -> ModuleType:
 
 
 def imports_in(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What ``--import`` names among the words of a command line, and the other words."""
+    """Splits a command line into the modules that ``--import`` names and the other words."""
     names, others, left = [], [], list(words)
     while left:
         word = left.pop(0)
@@ -65,7 +65,7 @@ def _from_file(path: Path) -> ModuleType:
         raise FileNotFoundError(f"there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ImportError("it is no Python file")
+        raise ImportError("it is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:

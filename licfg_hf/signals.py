@@ -1,4 +1,4 @@
-"""What a process does when a signal asks it to end."""
+"""The reaction of a process to signals that ask it to end."""
 
 import signal
 import threading

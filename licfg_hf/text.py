@@ -9,7 +9,7 @@ LONGEST = 300  # characters of a text from outside
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; the name of its class where it says nothing."""
+    """The message of an error, in one line; the name of its class if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
@@ -59,7 +59,7 @@ _OF_HUB = {
     401: "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN to one that may do this",
     403: "the Hub forbids it with this token",
     404: "the Hub does not have it, or the token may not see it",
-    429: "the Hub wants fewer requests: wait some minutes",
+    429: "the Hub received too many requests: wait some minutes",
 }
 
 
@@ -82,7 +82,7 @@ _REPOSITORY = re.compile(r"(?!.*(--|\.\.|\.git$))\w([\w.-]{0,94}\w)?/\w([\w.-]{0
 
 
 def is_repository(name: str) -> bool:
-    """Whether a repository of the Hub can be called so: ``OWNER/NAME``."""
+    """True if a repository of the Hub can be called so: ``OWNER/NAME``."""
     return _REPOSITORY.fullmatch(name) is not None
 
 

@@ -1,5 +1,6 @@
-"""The code in README.md and in the plugin guide runs as it stands."""
+"""The code in README.md and in the plugin guide runs as it stands, and texts for people are plain."""
 
+import ast
 import re
 import runpy
 import tomllib
@@ -216,3 +217,59 @@ from licfg_hf.evaluation import (
     wrong = {"evaluation.Gone", "lost.Thing", "Missing", "nowhere", "nowhere.x", "evaluation.Lost"}
     assert {name.removeprefix("licfg_hf.") for name in names_in(page) if not exists(name)} == wrong
     assert "licfg_hf.evaluation.manifold" in names_in((ROOT / "licfg_hf" / "README.md").read_text(encoding="utf-8"))
+
+
+def sentences(page: str) -> list[str]:
+    """The sentences of a page's prose: without metadata, code, tables and headings; a hard line break ends one."""
+    text = re.sub(r"\A---\n.*?^---\n", "", page, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^```.*?^```[^\n]*$|<!--.*?-->", "\n", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^(?:\s*\|.*|#+ .*)$|  $", "\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^\s*(?:[-*]|\d+\.) ", "\n\n", text, flags=re.MULTILINE)
+    text = re.sub(r"\]\([^)\s]*\)", "]", text)
+    paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]
+    ends = re.compile(r"(?<=[.!?])[\"')*_]*\s+(?=[\"'(*_`\[]*[\w`])")
+    return [sentence for paragraph in paragraphs for sentence in ends.split(paragraph) if sentence]
+
+
+_LONGEST = 45
+# Riddles: each of these stood in a text that its readers did not understand.
+RIDDLES = re.compile(
+    r"that is none|nobody was asked|do not get on|\bwants?\b|\bbe had\b|what it names|with a word\b|harm none|"
+    r"could not be read|\bof ours\b|goes on without\b|is none of (?:licfg|them)",
+)
+
+
+def texts_of(module: Path) -> list[str]:
+    """The strings of a module that are not docstrings, f-strings with {} where a value stands."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docs = [node.body[0].value for node in ast.walk(tree) if isinstance(node, kinds) and ast.get_docstring(node)]
+    whole = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    parts = {id(part) for node in [*whole, *docs] for part in ast.walk(node)}
+    plain = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in parts]
+    joined = ["".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+              for node in whole]  # fmt: skip
+    return [*joined, *(node.value for node in plain if isinstance(node.value, str))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_have_short_sentences_without_riddles(page):
+    found = sentences(page.read_text(encoding="utf-8"))
+    assert [sentence for sentence in found if len(sentence.split()) > _LONGEST] == []
+    assert [sentence for sentence in found if RIDDLES.search(sentence)] == []
+
+
+def test_errors_and_notes_are_without_riddles():
+    modules = sorted((ROOT / "licfg_hf").rglob("*.py"))
+    assert [(path.name, text) for path in modules for text in texts_of(path) if RIDDLES.search(text)] == []
+
+
+def test_a_long_sentence_and_a_riddle_are_found_wherever_they_stand(tmp_path):
+    long = "word " * _LONGEST + "word."
+    page = f"---\na: b\n---\n# Title\n\nShort one.\n- {long}\n- A picture\n  that is none.\n\n| {long} |\n"
+    page += f"```\n{long}\n```\n"
+    found = sentences(page)
+    assert [len(sentence.split()) for sentence in found] == [2, _LONGEST + 1, 5]
+    assert [bool(RIDDLES.search(sentence)) for sentence in found] == [False, False, True]
+    (tmp_path / "module.py").write_text('"""wants"""\nname = 1\nsaid = f"{name} wants"\n', encoding="utf-8")
+    assert texts_of(tmp_path / "module.py") == ["{} wants"]

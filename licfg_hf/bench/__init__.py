@@ -1,1 +1,1 @@
-"""What techniques cost: time, memory and arithmetic of training steps, and the trainer's own overhead."""
+"""The cost of techniques: time, memory and arithmetic of training steps, and the trainer's own overhead."""

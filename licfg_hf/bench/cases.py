@@ -169,12 +169,12 @@ class Case:
         }
 
     def forget_gradients(self) -> None:
-        """As before the first step, so that gradients count among what a step allocates."""
+        """Drops gradients, as before the first step, so that they count among the memory that a step allocates."""
         self.context.generator_optimizer.zero_grad()
         self.context.discriminator_optimizer.zero_grad()
 
     def resident_bytes(self) -> int:
-        """What a training holds between steps: networks, optimizers' states and the averaged generator."""
+        """The bytes that a training holds between steps: networks, optimizers' states and the averaged generator."""
         context = self.context
         held = (context.generator, context.discriminator, context.generator_optimizer, context.discriminator_optimizer)
         states = tree_leaves([part.state_dict() for part in (*held, self.arena.average)])

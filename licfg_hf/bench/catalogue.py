@@ -1,4 +1,4 @@
-"""What can be measured, by name: networks and techniques. Without PyTorch, so that ``--help`` comes at once."""
+"""Networks and techniques that can be measured, by name; without PyTorch, so that ``--help`` comes at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ def parse(text: str) -> list[str]:
             raise InputError(f"no technique {unknown[0]!r}; there are: {known}, and A+B for both at once")
         kinds = [kind for kind, _, _ in parts(name)]
         if len(set(kinds)) < len(kinds):
-            raise InputError(f"{name} asks for two of a kind: {', '.join(kinds)}")
+            raise InputError(f"{name} names two techniques of one kind: {', '.join(kinds)}")
     return list(dict.fromkeys((BASELINE, *names)))
 
 
@@ -81,5 +81,5 @@ def listed(text: str, option: str) -> list[str]:
         raise InputError(f"{option} has an empty name in {text!r}: write a,b")
     twice = {word for word in words if words.count(word) > 1}
     if twice:
-        raise InputError(f"{option} names {', '.join(sorted(twice))} twice: once is enough")
+        raise InputError(f"{option} names {', '.join(sorted(twice))} twice: name it once")
     return words

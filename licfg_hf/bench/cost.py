@@ -1,4 +1,4 @@
-"""What one step computes and holds at once: floating-point operations and bytes."""
+"""The cost of one step: floating-point operations and bytes."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator

@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--techniques", help="comma-separated, see below; `all`, or `default` (the default)")
     add("--steps", help=f"comma-separated, of {_OF_STEPS['steps']}, which is the default")
     add("--rounds", type=int, help=f"timed rounds (default: {_OF_STEPS['rounds']})")
-    add("--device", choices=("cpu", "cuda", "mps"), help="default: cuda where there is one, else cpu")
+    add("--device", choices=("cpu", "cuda", "mps"), help="default: cuda if there is one, else cpu")
     add("--dtype", choices=("float32", "bf16"), help="(default: float32)")
-    add("--compile", action="store_true", default=None, help="measure every technique compiled, too; takes minutes")
+    add("--compile", action="store_true", default=None, help="also measure every technique compiled; takes minutes")
     add("--trainer", action="store_true", help="measure the Trainer's own overhead: of `quickstart`, and of --model")
     of_trainer = f"with --trainer: steps of `quickstart`; --model takes a tenth of them (default: {_TRAINER_STEPS})"
     add("--steps_of_trainer", type=int, help=of_trainer)
@@ -61,7 +61,9 @@ def _require_usable(arguments: argparse.Namespace) -> None:
         raise InputError("--output is empty: name a folder")
     for name, default in _OF_STEPS.items():
         if arguments.trainer and getattr(arguments, name) is not None:
-            raise InputError(f"--{name} does not go with --trainer, which measures float32 steps with one penalty")
+            raise InputError(
+                f"--{name} cannot be combined with --trainer, which measures float32 steps with one penalty"
+            )
         if getattr(arguments, name) is None:
             setattr(arguments, name, default)
     if arguments.steps_of_trainer is not None and not arguments.trainer:
@@ -109,6 +111,6 @@ def _trainer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     try:
         rows = [measure(name, MODELS[name], batch, count) for name, (batch, count) in plan.items()]
     except TrainingInterrupted as stop:
-        raise TrainingInterrupted("stopped; nothing was measured to the end", stop.exit_code) from None
+        raise TrainingInterrupted("stopped before a measurement was finished", stop.exit_code) from None
     about = protocol(device, dtype="float32", data="the embedded digits, brought to the network's size, in memory")
     return {"protocol": about, "results": rows}, trainer_in_words(rows, about)

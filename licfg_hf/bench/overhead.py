@@ -1,4 +1,4 @@
-"""What the ``Trainer`` adds to the steps: its time per step against that of a bare loop, and the growth of memory.
+"""The overhead of the ``Trainer``: its time per step against that of a bare loop, and the growth of memory.
 
 The two run in turn, a block of steps each, inside one training: the trainer takes its images from a loader that runs
 the bare steps, on the same networks, whenever a block of the trainer's own is over.

@@ -1,4 +1,4 @@
-"""What was measured, as Markdown, and on what it was measured."""
+"""The results of a benchmark as Markdown, and the machine that they come from."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ def steps_in_words(rows: Sequence[Row], about: Row) -> str:
         f"images {'x'.join(map(str, about['image']))}, batch {about['batch_size']}, {about['dtype']}",
         _machine(about),
         f"Times: medians over {about['rounds']} interleaved rounds, relative to `none` in the same round; quartiles.",
-        f"FLOPs: {about['flops']}. Memory: {about['memory']} during the step, beyond what stays between steps.",
+        f"FLOPs: {about['flops']}. Memory: {about['memory']} during the step, without what stays between steps.",
     ]
     return "\n\n".join([*parts, "  \n".join(facts)]) + "\n"
 

@@ -57,7 +57,7 @@ def _convert(source: str, input: Path, output: Path, config: str | Path | None) 
         raise InputError(f"{input} cannot be converted: {error}") from error
     lines = write(networks, output, source, input)
     if options is not None and networks.options is None:
-        lines.insert(1, "the config was not used: the keys tell the network")
+        lines.insert(1, "the config was not used: the keys determine the network")
     return lines
 
 
@@ -70,8 +70,8 @@ def _unknown(source: str, path: Path, checkpoint, known) -> str:
     states = [*checkpoint.states.values(), *checkpoint.parted().states.values()]
     others = [name for name in FORMATS if any(map(known[name], states))]
     if others:
-        return f"{path} is no checkpoint of {source}: its keys are those of {others[0]}, so pass --from {others[0]}"
+        return f"{path} is not a checkpoint of {source}: its keys are those of {others[0]}, so pass --from {others[0]}"
     if not states:
-        return f"{path} holds no weights: there is no dictionary of tensors in it"
+        return f"{path} holds no weights: it has no dictionary of tensors"
     keys = [key for state in states for key in state]
-    return f"{path} is no checkpoint of {source}, nor of another format that is known; it has {keys[0]} and the like"
+    return f"{path} is not a checkpoint of {source} or of another known format; it has {keys[0]} and the like"

@@ -25,7 +25,7 @@ _LISTED = 10  # keys of each kind in a message
 
 @dataclass(frozen=True)
 class Source:
-    """What one entry of a state dict is made from.
+    """The origin of one entry of a state dict.
 
     Attributes:
         keys: foreign key -> the shape it must have.
@@ -164,7 +164,7 @@ def _check_values(state: State, floats: Collection[str]) -> None:
     # In single precision, as the network will have it: a larger number would become infinite there.
     wild = [key for key in floats if key not in others and not state[key].float().isfinite().all()]
     types = [f"{key} ({str(state[key].dtype).removeprefix('torch.')})" for key in others]
-    problems = {"of another type than float": types, "with NaN or infinite values": wild}
+    problems = {"not of a float type": types, "with NaN or infinite values": wild}
     _refuse("its weights cannot be used", problems)
 
 
@@ -181,7 +181,7 @@ def _refuse(what: str, problems: Mapping[str, Sequence[str]]) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is a tensor with a number in memory for each element; files can hold sparse and empty shells, too."""
+    """True if it is a tensor with a number in memory for each element; files can hold sparse and empty shells, too."""
     return (
         isinstance(value, torch.Tensor)
         and value.layout == torch.strided
@@ -209,9 +209,9 @@ def shape_of(state: State, *keys: str) -> Shape:
     """
     key = next((key for key in keys if key in state), None)
     if key is None:
-        raise InputError(f"{' or '.join(keys)}, which tells the size of the network, is missing")
+        raise InputError(f"{' or '.join(keys)}, which determines the size of the network, is missing")
     if not _is_plain(state[key]):
-        raise InputError(f"{key}, which tells the size of the network, is no plain tensor")
+        raise InputError(f"{key}, which determines the size of the network, is not a plain tensor")
     return tuple(state[key].shape)
 
 
@@ -267,5 +267,5 @@ def square_root(positions: int, layer: str) -> int:
     """
     side = math.isqrt(positions)
     if side < 1 or side**2 != positions:
-        raise InputError(f"the shape of {layer} belongs to {positions} positions, which is no square")
+        raise InputError(f"the shape of {layer} belongs to {positions} positions, which is not a square number")
     return side

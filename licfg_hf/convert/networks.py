@@ -1,4 +1,4 @@
-"""What a checkpoint of any format is turned into."""
+"""The networks that a checkpoint of any format is turned into."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -116,7 +116,7 @@ def read_options(path: Path) -> Options:
 
 
 def read_checkpoint(path: Path, extra_types: tuple[type, ...] = ()) -> "Checkpoint":
-    """What a ``torch.save`` file, old or new, or a safetensors file holds. No code in it is run.
+    """Reads a ``torch.save`` file, old or new, or a safetensors file. No code in it is run.
 
     Args:
         extra_types: classes that may be in the file beside tensors and plain data; they hold plain data themselves.
@@ -138,7 +138,7 @@ def read_checkpoint(path: Path, extra_types: tuple[type, ...] = ()) -> "Checkpoi
         try:
             return Checkpoint.of(load_file(path))
         except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(f"{path} is truncated, damaged or no safetensors file") from error
+            raise InputError(f"{path} is truncated, damaged or not a safetensors file") from error
     try:
         with torch.serialization.safe_globals([*_NUMPY_NUMBERS, *extra_types]):
             return Checkpoint.of(torch.load(path, map_location="cpu", weights_only=True))
@@ -164,7 +164,7 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """The content of a checkpoint file.
 
     Attributes:
         content: all of it.

@@ -1,4 +1,4 @@
-"""Where images come from, and the loader that hands them to training."""
+"""Sets of images, and the loader that hands them to training."""
 
 from .config import PRESETS, DataConfig
 from .image_sets import ImageSet, number_of_classes

@@ -1,4 +1,4 @@
-"""Which column of a data set's rows holds the images, and what its labels are."""
+"""The columns of a data set's rows that hold the images and the labels."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def image_column(rows: datasets.Dataset, config: DataConfig) -> str:
 
 
 def _holds_files(feature: Any) -> bool:
-    """Whether a column can hold the content of image files, as pandas writes it: {bytes, path}, or bytes alone."""
+    """True if a column can hold the content of image files, as pandas writes it: {bytes, path}, or bytes alone."""
     if isinstance(feature, dict):
         return set(feature) == {"bytes", "path"}
     return isinstance(feature, datasets.Value) and feature.dtype in ("binary", "large_binary")

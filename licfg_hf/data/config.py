@@ -1,4 +1,4 @@
-"""What images to open and how they are brought to one size; short names of data sets and what they stand for."""
+"""The settings of a data set: which images, and their size; and presets, short names of data sets."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +22,9 @@ class DataConfig:
             with its split, columns, size and crop, each of which an option overrides; a local folder of images or of
             parquet files; or any data set id on the Hub such as ``uoft-cs/cifar10``.
         data_config: configuration (subset) of a data set on the Hub that has several.
-        split: part of the data set; None takes the preset's, or ``train``. A folder of images has splits where it
-            holds nothing but train/, test/ and the like; otherwise its folders are classes.
-        image_size: height and width in pixels that images are brought to; None takes the preset's, or keeps the
+        split: part of the data set; None takes the preset's, or ``train``. A folder of images has splits if it
+            holds only train/, test/ and the like; otherwise its folders are classes.
+        image_size: height and width in pixels to which images are resized; None takes the preset's, or keeps the
             images' own, which must be equal.
         crop: how an image that is not square fits: ``center`` or ``random`` square of the shorter side, or ``none``,
             which squeezes it; None takes the preset's, or ``center``.
@@ -32,8 +32,8 @@ class DataConfig:
         label_column: column with the labels, which are whole numbers, words, or true and false; None takes the
             preset's, or the only class-label column, or the one called ``label``, if there is one.
         image_channels: 1 (colours become grey) or 3 (RGB); None takes what the first images have.
-        in_memory_limit: data sets of at most this many GiB as uint8 are held in memory, on the accelerator where there
-            is one; larger ones are decoded by worker processes as they are needed.
+        in_memory_limit: data sets of at most this many GiB as uint8 are held in memory, on the accelerator if there is
+            one; larger ones are decoded by worker processes as they are needed.
 
     Raises:
         InputError: a value is outside its range.

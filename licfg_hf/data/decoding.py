@@ -76,7 +76,7 @@ def decode(stored: Any, where: str) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"it is damaged, or none of {', '.join(formats())}"
+        return f"it is damaged, or in none of the formats {', '.join(formats())}"
     if isinstance(error, Image.DecompressionBombError):
         most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
         return f"it has more than {most} pixels; make it smaller first, or raise PIL.Image.MAX_IMAGE_PIXELS in Python"
@@ -87,7 +87,7 @@ def _opened(stored: Any) -> Image.Image:
     if isinstance(stored, Image.Image):
         return stored
     if stored is None or (isinstance(stored, dict) and not (stored.get("bytes") or stored.get("path"))):
-        raise ValueError("there is no picture in it")
+        raise ValueError("it holds no picture")
     if not isinstance(stored, dict):
         return Image.fromarray(np.asarray(stored))
     source = stored["path"] if not stored.get("bytes") else io.BytesIO(stored["bytes"])
@@ -97,7 +97,7 @@ def _opened(stored: Any) -> Image.Image:
     image.load()
     pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
     if pages > 1:
-        raise ValueError(f"it holds {pages} pages: save each as a file of its own")
+        raise ValueError(f"it holds {pages} pages: save each in its own file")
     return image
 
 

@@ -42,7 +42,7 @@ _NAMED = 3  # so many names stand in a message
 
 @dataclass
 class Found:
-    """What lies in a folder and below it; paths are relative to it, with slashes, in the order of their names."""
+    """The files in a folder and below it; paths are relative to it, with slashes, in the order of their names."""
 
     folder: str
     pictures: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Found:
     empty: list[str] = field(default_factory=list)
 
     def left_out(self) -> str:
-        """What files are no pictures and what folders are empty, counted; "" where there are none."""
+        """Counts the files that are not pictures and the empty folders, in words; "" if there are none."""
         parts = [f"{_counted(self.others)} ({some(self.others)})"] if self.others else []
         parts += [f"{len(self.empty)} empty folders ({some(self.empty)})"] if self.empty else []
         return ", ".join(parts)
@@ -106,7 +106,7 @@ def look_into(folder: str) -> Found:
         if place and not entries:
             found.empty.append(place)
     if loose:
-        raise InputError(f"links in {folder} lead nowhere: {some(sorted(loose))}; mend or remove them")
+        raise InputError(f"links in {folder} lead nowhere: {some(sorted(loose))}; repair or remove them")
     for paths in (found.pictures, found.containers, found.foreign, found.others, found.empty):
         paths.sort()
     return found
@@ -133,7 +133,7 @@ def _endings() -> tuple[set[str], set[str]]:
 
 
 def _is_picture(path: str) -> bool:
-    """Whether a file without the ending of a picture is one by its first bytes."""
+    """True if a file without the ending of a picture is one by its first bytes."""
     try:
         with open(path, "rb") as file:
             return _SIGNATURES.match(file.read(16)) is not None
@@ -215,7 +215,7 @@ def picture_rows(found: Found, split: str, note: Callable[[str], None]) -> datas
 
 
 def spans(split: str, lengths: dict[str, int], folder: str) -> list[tuple[str, int, int]]:
-    """What a split's name, or a sum of slices such as ``train[:100]+test``, takes: (split, first, last + 1).
+    """The images of a split's name, or of a sum of slices such as ``train[:100]+test``: (split, first, last + 1).
 
     Raises:
         InputError: it names a split that is not among ``lengths``, or cannot be read.
@@ -256,7 +256,7 @@ def _listed(found: Found) -> list[tuple[str, dict[str, Any] | None]]:
                 value = row.pop(column)
                 target = os.path.normpath(os.path.join(os.path.dirname(path), str(value)))
                 if target not in pictures:
-                    raise InputError(f"row {number} of {path} names {value}, which is no picture in {found.folder}")
+                    raise InputError(f"row {number} of {path} names {value}, which is not a picture in {found.folder}")
                 named[column.removesuffix(_FILE_NAME).rstrip("_") or "image"] = target
             seen |= set(named.values())
             row |= {name: os.path.join(found.folder, target) for name, target in named.items()}

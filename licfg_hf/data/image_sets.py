@@ -101,7 +101,7 @@ def subset(images: ImageSet, count: int | None) -> ImageSet:
 
 
 def number_of_classes(images: ImageSet) -> int | None:
-    """As many as have names, else the largest label plus one; None without labels.
+    """The number of class names, else the largest label plus one; None without labels.
 
     Raises:
         InputError: a label is negative, which data sets use for unlabelled images.

@@ -1,4 +1,4 @@
-"""Which images each step sees: a function of (seed, step, rank) alone, so that a resumed run sees the same ones."""
+"""The images that each step sees: a function of (seed, step, rank) alone, so that a resumed run sees the same ones."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

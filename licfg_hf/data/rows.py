@@ -66,7 +66,7 @@ def _local(name: str) -> str | None:
     if os.path.isdir(path):
         return os.path.abspath(path)
     if os.path.lexists(path):
-        raise InputError(f"{name} is no folder: name the one that holds the images")
+        raise InputError(f"{name} is not a folder: name the folder that holds the images")
     if not _HUB_NAME.fullmatch(name) or name.startswith("."):
         raise InputError(f"no folder {name}; name another, a Hub data set such as uoft-cs/cifar10, or digits")
     return None
@@ -77,14 +77,14 @@ def _saved_rows(path: str, split: str) -> datasets.Dataset:
     try:
         saved = datasets.load_from_disk(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"cannot open {path}, which save_to_disk has made: {first_line(error)}") from error
+        raise InputError(f"cannot open {path}, which save_to_disk wrote: {first_line(error)}") from error
     parts = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
     chosen = spans(split, {str(name): len(rows) for name, rows in parts.items()}, path)
     return datasets.concatenate_datasets([parts[name].select(range(first, last)) for name, first, last in chosen])
 
 
 def _has_configurations(path: str) -> bool:
-    """Whether the folder's card says which files make up which configuration."""
+    """True if the folder's card says which files make up which configuration."""
     card = Path(path) / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     return bool(re.match(r"---\n(.*\n)?configs:", text.partition("\n---")[0], re.DOTALL))
@@ -100,10 +100,10 @@ def _container_rows(found: Found, config: str | None, split: str) -> datasets.Da
         raise InputError(f"{path} holds archives ({some(found.containers)}): unpack them, and name the folder")
     if len(kinds) > 1:
         raise InputError(
-            f"{path} holds {', '.join(sorted(kinds))} files, of which one kind can be the data: move others out"
+            f"{path} holds {', '.join(sorted(kinds))} files, but the data can be of one kind only: move the others out"
         )
     if "::" in path or (_has_configurations(path) and glob.has_magic(path)):
-        raise InputError(f"the name of {path} has a meaning of its own for `datasets`: rename the folder")
+        raise InputError(f"the name of {path} has a special meaning for `datasets`: rename the folder")
     if _has_configurations(path):
         return _load(path, path, config, split)
     files = {name: list(map(glob.escape, paths)) for name, paths in _files_by_split(found).items()}
@@ -142,7 +142,7 @@ def _load(name: str, source: str, config: str | None, split: str, **options: Any
     except datasets.exceptions.DatasetNotFoundError as error:
         if "is a gated dataset" in str(error):  # the client's own error is not kept as the cause
             raise InputError(
-                f"{name} is gated and this token has no access, or there is none: accept its terms on its page on the "
+                f"{name} is gated, and there is no token, or it has no access: accept its terms on its page on the "
                 "Hub, then log in with `hf auth login` or set HF_TOKEN"
             ) from error
         raise InputError(f"no data set {name} on the Hub, or it is private: {first_line(error)}") from error

@@ -67,7 +67,7 @@ def _embedded(config: DataConfig) -> datasets.Dataset:
     if config.data_config is not None:
         raise InputError(f"{config.data} has no configurations, which --data_config chooses among")
     if config.split != "train":
-        raise InputError(f"{config.data} is all one split, train, and has no {config.split!r}")
+        raise InputError(f"{config.data} has only one split, train, and no {config.split!r}")
     return _digits()
 
 
@@ -101,7 +101,7 @@ def _digits() -> datasets.Dataset:
 
 
 def as_image_set(images: Any) -> ImageSet:
-    """What users hand to the trainer as an ``ImageSet``: one already, a uint8 tensor, or a ``datasets.Dataset``.
+    """Turns images that a user gives into an ``ImageSet``: such a set, a uint8 tensor, or a ``datasets.Dataset``.
 
     Raises:
         InputError: it is none of these.

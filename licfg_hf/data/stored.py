@@ -92,7 +92,7 @@ class StoredImages:
             inner, hop, outer = stored["path"].rpartition("::")  # of a file in an archive
             outer = os.path.realpath(os.path.join(self.within[0], outer))
             if not any(Path(outer).is_relative_to(folder) for folder in self.within):
-                raise InputError(f"{where} lies outside of the data set: store the images in it")
+                raise InputError(f"{where} lies outside the data set: store the images in it")
             stored = {"path": inner + hop + outer}
         return decode(stored, where), where
 
@@ -116,7 +116,7 @@ class StoredImages:
         if array.shape != self.shape:
             raise InputError(
                 f"{where} has {image.width}x{image.height} pixels, the first one "
-                f"{self.shape[2]}x{self.shape[1]}: pass --image_size to bring all to one size"
+                f"{self.shape[2]}x{self.shape[1]}: pass --image_size to resize all to one size"
             )
         return array
 
@@ -125,7 +125,7 @@ class StoredImages:
 
 
 def readable(load: Callable[[int], Loaded], indices: Collection[int]) -> Iterator[Loaded]:
-    """What can be loaded; at the end, one error counts and names what cannot.
+    """Loads the images one by one; at the end, one error counts and names those that cannot be loaded.
 
     Raises:
         UnreadableImage: some cannot be decoded.

@@ -1,4 +1,4 @@
-"""What a critic and a generator are doing: domains of the loss, gradient norms, latent neighbourhoods, health."""
+"""Measurements of a critic and a generator: domains of the loss, gradient norms, latent neighbourhoods, health."""
 
 from .critic import LossDomain, critic_statistics, gradient_norms, lipschitz_lower_bound, loss_domain, memorization_gap
 from .health import HealthMonitor

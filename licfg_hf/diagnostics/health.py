@@ -92,7 +92,7 @@ class HealthMonitor:
         return [f"{name}: {text}" for name, text in new]
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has seen and said."""
+        """The updates and warnings so far."""
         seen = {name: list(getattr(self, name)) for name in ("_centers", "_widths", "_gaps")}
         return {**seen, "largest_gradient": self._largest_gradient, "named": sorted(self._named)}
 
@@ -118,7 +118,7 @@ class HealthMonitor:
         drift = self._centers[-1] - self._centers[0]
         path = sum(abs(b - a) for a, b in zip(self._centers, list(self._centers)[1:], strict=False))
         if abs(drift) > 3 * max(self._widths) and abs(drift) > 0.8 * path:
-            advice = "penalize the outputs, or take a strictly convex loss instead of a linear one"
+            advice = "penalize the outputs, or use a strictly convex loss instead of a linear one"
             found.append(("drifting outputs", f"the critic's range moved by {drift:.3g} within the window; {advice}"))
         signs = [gap > 0 for gap in self._gaps]
         flips = sum(a != b for a, b in itertools.pairwise(signs))

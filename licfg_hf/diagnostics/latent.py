@@ -1,4 +1,4 @@
-"""How far one can walk from a latent before the picture changes."""
+"""The distance from a latent within which the picture hardly changes."""
 
 from collections.abc import Callable
 from typing import Any

@@ -63,7 +63,7 @@ def _require_distinct(runs: Sequence[_Run], paths: Sequence[Path]) -> None:
     for (one, first), (other, second) in combinations(zip(runs, paths, strict=True), 2):
         a, b = ((run.result.name, run.result.protocol, run.result.metrics) for run in (one, other))
         if first.resolve() == second.resolve() or a == b:
-            raise InputError(f"{first} and {second} are the same result: name it once")
+            raise InputError(f"{first} and {second} are the same result: name it only once")
 
 
 def _list_of(runs: Sequence[_Run]) -> str:
@@ -103,7 +103,7 @@ def _section(metric: str, runs: Sequence[_Run]) -> str:
     lines = [f"## {metric}: {plain(_head(metric, measured))}", "", f"{better.capitalize()} is better.", ""]
     if len(classes) > 1:
         lines += [
-            f"Measured by {len(classes)} protocols: their numbers cannot be compared and have no common order.",
+            f"Measured by {len(classes)} protocols: numbers of different protocols cannot be compared or ranked.",
             "",
         ]
     for index, members in enumerate(classes):
@@ -112,7 +112,7 @@ def _section(metric: str, runs: Sequence[_Run]) -> str:
         lines += _ordered(metric, members)
         for earlier in range(index):
             reasons = differences(classes[earlier][0].result.protocol, members[0].result.protocol, metric)
-            lines += [f"Not comparable with protocol {earlier + 1}, whose value is the first of each:", ""]
+            lines += [f"Not comparable with protocol {earlier + 1}; its value comes first:", ""]
             lines += [f"- {plain(reason)}" for reason in reasons] + [""]
     return "\n".join(lines)
 

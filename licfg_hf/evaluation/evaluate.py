@@ -124,7 +124,7 @@ def _held_out(config: EvaluationConfig) -> ImageSet | None:
         return None
     if config.data in EMBEDDED:
         raise InputError(
-            f"{metric.option} wants images that no generator was trained on, and {config.data} has no such part"
+            f"{metric.option} needs images that no generator was trained on, and {config.data} has no such split"
         )
     return subset(_open_reference(config, config.held_out_split), JUDGED)
 
@@ -136,11 +136,11 @@ def _require_alike(source: SampleSource, reference: ImageSet) -> None:
     model = not isinstance(source, ImageSamples)
     if channels != of_reference:
         wanted = channels if model else "1 (grey) or 3 (RGB)"
-        cure = f"pass --image_channels {wanted}" + (", which the reference is brought to" if model else "")
+        cure = f"pass --image_channels {wanted}" + (", to which the reference is converted" if model else "")
     elif model and size[0] == size[1]:
-        cure = f"pass --image_size {size[0]}, which the reference is brought to, or another --data"
+        cure = f"pass --image_size {size[0]}, to which the reference is resized, or another --data"
     else:
-        cure = "pass --image_size, which both are brought to, or another --data"
+        cure = "pass --image_size, to which both are resized, or another --data"
     raise InputError(
         f"samples are {tuple(source.shape)} and reference images {tuple(reference.shape)} (channels, height, width): "
         f"{cure}"
@@ -182,7 +182,7 @@ def protocol_of(
     extractor: Extractor,
     held_out: ImageSet | None = None,
 ) -> EvaluationProtocol:
-    """How a measurement is made; what the source's facts say counts."""
+    """The protocol of a measurement; facts of the source take precedence."""
     own: dict[str, Any] = dict(
         extractor=extractor.name,
         extractor_hash=extractor.digest,
@@ -223,7 +223,7 @@ def _deviations(config: EvaluationConfig, source: SampleSource) -> list[str]:
 
 
 def output_file(config: EvaluationConfig) -> Path:
-    """Where the result is written."""
+    """The file for the result."""
     if config.output is not None:
         return user_path(config.output)
     folder = pipeline_folder(config)

@@ -208,7 +208,7 @@ def _inception(weights: str, shape: tuple[int, int, int], device: torch.device) 
         )
     except Exception as error:  # the download, the file and the network each raise their own
         raise InputError(
-            f"Inception's weights cannot be had; name their file: inception:WEIGHTS.pth ({first_line(error)})"
+            f"Inception's weights could not be loaded; name their file: inception:WEIGHTS.pth ({first_line(error)})"
         ) from error
     digest = digest_of(network.state_dict())
     network = _prepared(network, device)
@@ -226,7 +226,7 @@ def _require_plain_weights(path: Path) -> None:
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"{path} is no file of plain weights: {first_line(error)}") from error
+        raise InputError(f"{path} is not a file of plain weights: {first_line(error)}") from error
 
 
 @register_extractor("timm", "timm:MODEL, timm:MODEL:WEIGHTS")
@@ -278,7 +278,7 @@ def _classifier_file(name: str, shape: tuple[int, int, int], device: torch.devic
             return _small(network, path.name, shape, device)
     except (RuntimeError, KeyError) as error:
         raise InputError(f"{path} is damaged: {first_line(error)}") from error
-    raise InputError(f"{path} is of no known classifier; known are the ResNets for CIFAR-10 and SmallClassifier")
+    raise InputError(f"{path} holds no known classifier; known are the ResNets for CIFAR-10 and SmallClassifier")
 
 
 def _resnet(state: dict, name: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
@@ -289,7 +289,7 @@ def _resnet(state: dict, name: str, shape: tuple[int, int, int], device: torch.d
     missing, strange = network.load_state_dict(state, strict=False)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or strange:
-        raise InputError(f"{name} is no ResNet for CIFAR-10: {(missing or strange)[0]} is missing or unknown")
+        raise InputError(f"{name} is not a ResNet for CIFAR-10: {(missing or strange)[0]} is missing or unknown")
     network = _prepared(network, device)
 
     def compute(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

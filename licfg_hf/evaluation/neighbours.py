@@ -1,4 +1,4 @@
-"""How two sets of feature vectors overlap, by nearest neighbours: precision, recall, density, coverage.
+"""The overlap of two sets of feature vectors, by nearest neighbours: precision, recall, density, coverage.
 
 All in float64; the sets are walked through in blocks, so memory does not grow with the square of their number.
 """
@@ -36,7 +36,7 @@ def _radii(features: FeatureSet, k: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Manifold:
-    """How two sets of feature vectors overlap, by balls that reach to the k-th nearest neighbour.
+    """The overlap of two sets of feature vectors, by balls that reach to the k-th nearest neighbour.
 
     Attributes:
         precision: share of fakes inside some real ball (Kynkäänniemi et al., NeurIPS 2019).

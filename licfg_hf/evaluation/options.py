@@ -1,4 +1,4 @@
-"""What an evaluation is asked for; without PyTorch, so that ``licfg-hf evaluate --help`` comes at once."""
+"""The options of an evaluation; without PyTorch, so that ``licfg-hf evaluate --help`` comes at once."""
 
 import argparse
 from dataclasses import dataclass, field, fields
@@ -28,18 +28,18 @@ class EvaluationConfig:
 
     model: str
     data: str = _option("cifar10", "reference images: a preset such as cifar10, a Hub id, a local folder, or digits")
-    data_config: str | None = _option(None, "configuration of the reference data, where it has several")
-    image_column: str | None = _option(None, "column of the reference data with the images, where it has several")
-    split: str = _option("train", "part of MODEL_OR_IMAGES to evaluate, where that is a data set (default: train)")
-    reference_split: str = _option("train", "part of the reference data (default: train)")
+    data_config: str | None = _option(None, "configuration of the reference data, if it has several")
+    image_column: str | None = _option(None, "column of the reference data with the images, if it has several")
+    split: str = _option("train", "split of MODEL_OR_IMAGES to evaluate, if that is a data set (default: train)")
+    reference_split: str = _option("train", "split of the reference data (default: train)")
     held_out_split: str = _option(
-        "test", "part of the reference data for nd, which no generator was trained on (default: test)"
+        "test", "split of the reference data for nd, which no generator was trained on (default: test)"
     )
     image_size: int | None = _option(
-        None, "height and width that images of both sides are brought to (default: as they are)", 1, 8192
+        None, "height and width to which images of both sides are resized (default: as they are)", 1, 8192
     )
     image_channels: int | None = _option(
-        None, "1 (grey) or 3 (RGB), which images of both sides are brought to (default: as they are)"
+        None, "1 (grey) or 3 (RGB), to which images of both sides are converted (default: as they are)"
     )
     limit: int | None = _option(
         None,
@@ -58,9 +58,9 @@ class EvaluationConfig:
         "inception[:WEIGHTS.pth], timm:MODEL[:WEIGHTS], a classifier's .safetensors file, digits or pixels",
     )
     output: str | None = _option(None, "JSON file of the result (default: eval.json in the model's folder, or here)")
-    seed: int = _option(0, "of the samples and of KID's subsets", 0, 2**63 - 1)
+    seed: int = _option(0, "seed of the samples and of KID's subsets", 0, 2**63 - 1)
     batch_size: int = _option(100, "images per pass of the extractor; the numbers do not depend on it", 1, 10_000)
-    truncation: float | None = _option(None, "of the generator's latents, in (0, 1] (default: none)")
+    truncation: float | None = _option(None, "truncation of the generator's latents, in (0, 1] (default: none)")
     flow: bool = _option(False, "move the samples by the model's functional-gradient steps")
     jpeg: int | None = _option(
         None, "save samples as JPEG of this quality first, as some protocols do (default: no)", 1, 100
@@ -69,7 +69,7 @@ class EvaluationConfig:
     kid_subsets: int = _option(100, "random subsets that KID is averaged over; 1 takes the whole sets", 1, 10**6)
     kid_subset_size: int = _option(1000, "images in such a subset", 2, 10**6)
     is_splits: int = _option(10, "parts of the samples that the Inception Score is averaged over", 1, 10**6)
-    report: bool = _option(False, "also write a page with pictures beside the result: report.html")
+    report: bool = _option(False, "also write report.html, a page with pictures, beside the result")
     protocol: str | None = None
     revision: str | None = _option(None, "branch, tag or commit of a repository on the Hub (default: its main branch)")
 
@@ -135,5 +135,5 @@ def config_from(arguments: argparse.Namespace) -> EvaluationConfig:
     for name, setting in _OF_METRICS.items():
         owners = [metric.option for metric in METRICS.values() if setting in metric.settings]
         if getattr(arguments, name) is not None and not set(owners) & set(config.metrics):
-            raise InputError(f"--{name} is of the metric {' or '.join(owners)}, which --metrics does not name")
+            raise InputError(f"--{name} belongs to the metric {' or '.join(owners)}, which --metrics does not name")
     return config

@@ -1,4 +1,4 @@
-"""What a report shows beside the numbers, drawn from the samples that were measured."""
+"""The pictures of a report, drawn from the samples that were measured."""
 
 import json
 from collections.abc import Mapping

@@ -26,7 +26,7 @@ _SELECTIONS = ("best", "final", None)
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """How a result was measured.
+    """The protocol by which a result was measured.
 
     Attributes:
         extractor: name of the feature extractor.
@@ -135,7 +135,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def differences(a: EvaluationProtocol, b: EvaluationProtocol, metric: str | None = None) -> list[str]:
-    """Why two results cannot be compared, a line for each field that differs; empty where they can.
+    """The reasons why two results cannot be compared, a line for each field that differs; empty if they can.
 
     Fields that this version does not know may matter, so they are compared for every metric.
 
@@ -209,7 +209,7 @@ def in_words(protocol: EvaluationProtocol, metric: str | None = None) -> str:
 
 
 def makes_samples(protocol: EvaluationProtocol) -> str:
-    """Which of a model's samples were measured, in words."""
+    """Describes which of a model's samples were measured."""
     weights = {"ema": "EMA weights", "raw": "raw weights", "images": "images"}.get(protocol.weights, "unknown weights")
     return f"{weights}, moved by the flow" if protocol.flow else weights
 
@@ -235,7 +235,7 @@ def _features(protocol: EvaluationProtocol) -> str:
 
 
 def settings_in_words(protocol: EvaluationProtocol, metric: str) -> str:
-    """What one metric alone depends on; "" for nothing, or for a metric that is not known."""
+    """Describes the settings that concern one metric alone; "" if there are none, or if the metric is not known."""
     return METRICS[metric].settings_in_words(protocol) if metric in METRICS else ""
 
 

@@ -25,7 +25,7 @@ _PAGE, _FOLDER = "report.html", "report"
 _OURS = b"<code>licfg-hf compare</code> says which are"  # by which a page of ours is known
 _WIDE = 640  # CSS pixels; narrower pictures are enlarged by a whole factor up to it
 _SECTIONS = {  # in their order: anchor on the page and name of the PNG file -> title and caption
-    "samples": ("Samples", "Not selected: the first samples of the seed.{columns}"),
+    "samples": ("Samples", "Unselected: the first samples of the seed.{columns}"),
     "classes": ("Classes", "A class in each row, the same latents in every row.{rows}"),
     "by_class": (
         "By class",
@@ -34,7 +34,7 @@ _SECTIONS = {  # in their order: anchor on the page and name of the PNG file -> 
     ),
     "neighbours": (
         "Nearest reference images",
-        "First in each row a sample, then the reference images nearest to it in feature space, nearest first. "
+        "Each row begins with a sample. The reference images nearest to it in feature space follow, nearest first. "
         "A sample that looks the same as its neighbour may be memorized.",
     ),
     "precision_recall": (
@@ -43,7 +43,7 @@ _SECTIONS = {  # in their order: anchor on the page and name of the PNG file -> 
     ),
     "training": (
         "{distance} over training",
-        "As measured during training, which may be with fewer samples than the number above.",
+        "Measured during training, perhaps with fewer samples than the number above.",
     ),
     "interpolation": ("Latent interpolation", "A path between two latents in each row."),
 }

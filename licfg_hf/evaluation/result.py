@@ -1,4 +1,4 @@
-"""What an ``eval.json`` is: the result of an evaluation, checked wherever one comes from.
+"""The format of ``eval.json``: the result of an evaluation, checked wherever it comes from.
 
 ``format`` is a whole number, and newer versions stay readable by this rule:
 
@@ -63,7 +63,7 @@ def parse_result(content: Any, source: str) -> Result:
     """
     number = content.get("format") if isinstance(content, Mapping) else None
     if type(number) is not int or number < 1:
-        raise InputError(f"{source} is no result of `licfg-hf evaluate`")
+        raise InputError(f"{source} is not a result of `licfg-hf evaluate`")
     if number > FORMAT:
         raise InputError(f"{source} has format {number}, and this version of licfg_hf reads up to {FORMAT}: update it")
     name, metrics = content.get("name"), content.get("metrics")
@@ -154,7 +154,7 @@ def read_result(path: Path) -> Result:
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is damaged: it is no JSON") from error
+        raise InputError(f"{file} is damaged: it is not JSON") from error
     return parse_result(content, str(path))
 
 

@@ -1,4 +1,4 @@
-"""Where evaluated images come from: a model or a data set, in chunks that depend on nothing but their number."""
+"""Sources of evaluated images: a model or a data set, in chunks that depend only on their number."""
 
 import hashlib
 import io
@@ -140,7 +140,7 @@ class ModelSamples:
 
 
 def settings_hash(identity: Mapping[str, Any]) -> str:
-    """Of what makes a run this run, but for its seed: runs that differ in it alone are repetitions of each other."""
+    """A hash of a run's identity without its seed: runs that differ only in the seed repeat each other."""
     training = {key: value for key, value in identity["training"].items() if key != "seed"}
     return hashlib.sha256(json.dumps({**identity, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -153,7 +153,7 @@ def weights_of(folder: Path) -> dict[str, str]:
 
 
 def weights_hash(weights: Mapping[str, str], flow: bool) -> str:
-    """Of the weights of ``weights_of`` that make samples: the generator's, and with ``flow`` those that move them."""
+    """A hash of the weights (see ``weights_of``) that make samples: the generator's, and with ``flow`` the flow's."""
     places = ("model", "unet", "flow") if flow else ("model", "unet")
     made_by = {name: digest for name, digest in weights.items() if name.partition("/")[0] in places}
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
@@ -170,7 +170,7 @@ def _training_facts(folder: Path) -> dict[str, Any]:
         settings, identity = facts["settings"], dict(facts["identity"])
         digest, weights = settings_hash(identity), "raw" if settings.get("ema_decay") is None else "ema"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not that of a finished training") from error
+        raise InputError(f"{path} does not belong to a finished training") from error
     return {
         "weights": weights,
         "selection": facts.get("selection", "final"),
@@ -181,7 +181,7 @@ def _training_facts(folder: Path) -> dict[str, Any]:
 
 
 def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource:
-    """What is to be evaluated: a pipeline's samples where the name is one, else a data set's images.
+    """Opens the samples to evaluate: a pipeline's if the name is one, else a data set's images.
 
     Raises:
         InputError: the name is neither, or the options do not fit it.
@@ -201,7 +201,7 @@ def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource
 
 
 def is_grey(images: ImageSet) -> bool:
-    """Whether the channels of every image are equal."""
+    """True if the channels of every image are equal."""
     parts = (images.fetch(part, seed=0) for part in torch.arange(len(images)).split(CHUNK))
     return all(bool((part == part[:, :1]).all()) for part in parts)
 

@@ -1,4 +1,4 @@
-"""What metrics need of a set of images, gathered batch by batch: moments, class probabilities, feature vectors.
+"""Statistics of a set of images, gathered batch by batch: moments, class probabilities, feature vectors.
 
 Sums are in float64 and merge, so one process or seven give the same numbers; memory does not grow with the number of
 images but for feature vectors, which lie in a memory-mapped file.
@@ -35,12 +35,12 @@ class GaussianStatistics:
 
     @classmethod
     def empty(cls, dim: int) -> "GaussianStatistics":
-        """Of no vectors of length ``dim``."""
+        """The moments of no vectors, which have length ``dim``."""
         return cls(0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64))
 
     @classmethod
     def of(cls, features: torch.Tensor) -> "GaussianStatistics":
-        """Of vectors (n, d).
+        """The moments of vectors (n, d).
 
         Raises:
             ValueError: one is not finite.
@@ -73,7 +73,7 @@ class GaussianStatistics:
         return self.scatter / (self.count - 1)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """For a file."""
+        """The tensors to write into a file."""
         return {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self.scatter}
 
     @classmethod
@@ -100,7 +100,7 @@ class ClassStatistics:
 
     @classmethod
     def empty(cls, splits: int, classes: int) -> "ClassStatistics":
-        """Of no images."""
+        """The statistics of no images."""
         counts, negentropies = torch.zeros(2, splits, dtype=torch.float64)
         return cls(counts, torch.zeros(splits, classes, dtype=torch.float64), negentropies)
 

@@ -1,1 +1,1 @@
-"""What goes to the Hugging Face Hub."""
+"""Everything that goes to the Hugging Face Hub."""

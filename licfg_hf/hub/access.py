@@ -35,7 +35,7 @@ def require_token() -> None:
     if constants.is_offline_mode():
         raise InputError(reason(OfflineModeIsEnabled(), ""))
     if get_token() is None:
-        raise InputError("no token of the Hub is known here: run `hf auth login`, or set HF_TOKEN")
+        raise InputError("there is no token of the Hub here: run `hf auth login`, or set HF_TOKEN")
 
 
 def require_accepted_token() -> None:
@@ -60,11 +60,11 @@ def require_accepted_token() -> None:
     except FAILURES as error:
         raise InputError(reason(error, "the account")) from error
     if role == "read":
-        raise InputError("the token of the Hub may only read: use one with the right to write")
+        raise InputError("the token of the Hub may only read: use one that may write")
 
 
 def reason(error: Exception, repo_id: str, known: dict[int, str] | None = None) -> str:
-    """Why a call of the Hub failed and what helps, in one line.
+    """Says in one line why a call of the Hub failed, and what to do.
 
     Args:
         error: one of ``FAILURES``.
@@ -89,4 +89,4 @@ def reason(error: Exception, repo_id: str, known: dict[int, str] | None = None) 
         return f"no connection to {constants.ENDPOINT} ({one_line(error)})"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'a file'} cannot be read: {error.strerror}"
-    return f"the Hub and its client do not get on ({one_line(error)})"
+    return f"the Hub gave an answer that its client does not understand ({one_line(error)})"

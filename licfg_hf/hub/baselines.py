@@ -25,7 +25,7 @@ _NO_PLACE = "published: its protocol is not known in every detail, so it has no 
 
 @dataclass(frozen=True)
 class StatedProtocol:
-    """What a publication says about its protocol; "" where nothing is known.
+    """The protocol as a publication states it; "" for a part that is not known.
 
     Attributes:
         title: whose protocol it is.
@@ -43,7 +43,7 @@ class StatedProtocol:
     remarks: str = ""
 
     def stated(self, metric: str) -> list[tuple[str, str]]:
-        """What a metric depends on, as pairs of a name and a text, which is "" where nothing is known."""
+        """The settings of a metric, as pairs of a name and a text, which is "" if it is not known."""
         known = [(name, getattr(self, name)) for name in ("reference", "samples", "extractor", "selection")]
         known += [("splits", self.is_splits)] if metric == "is" else []
         neighbours = "neighbours" in METRICS[metric].settings

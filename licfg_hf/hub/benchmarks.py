@@ -55,7 +55,7 @@ def benchmark_file(benchmarks: Sequence[Benchmark], result: Mapping[str, Any] | 
     places = [(benchmark.dataset, benchmark.task) for benchmark in benchmarks]
     twice = next((place for place in places if places.count(place) > 1), None)
     if twice is not None:
-        raise InputError(f"--benchmark: a task takes one number, and {' '.join(twice)} is given two")
+        raise InputError(f"--benchmark: a task takes one number, but {' '.join(twice)} has two")
     known, facts = parse_result(result, "eval.json"), result.get("facts")
     date = facts.get("date") if isinstance(facts, Mapping) else None
     entries = [_entry(benchmark, known, date) for benchmark in benchmarks]

@@ -1,4 +1,4 @@
-"""What a training leaves for others: the model card in its folder, and the folder on the Hub.
+"""Callbacks that publish a training: the model card in its folder, and the folder on the Hub.
 
 A trainer calls these by their events, see ``training.callbacks``; they know nothing of it but what they ask it for.
 """
@@ -82,7 +82,7 @@ class PushToHub:
 
 @dataclass(frozen=True)
 class HubConfig:
-    """Where a finished model is published.
+    """The place where a finished model is published.
 
     Args:
         push_to_hub: publish output_dir on the Hub at the end; needs ``repo_id``, a token and, at the beginning, too, a
@@ -105,5 +105,5 @@ class HubConfig:
             require_repository(self.repo_id)
 
     def callbacks(self) -> list[PushToHub]:
-        """What publishes it; nothing where nothing is to be published."""
+        """The callbacks that publish the model; none if it is not to be published."""
         return [PushToHub(self.repo_id, self.hub_private)] if self.push_to_hub and self.repo_id else []

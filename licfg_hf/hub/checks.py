@@ -1,4 +1,4 @@
-"""Whether ``from_pretrained`` would load what lies in a folder: tried on the headers of its weights, not on them."""
+"""Checks that ``from_pretrained`` would load a folder. They read the headers of its weights, not the weights."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def read(path: Path, encoding: str = "utf-8") -> str:
         with path.open(encoding=encoding, newline="") as file:
             return file.read()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is damaged: it is no UTF-8 text") from error
+        raise InputError(f"{path} is damaged: it is not UTF-8 text") from error
 
 
 def parse(name: str, text: str) -> Any:
@@ -74,7 +74,7 @@ def read_object(path: Path, name: str | None = None) -> dict[str, Any]:
     """
     content = parse(name or str(path), read(path))
     if not isinstance(content, dict):
-        raise InputError(f"{name or path} is damaged: it is no JSON object")
+        raise InputError(f"{name or path} is damaged: it is not a JSON object")
     return content
 
 
@@ -104,14 +104,14 @@ def _require_networks(folder: Path) -> list[str]:
         raise InputError("it has neither a pipeline (model_index.json) nor a network's config and weights")
     if (folder / "config.json").is_file() and _network_class(folder) is None:
         raise InputError(
-            "the class in its config.json is none of licfg_hf's or diffusers': of a class of your own, import the "
-            "module that has @register_model on it"
+            "the class in its config.json is not in licfg_hf or diffusers: if it is your own class, import the module "
+            "that has @register_model on it"
         )
     return []
 
 
 def _is_part(place: Path) -> bool:
-    """Whether a scheduler lies there, or a network with its config."""
+    """True if a scheduler lies there, or a network with its config."""
     network = (place / "config.json").is_file() and any(place.glob(f"{_STEM}*.safetensors"))
     return network or (place / "scheduler_config.json").is_file()
 
@@ -124,7 +124,7 @@ def _require_pipeline(folder: Path, index: Mapping[str, Any]) -> tuple[str, list
     for part in (*wanted, *parts):
         if part not in parts or part not in _PARTS or not _is_part(folder / part):
             raise InputError(
-                f"its pipeline's part {part!r} is missing, has no config.json or no weights, or is none of licfg_hf's"
+                f"its pipeline's part {part!r} is missing, has no config.json or no weights, or is not in licfg_hf"
             )
         require_loadable(folder / part, _class_of(part, parts[part]))
     return pipeline.__name__, list(parts)
@@ -136,9 +136,8 @@ def _class_of(part: str, entry: list[Any]) -> type:
     kind = _class_in(sys.modules.get(library), called)
     if kind is None or issubclass(kind, Discriminator):
         raise InputError(
-            f"its pipeline's part {part!r} is a {library}.{called}: nobody could load it by the card. Of licfg_hf and "
-            "diffusers any generator or scheduler can be; for a class of your own, push from Python, where its module "
-            "is imported"
+            f"its pipeline's part {part!r} is a {library}.{called}: the code in the card could not load it. Use a "
+            "generator or scheduler of licfg_hf or diffusers; to push a class of your own, import its module first"
         )
     return kind
 
@@ -227,7 +226,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def shapes_in(path: Path) -> Shapes:
-    """Of the tensors in a safetensors file; one that is cut short does not fit its own header.
+    """The shapes of the tensors in a safetensors file. A file that is cut short does not fit its own header.
 
     Raises:
         InputError: it is damaged; the message is one line.

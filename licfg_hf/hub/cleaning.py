@@ -135,7 +135,7 @@ def _has_folders(text: str) -> bool:
 
 
 def _is_place(text: str, key: Any) -> bool:
-    """Whether the value of a setting is the path of something on this machine, not one name or a name of the Hub."""
+    """True if the value of a setting is the path of something on this machine, not one name or a name of the Hub."""
     _, path = _parted(text)
     if "\n" in text or "\0" in text or "://" in path:
         return False
@@ -145,7 +145,7 @@ def _is_place(text: str, key: Any) -> bool:
 
 
 def _is_machine_path(text: str) -> bool:
-    """Whether a string is the absolute path of a file; ``/`` and a folder right below it tell nothing."""
+    """True if a string is the absolute path of a file; ``/`` and a folder right below it tell nothing."""
     if "\n" in text:
         return False
     _, path = _parted(text)

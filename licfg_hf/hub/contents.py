@@ -1,4 +1,4 @@
-"""What of a finished model is published, and how it reads there."""
+"""The files of a finished model that are published, and their published content."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -41,14 +41,14 @@ _IDENTITY = {"step": "step", "config_hash": "settings", "training_seed": "traini
 
 
 def could_be_ours(path: str) -> bool:
-    """Whether a file of a repository is called as one that ``collect`` gives."""
+    """True if a file of a repository is called as one that ``collect`` gives."""
     return bool(_FROM_A_FOLDER.fullmatch(path) or _MADE_HERE.fullmatch(path))
 
 
 def collect(
     folder: Path, repo_id: str, revision: str | None, benchmarks: Sequence[Benchmark], remote_code: bool
 ) -> Files:
-    """What is published of a folder: path in the repository -> content, or the file where it goes as it is.
+    """Collects the published files of a folder: path in the repository -> content, or the file if it is unchanged.
 
     Args:
         folder: a pipeline, or one network.
@@ -108,7 +108,7 @@ def _content(name: str, path: Path) -> Any:
 
 
 def left_out(folder: Path, files: Files, inside: str = "") -> list[str]:
-    """What of a folder is not among its published files: files, and folders of which nothing is."""
+    """Lists the unpublished part of a folder: files, and folders of which nothing is published."""
     names = []
     for path in sorted((folder / inside).iterdir()):
         name = inside + path.name
@@ -175,7 +175,7 @@ def _require_picture(path: Path) -> None:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.strerror:
             raise
-        raise InputError(f"{path} is no whole PNG picture: remove it, or write it anew") from error
+        raise InputError(f"{path} is not a complete PNG picture: remove it, or write it again") from error
 
 
 # Results of this model and of no other
@@ -202,14 +202,14 @@ def _require_results_of_this_model(folder: Path, contents: Mapping[str, Any], pu
         facts = contents[name].get("facts")
         measured = facts.get("weights") if isinstance(facts, dict) else None
         if measured is not None and measured != weights_hash(weights, flow=name != RESULT_FILES[0]):
-            raise InputError(f"{name} is of other weights: evaluate it again, or remove {name}")
+            raise InputError(f"{name} was measured on other weights: evaluate it again, or remove {name}")
         _require_of_this_model(known, name, contents[name].get("protocol"))
 
 
 def _facts_of(training: Mapping[str, Any], hashes: Sequence[Any]) -> dict[str, list[Any]]:
     """What a protocol may say of a model: field -> the values that are right; none where they are not known."""
     if training.get("step") is None:
-        raise InputError("training.json knows no step: the run has not finished; let it, then push")
+        raise InputError("training.json has no step: let the run finish, then push")
     settings = training.get("settings")
     seed = settings.get("seed") if isinstance(settings, dict) else None
     known = {"step": [training["step"]], "config_hash": hashes, "training_seed": [seed]}

@@ -56,14 +56,14 @@ def _models(public: bool, omissions: Omissions) -> Iterator[tuple[str, Any]]:
                 name = one_line(repr(model.id), 60)
                 omissions.models.append(f"a model of the Hub has an impossible name, {name}: left out")
     except OfflineModeIsEnabled:
-        omissions.own.append("the Hub's models are missing: the environment says HF_HUB_OFFLINE=1")
+        omissions.own.append("the Hub's models are missing: HF_HUB_OFFLINE=1 is set")
     except (HTTPError, OSError) as error:
         known = {404: "there is no list of models at this address"}
         omissions.own.append(f"the Hub's models are missing: {reason(error, 'its models', known)}")
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        omissions.own.append(f"the Hub's list broke off, models may be missing: {one_line(error)}")
+        omissions.own.append(f"the Hub's list was cut short, models may be missing: {one_line(error)}")
     if seen == _MOST_MODELS:
-        omissions.own.append(f"of the Hub's models, only the first {_MOST_MODELS:,} were looked at")
+        omissions.own.append(f"only the first {_MOST_MODELS:,} of the Hub's models were read")
 
 
 def entries_of(repository: str, index: Any, query: Query, omissions: Omissions) -> list[Entry]:
@@ -77,7 +77,7 @@ def entries_of(repository: str, index: Any, query: Query, omissions: Omissions) 
     repeated = left_out = 0
     metrics = list(islice(_metrics_in(index, query.metric), _MOST_RESULTS + 1))
     if len(metrics) > _MOST_RESULTS:
-        seen = f"only the first {_MOST_RESULTS:,} were looked at"
+        seen = f"only the first {_MOST_RESULTS:,} were read"
         omissions.models.append(f"{repository}: of its values of {query.metric}, {seen}")
     for dataset, content in metrics[:_MOST_RESULTS]:
         try:
@@ -101,7 +101,7 @@ def entries_of(repository: str, index: Any, query: Query, omissions: Omissions) 
 
 
 def _is_one_run(one: EvaluationProtocol | None, other: EvaluationProtocol | None, metric: str) -> bool:
-    """Whether two entries differ in nothing but seeds, software and the like, as which anything can be stated."""
+    """True if two entries differ in nothing but seeds, software and the like, as which anything can be stated."""
     if one is None or other is None:
         return False
     same = all(getattr(one, name) == getattr(other, name) for name in ("step", "weights", "flow"))

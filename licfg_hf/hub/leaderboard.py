@@ -137,7 +137,7 @@ def push_space(leaderboard: Leaderboard, repository: str) -> str:
         try:
             url = str(api.create_repo(repository, repo_type="space", space_sdk="static", exist_ok=True))
         except KeyError as error:  # something of this name exists, and it has no address as a Space
-            raise InputError("the name is that of another kind of repository: choose another one") from error
+            raise InputError("another kind of repository has this name: choose another one") from error
         api.create_commit(repository, operations, repo_type="space", commit_message="Update the leaderboard")
     except FAILURES as error:
         raise InputError(f"the Space {repository} was not updated: {reason(error, repository)}") from error
@@ -146,7 +146,7 @@ def push_space(leaderboard: Leaderboard, repository: str) -> str:
 
 def _format(name: str) -> str:
     if name in ("csv", "markdown"):
-        raise argparse.ArgumentTypeError(f"{name} is written no more; json holds the same figures, for any program")
+        raise argparse.ArgumentTypeError(f"{name} is no longer written; json holds the same figures, for any program")
     return name
 
 
@@ -167,7 +167,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-baselines", dest="baselines", action="store_false", help="leave published figures out")
     parser.add_argument(
-        "--format", type=_format, choices=WRITERS, default="table", help="of what is written (default: %(default)s)"
+        "--format", type=_format, choices=WRITERS, default="table", help="format of the output (default: %(default)s)"
     )
     parser.add_argument("--output", help=f"file to write (default: {_PAGE} for html, else the terminal)")
     parser.add_argument("--push_space", metavar="USER/NAME", help="also publish the page as a static Space")

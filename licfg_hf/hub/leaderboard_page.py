@@ -12,7 +12,7 @@ from ..text import one_line
 from .ranking import Entry, Leaderboard
 
 _SOURCES = {"hub": "Hub model", "local": "local run", "published": "published"}
-_STATED = "Figures of Hub models are as their authors state them; published figures are as the sources print them."
+_STATED = "The authors of Hub models state their figures themselves; published figures are copied from their sources."
 _EMPTY = "There is nothing to show: no run, Hub model or publication has this metric on this data."
 _HEAD = ("place", "value", "model", "setting", "from")
 _GROUP = ("title", "label", "words", "measured", "ranked")

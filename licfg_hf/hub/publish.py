@@ -27,7 +27,7 @@ _LISTED = 10  # files that stay here
 
 @dataclass(frozen=True)
 class Published:
-    """What lies on the Hub.
+    """A model as it lies on the Hub.
 
     Attributes:
         url: of the repository, or of the pull request.
@@ -137,15 +137,17 @@ def push_command(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``licfg-hf push``."""
     parser.add_argument("folder", metavar="FOLDER", help="finished model: a pipeline, or one network")
-    parser.add_argument("--repo_id", required=True, metavar="OWNER/NAME", help="model repository; created if missing")
+    parser.add_argument(
+        "--repo_id", required=True, metavar="OWNER/NAME", help="model repository; it is created if missing"
+    )
     parser.add_argument(
         "--private",
         action=argparse.BooleanOptionalAction,
-        help="make a new repository private, or public (default: as its owner has chosen on the Hub)",
+        help="make a new repository private, or public (default: its owner's setting on the Hub)",
     )
-    parser.add_argument("--revision", help="branch; created if missing (default: the main one)")
+    parser.add_argument("--revision", help="branch; it is created if missing (default: the main one)")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
-    parser.add_argument("--message", help="of the commit (default: Upload FOLDER)")
+    parser.add_argument("--message", help="message of the commit (default: Upload FOLDER)")
     parser.add_argument(
         "--benchmark",
         nargs=3,
@@ -161,7 +163,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="add Python files by which DiffusionPipeline.from_pretrained(..., trust_remote_code=True) opens the "
         "repository where licfg_hf is installed; licfg_hf itself never runs them (default: no code)",
     )
-    parser.add_argument("--dry_run", action="store_true", help="only list what would be uploaded; contacts nobody")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="only list what would be uploaded; the Hub is not contacted"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -190,8 +194,8 @@ def run(arguments: argparse.Namespace) -> None:
     where = f", branch {arguments.revision}" if arguments.revision else ""
     how = " as a pull request" if arguments.create_pr else ""
     print(
-        f"{published}{where}{how}; nothing was sent and nobody was asked: which files of an earlier push would be "
-        "removed there is not known"
+        f"{published}{where}{how}. Dry run: nothing was uploaded. The Hub was not contacted, so files that would be "
+        "deleted there are not listed"
     )
 
 
@@ -263,7 +267,7 @@ def _require_repository(api: HfApi, repo_id: str, private: bool | None) -> None:
         except HfHubHTTPError as error:
             if error.response.status_code == 409:
                 raise InputError(
-                    f"the name {repo_id} is taken, by another owner or another kind of repository: choose another one"
+                    f"the name {repo_id} is taken by another owner or another kind of repository: choose another one"
                 ) from error
             raise
         return

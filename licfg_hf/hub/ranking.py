@@ -87,13 +87,13 @@ class Leaderboard:
 
     @property
     def higher_is_better(self) -> bool:
-        """Which way the metric is better."""
+        """True if a higher value of the metric is better."""
         return METRICS[self.metric].higher_is_better
 
 
 @dataclass
 class Omissions:
-    """What was left out and why, a line each.
+    """Results that were left out, with the reason, a line each.
 
     Attributes:
         own: what the user has to know; all of them are shown.
@@ -111,7 +111,7 @@ class Omissions:
 
 @dataclass(frozen=True)
 class Query:
-    """What a leaderboard is about.
+    """The question that a leaderboard answers.
 
     Attributes:
         names: all names of the data set; of a path, the last part counts.
@@ -128,7 +128,7 @@ class Query:
     fingerprints: frozenset[str] = frozenset()
 
     def is_of(self, protocol: EvaluationProtocol) -> bool:
-        """Whether a result was measured against this data set. One name may stand for several: see ``Ranking``."""
+        """True if a result was measured against this data set. One name may stand for several: see ``Ranking``."""
         reference = protocol.reference
         if last_part(reference) in map(last_part, self.names):
             return True
@@ -198,7 +198,7 @@ def _require_presentable(protocol: EvaluationProtocol, source: str) -> None:
     if max(len(versions), len(further)) > 50 or not all(len(text) <= LONGEST and text.isprintable() for text in texts):
         raise InputError(f"{source}: its protocol has overlong texts or characters that cannot be seen")
     if not all(abs(number) < LARGEST for number in numbers):
-        raise InputError(f"{source}: its protocol has numbers beyond all measure")
+        raise InputError(f"{source}: its protocol has impossibly large numbers")
 
 
 def measured_rankings(entries: Sequence[Entry], metric: str) -> list[Ranking]:

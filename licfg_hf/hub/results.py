@@ -121,7 +121,9 @@ def _table(result: Mapping[str, Any]) -> str:
     protocol = known.protocol
     step = "" if protocol.step is None else f" after {protocol.step:,} steps"
     lines = [
-        plain(f"Of the {makes_samples(protocol)}{step}; {in_words(protocol)}; sampling seed {protocol.seed}:"),
+        plain(
+            f"Measured with the {makes_samples(protocol)}{step}; {in_words(protocol)}; sampling seed {protocol.seed}:"
+        ),
         "",
         "| metric | value | |",
         "| --- | --- | --- |",
@@ -136,7 +138,11 @@ def _table(result: Mapping[str, Any]) -> str:
         more = ", …" if len(known.classes) > 20 else ""
         lines += ["", plain(f"Class accuracy by class: {', '.join(accuracies)}{more}.")]
     unknown = [plain(f"{name}: {value}") for name, value in known.unknown]
-    more = [f"\nThis version of licfg_hf does not know, and keeps: {'; '.join(unknown)}."] if unknown else []
+    more = (
+        [f"\nThis version of licfg_hf does not know these numbers, and keeps them: {'; '.join(unknown)}."]
+        if unknown
+        else []
+    )
     return "\n".join([*lines, *more, ""])
 
 
@@ -185,7 +191,7 @@ def _without_ours(index: Any) -> tuple[list[Any], str | None]:
 
 
 def _is_ours(result: Any) -> bool:
-    """Whether ``model_index`` wrote an entry: all its numbers state their protocol."""
+    """True if ``model_index`` wrote an entry: all its numbers state their protocol."""
     metrics = result.get("metrics") if isinstance(result, dict) else None
     arguments = [one.get("args") for one in metrics if isinstance(one, dict)] if isinstance(metrics, list) else []
     return bool(arguments) and all(isinstance(one, dict) and "protocol" in one for one in arguments)

@@ -38,6 +38,6 @@ def require_no_secrets(path: Path, text: str) -> None:
         if found := re.search(pattern, text):
             line = text.count("\n", 0, found.start()) + 1
             raise InputError(
-                f"{path}, line {line}, has what looks like {kind}: take it out before the world reads it, and revoke "
-                "it if others have seen it"
+                f"{path}, line {line}, has what looks like {kind}: remove it before you publish, and revoke it if "
+                "others have seen it"
             )

@@ -1,4 +1,4 @@
-"""What every network of this library is: a diffusers model that is saved only if its config brings it back."""
+"""The base of every network of this library: a diffusers model that is saved only if its config brings it back."""
 
 import os
 from collections.abc import Callable, Collection
@@ -62,7 +62,7 @@ class Network(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, **kwargs: Any) -> Any:
-        """As in diffusers; the weights lie in memory as those of a network that was built.
+        """Works as in diffusers; the weights lie in memory as those of a network that was built.
 
         Tensors of a safetensors file begin at any address of the mapped file, and some processors' kernels round
         differently by address: with one copy, the loaded network gives the logits of the saved one, bit for bit.
@@ -76,7 +76,7 @@ class Network(ModelMixin, ConfigMixin):
     @classmethod
     @as_in(ConfigMixin.load_config.__func__)
     def load_config(cls, *args: Any, **options: Any) -> Any:
-        """As in diffusers, but of this class, or of one that it extends.
+        """Works as in diffusers, but of this class, or of one that it extends.
 
         Raises:
             ValueError: the config is that of another class, or this class is only a base of networks.
@@ -85,14 +85,14 @@ class Network(ModelMixin, ConfigMixin):
         name = (loaded[0] if isinstance(loaded, tuple) else loaded).get("_class_name")
         networks = [kind.__name__ for kind in cls.__mro__ if issubclass(kind, Network) and not kind._is_base]
         if not networks:
-            raise ValueError(f"{cls.__name__} is a base of networks: load {name or 'a network'} by its own class")
+            raise ValueError(f"{cls.__name__} is a base class: load {name or 'a network'} with its own class")
         if name is not None and name not in networks:
-            raise ValueError(f"the network that lies there is of class {name}, not {cls.__name__}")
+            raise ValueError(f"the network in it is of class {name}, not {cls.__name__}")
         return loaded
 
     @classmethod
     def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> tuple[dict, dict, dict]:
-        """As in diffusers; the names of classes are no argument, and stay in the config without a warning."""
+        """Works as in diffusers; the names of classes are no argument, and stay in the config without a warning."""
         names = {ID2LABEL: config_dict[ID2LABEL]} if ID2LABEL in config_dict else {}
         rest = {name: value for name, value in config_dict.items() if name != ID2LABEL}
         arguments, unused, hidden = super().extract_init_dict(rest, **kwargs)
@@ -116,7 +116,7 @@ class Network(ModelMixin, ConfigMixin):
 
     @as_in(ModelMixin.save_pretrained)
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **options: Any) -> None:
-        """As in diffusers.
+        """Works as in diffusers.
 
         Raises:
             ValueError: as ``require_saveable``.

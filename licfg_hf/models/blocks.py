@@ -1,4 +1,4 @@
-"""What convolutional GANs are built from: conditional BatchNorm, self-attention, residual blocks, initialization."""
+"""The parts of convolutional GANs: conditional BatchNorm, self-attention, residual blocks, initialization."""
 
 import functools
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""What the classes of a conditional generator are called: ``id2label`` in its config, as in transformers and DiT.
+"""The class names of a conditional generator: ``id2label`` in its config, as in transformers and DiT.
 
 The names are no argument of a network: they change nothing that it computes, and any diffusers model can carry them.
 """

@@ -1,4 +1,4 @@
-"""What every discriminator of this library is: a diffusers model whose config records its normalizers."""
+"""The base of every discriminator of this library: a diffusers model whose config records its normalizers."""
 
 import functools
 import inspect

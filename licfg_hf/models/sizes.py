@@ -45,7 +45,7 @@ def attention_places(sizes: Sequence[int], resolutions: Sequence[int]) -> list[i
 
 
 def _doubles(one: int, other: int) -> bool:
-    """Whether one of the two is the other times a power of two."""
+    """True if one of the two is the other times a power of two."""
     small, large = sorted((one, other))
     return large % small == 0 and math.log2(large // small).is_integer()
 
@@ -98,5 +98,5 @@ def smallest_size(sample_size: int, halvings: int) -> int:
 
 
 def default_halvings(sample_size: int, blocks: int) -> int:
-    """How often a discriminator of so many blocks halves its input when nothing is published: down to 4 pixels."""
+    """The number of times a discriminator of so many blocks halves its input by default: down to 4 pixels."""
     return max(0, min(blocks, int(math.log2(max(sample_size // 4, 1)))))

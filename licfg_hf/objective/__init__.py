@@ -1,1 +1,1 @@
-"""What a critic is trained on: losses, penalties, normalizers, consistency, functional gradients."""
+"""The training objectives of a critic: losses, penalties, normalizers, consistency, functional gradients."""

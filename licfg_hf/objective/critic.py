@@ -1,4 +1,4 @@
-"""What the objectives take a critic to be: anything that is called with points and gives one logit for each sample.
+"""The critic, as the objectives see it: anything that is called with points and gives one logit for each sample.
 
 Here, and nowhere else, its output is read, its input gradient is taken, and it is held as it is while several passes
 of one term measure it. A critic may be a module, or a function, partial or method around modules.

@@ -137,7 +137,7 @@ class FunctionalGradientFlow:
 
 
 def group_size(discriminator: torch.nn.Module) -> int:
-    """How many samples a discriminator's batches must be a multiple of: that of its minibatch standard deviation."""
+    """The group size of a discriminator's minibatch standard deviation: its batches must be a multiple of that."""
     return max((getattr(layer, "group_size", 1) for layer in discriminator.modules()), default=1)
 
 
@@ -156,7 +156,7 @@ class StageConfig:
     """The numbers of xICFG; the defaults are those of the CFG authors' convolutional networks without BatchNorm.
 
     A stage is ``steps`` functional-gradient steps, each after the discriminator's updates, and one regression of the
-    generator on a pool of samples and where the steps brought them.
+    generator on a pool of samples that the steps have moved.
 
     Args:
         steps: T, functional-gradient steps of a stage.
@@ -164,14 +164,14 @@ class StageConfig:
         scaling: s: ``kl`` (1, the authors' choice), ``logd``, ``js`` or ``jeffreys``.
         noise: standard deviation of the noise after each step.
         epochs: passes of the regression over the pool.
-        learning_rate_decay: factor of the generator's learning rate whenever an epoch's loss is higher than that of
+        learning_rate_decay: factor of the generator's learning rate after each epoch whose loss is higher than that of
             the epoch before.
-        max_decays: the regression ends when the learning rate would fall for this many times and once more.
+        max_decays: the regression ends when the learning rate would fall once more than this many times.
         initial_scale: before the first stage the generator learns clamp(z W, -1, 1) with W ~ N(0, initial_scale^2),
             so that its first samples differ; None leaves it as it was initialized.
-        max_gap: the run ends where mean D(real) - mean D(fake) exceeds this: the generator has lost; None never ends
-            it so.
-        max_gap_after: stages before which ``max_gap`` does not count.
+        max_gap: the run ends if mean D(real) - mean D(fake) exceeds this, because the generator has lost; None never
+            ends it for that reason.
+        max_gap_after: number of first stages in which ``max_gap`` does not apply.
 
     Raises:
         ValueError: a value is outside its range.
@@ -209,7 +209,7 @@ class StageConfig:
         return FunctionalGradientFlow(discriminators, self.step_size, self.scaling, self.noise, group=group)
 
     def cost(self, batch_size: int, discriminator_steps: int, pool: int) -> "StageCost":
-        """What a stage costs.
+        """The cost of a stage.
 
         Args:
             batch_size: images per discriminator update, and per regression step.

@@ -24,7 +24,7 @@ _ALPHA_RANGE = (1e-25, 1e11)
 
 @dataclass(frozen=True)
 class LipschitzGANConditions:
-    """Which conditions of Zhou et al. (Lipschitz GANs, ICML 2019, section 3) a loss meets, checked on a grid of
+    """Conditions of Zhou et al. (Lipschitz GANs, ICML 2019, section 3) that a loss meets, checked on a grid of
     logits.
 
     Attributes:
@@ -43,7 +43,7 @@ class LipschitzGANConditions:
 
     @property
     def met(self) -> bool:
-        """Whether the theory holds: phi increasing and convex, mirrored by psi, with a balance point."""
+        """True if the theory holds: phi increasing and convex, mirrored by psi, with a balance point."""
         return self.increasing and self.convex and self.balanced and self.mirrored
 
 
@@ -180,7 +180,7 @@ class AdversarialLoss:
 
     @property
     def config(self) -> dict[str, str | float]:
-        """What tells it from other losses of its class."""
+        """The settings that tell it from other losses of its class."""
         return {"name": self.name, "alpha": self.alpha, "weight": self.weight}
 
     def __str__(self) -> str:

@@ -152,7 +152,7 @@ class OutputNormalized(nn.Module):
 
     @property
     def record(self) -> dict[str, Any]:
-        """How a model's config records this normalizer.
+        """The record of this normalizer in a model's config.
 
         Raises:
             ValueError: the formula is the caller's own, which no config can hold.

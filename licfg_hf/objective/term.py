@@ -1,4 +1,4 @@
-"""What is added to a player's loss: penalties, consistency, classification, and a class of one's own."""
+"""Terms that are added to a player's loss: penalties, consistency, classification, and a class of one's own."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -72,7 +72,7 @@ class Term(Protocol):
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has learned or counted: tensors, numbers, strings and nested dicts and lists of them."""
+        """Its state, which it has learned or counted: tensors, numbers, strings and nested dicts and lists of them."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ class Term(Protocol):
 
 
 def in_words(thing: Any) -> str:
-    """What a person calls a technique: the words of its class's name, and what is not as usual."""
+    """Describes a technique: the words of its class's name, and the settings that differ from its defaults."""
     kind = getattr(thing, "__name__", type(thing).__name__)
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).replace("_", " ").strip().lower()
     known = fields(thing) if is_dataclass(thing) else ()
@@ -137,7 +137,7 @@ class LazyPenalty(Term):
         return self._asked("differentiates_twice", True)
 
     def due(self, update: int) -> bool:
-        """Whether it is to be called at this discriminator update."""
+        """True if it is to be called at this discriminator update."""
         return update % self.interval == 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -146,7 +146,7 @@ class LazyPenalty(Term):
 
     @property
     def has_generator_term(self) -> bool:
-        """Whether it has a term in the generator's loss, too; most concern the discriminator alone."""
+        """True if it has a term in the generator's loss, too; most concern the discriminator alone."""
         own = getattr(type(self.penalty), "generator_term", None)
         return own is not None and own is not Term.generator_term
 

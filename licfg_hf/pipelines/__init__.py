@@ -27,7 +27,7 @@ def pipeline_class(name: Any) -> type[HubPipeline]:
     if not isinstance(name, str):
         raise ValueError("its model_index.json names no pipeline")
     if name not in PIPELINES:
-        raise ValueError(f"its pipeline {name!r} is none of licfg_hf's, {' and '.join(PIPELINES)}")
+        raise ValueError(f"its pipeline {name!r} is not in licfg_hf, which has {' and '.join(PIPELINES)}")
     return {"DDGANPipeline": DDGANPipeline, "GANPipeline": GANPipeline}[name]
 
 

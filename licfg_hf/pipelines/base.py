@@ -1,4 +1,4 @@
-"""What the library's pipelines share."""
+"""The base of the library's pipelines."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +43,7 @@ class HubPipeline(DiffusionPipeline):
     @classmethod
     @as_in(DiffusionPipeline.load_config.__func__)
     def load_config(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
-        """As in diffusers, but where a repository names code for this library's classes, these are taken themselves.
+        """Works as in diffusers, but ignores code that a repository names for this library's own classes.
 
         So what ``licfg-hf push --remote_code`` published loads here without trust, and nothing of it is executed.
 
@@ -56,7 +56,7 @@ class HubPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> "HubPipeline":
-        """As in diffusers, but with networks of any class, where diffusers wants the very class of the annotation."""
+        """Works as in diffusers, but takes networks of any class; diffusers requires the class of the annotation."""
         wanted = signature(cls.__init__).parameters
         parts = {name: part for name, part in pipeline.components.items() if name in wanted}
         return cast("HubPipeline", super().from_pipe(pipeline, **(parts | kwargs)))

@@ -28,7 +28,7 @@ _NUMBERS = {"step_size": (int, float), "scaling": str, "noise": (int, float), "s
 
 
 def folder_of(index: int) -> str:
-    """Where the discriminator of a step lies."""
+    """The folder of a step's discriminator."""
     return f"discriminator-{index:02d}"
 
 
@@ -137,7 +137,7 @@ def _load(folder: Path, like: nn.Module | None) -> nn.Module:
         if kind is None or not issubclass(kind, ModelMixin):
             raise ValueError(f"its class {name!r} is not known here: import the module that has @register_model on it")
         if issubclass(kind, Network) and not issubclass(kind, Discriminator):
-            raise ValueError(f"its class {name!r} is no discriminator")
+            raise ValueError(f"its class {name!r} is not a discriminator")
         return cast(nn.Module, kind.from_pretrained(folder)).requires_grad_(False).eval()
     except LOAD_FAILURES as error:
         raise ValueError(f"{folder} cannot be loaded as a discriminator: {first_line(error)}") from error

@@ -66,7 +66,7 @@ class GANPipeline(HubPipeline):
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """What the classes are called, in the order of their labels; None where the model does not say."""
+        """The names of the classes, in the order of their labels; None if the model has none."""
         return class_names(self.model.config)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Where a published model lies."""
+"""Finds a published model: a folder, or a repository of the Hub."""
 
 from pathlib import Path
 from typing import Any
@@ -96,11 +96,11 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, LocalEntryNotFoundError) and isinstance(cause, (HTTPError, OSError)):
         return _reason(cause)
     if isinstance(error, OfflineModeIsEnabled):
-        return "it is not whole in the cache, and the Hub cannot be reached with HF_HUB_OFFLINE=1"
+        return "it is not complete in the cache, and the Hub cannot be reached with HF_HUB_OFFLINE=1"
     if isinstance(error, IncompleteSnapshotError):
-        return "only a part of it is in the cache, and the Hub was not to be asked"
+        return "only a part of it is in the cache, and the Hub was not asked"
     if isinstance(error, LocalEntryNotFoundError):
-        return "it is not in the cache, and the Hub was not to be asked"
+        return "it is not in the cache, and the Hub was not asked"
     if isinstance(error, HfHubHTTPError):
         return hub_refusal(error.response.status_code)
     if isinstance(error, (HTTPError, ConnectionError)):
@@ -108,4 +108,4 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'the cache'}: {error.strerror}"
     first = first_line(error)
-    return f"a file came cut short ({first})" if first.startswith("Consistency check") else first
+    return f"a file arrived incomplete ({first})" if first.startswith("Consistency check") else first

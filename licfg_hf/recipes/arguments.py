@@ -69,7 +69,7 @@ def read_yaml(text: str) -> dict[str, Any]:
 
 
 def imports_in_files(words: list[str]) -> list[str]:
-    """What the option ``import`` names in the files of options, as ``with_files_read`` left them."""
+    """The modules that the option ``import`` names in the files of options, after ``with_files_read``."""
     found: list[str] = []
     for word in words:
         name, _, text = word.partition("=")
@@ -95,7 +95,7 @@ def require_known(words: list[str], parser: ArgumentParser) -> None:
 
 
 def in_words(message: str) -> str:
-    """What the parser says, in terms of the command line."""
+    """Rewords an error of the parser in terms of the command line."""
     message = " ".join(message.split())
     found = re.fullmatch(r"(?:Parser key|[Kk]ey) ['\"](\S+?)['\"]:?(?: is)? ?(.*)", message)
     if found is None:

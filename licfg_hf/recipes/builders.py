@@ -99,7 +99,7 @@ def conditional_gan(images: ImageSet, arguments: Arguments) -> Built:
     if classes is None:
         raise ValueError(
             "this recipe is class-conditional and the data has no labels: pass --label_column, "
-            "or have a folder per class"
+            "or use a folder per class"
         )
     return gan(images, arguments, classes)
 
@@ -162,4 +162,4 @@ def staged(arguments: Arguments) -> StagedFunctionalGradient:
 def _announce_random(what: str, option: str) -> None:
     """Prints, once over all processes, that a feature network is untrained and which option changes it."""
     if is_main_process():
-        print(f"NOTE: {what} has random weights and its features are those of an untrained network: see {option}")
+        print(f"NOTE: {what} has random weights and its features come from an untrained network: see {option}")

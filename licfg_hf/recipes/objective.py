@@ -1,4 +1,4 @@
-"""What the discriminator is trained with, chosen by name: loss, penalty, normalizer, consistency, classification."""
+"""The objective of a recipe, chosen by name: loss, penalty, normalizer, consistency, classification."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,22 +37,22 @@ class ObjectiveConfig:
             points, ``adversarial`` (ALP), or ``none``.
         penalty_weight: coefficient of the mean squared distance of the input gradient from the centre, as applied
             (R1's gamma / 2).
-        penalty_center: gradient norm that costs nothing, of one_centered and one_sided (k_GP of Qin et al.).
+        penalty_center: gradient norm that one_centered and one_sided do not penalize (k_GP of Qin et al.).
         penalty_scale: squared norm of the centre of eps_centered, in [0, 1] in the published code.
         penalty_direction: direction of that centre: ``ones``, or the controls ``minus_ones`` and ``random``.
         penalty_points: where eps_centered, zero_centered, one_centered, one_sided and max are taken: ``interpolate``,
             ``real``, ``fake``, ``real_and_fake`` or ``perturbed``.
         penalty_method: ``exact`` (double backward), ``tangent`` (forward mode; the same gradient but for batch
             statistics) or ``finite_difference`` (for smooth critics); not used by adversarial.
-        penalty_interval: discriminator updates from one penalty to the next.
+        penalty_interval: number of discriminator updates from one penalty to the next.
         penalty_multiply_by_interval: multiply a lazy penalty by its interval, as StyleGAN2 does and DDGAN does not.
-        penalties: several penalties, or your own, in place of the one above: a list of
+        penalties: several penalties, or your own, instead of the one above: a list of
             ``{class_path: my_module.MyPenalty, init_args: {weight: 1.0}, interval: 1, multiply_by_interval: false}``.
-            A class path is that of a class, or short: ``r1`` and the other names above, or a class of licfg_hf.
-        normalizer: of the discriminator: ``spectral``, ``stable_rank`` (SRN) on its weights, ``gradient`` (GN),
+            ``class_path`` is the path of a class, one of the names above such as ``r1``, or a class of licfg_hf.
+        normalizer: of the discriminator, ``spectral`` or ``stable_rank`` (SRN) on its weights, ``gradient`` (GN) or
             ``penalty_gradient`` (PGN) on its output, or ``none``.
-        normalizer_k: largest singular value of each weight, of spectral and stable_rank.
-        normalizer_rank_ratio: bound of the stable rank in units of the smaller matrix dimension, of stable_rank.
+        normalizer_k: largest singular value of each weight, for spectral and stable_rank.
+        normalizer_rank_ratio: bound of the stable rank in units of the smaller matrix dimension, for stable_rank.
         normalizer_formula: PGN's ``elementwise`` (as published) or ``norm`` (as in its proof).
         normalizer_first_order_generator: GN and PGN without a second-order graph in the generator's step; exact for
             piecewise-linear critics.
@@ -61,9 +61,9 @@ class ObjectiveConfig:
         consistency_weight: coefficient of the mean squared difference.
         consistency_flip: probability of mirroring the copy.
         consistency_shift: largest shift of the copy as a share of height and width.
-        consistency_padding: what comes in from outside, ``reflect`` or ``zeros``.
-        augmentation: what all images pass before the discriminator sees them, for small data sets (DiffAugment):
-            comma-separated, of ``color``, ``translation``, ``cutout``; None leaves them as they are.
+        consistency_padding: content of the border that a shift uncovers, ``reflect`` or ``zeros``.
+        augmentation: augmentation of all images that the discriminator sees, for small data sets (DiffAugment):
+            ``color``, ``translation`` and ``cutout``, comma-separated; None leaves images as they are.
         auxiliary_weight: coefficient of the cross-entropy of an auxiliary classifier head, for both players; None
             without such a head.
 
@@ -113,7 +113,7 @@ class ObjectiveConfig:
             raise InputError("GN and PGN have no forward-mode derivative: pass --penalty_method exact")
 
     def card(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
-        """What the model card says of the techniques: tags and the method, added to the recipe's own text."""
+        """The model card's part on the techniques: tags and the method, added to the recipe's own text."""
         penalties = [term.class_path.rpartition(".")[2] for term in self._terms()]
         used = [name for name in (*penalties, self.normalizer) if name != "none"] or ["none"]
         regularizers = [f"regularizer:{_TAGS.get(name, name.replace('_', '-'))}" for name in used]
@@ -138,7 +138,7 @@ class ObjectiveConfig:
         return [TermConfig(self.penalty, arguments, self.penalty_interval, self.penalty_multiply_by_interval)]
 
     def differentiable_augmentation(self) -> DifferentiableAugmentation | None:
-        """What all images pass before the discriminator sees them.
+        """The augmentation of all images that the discriminator sees.
 
         Raises:
             ValueError: there is no such augmentation.

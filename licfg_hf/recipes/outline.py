@@ -1,4 +1,4 @@
-"""What options a class has, without importing it: its signature and docstring, read from the source.
+"""The options of a class, without importing it: its signature and docstring, read from the source.
 
 Importing a network imports PyTorch and diffusers, which takes seconds; ``--help`` and the refusal of a wrong option
 should not.

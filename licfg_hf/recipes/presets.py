@@ -45,7 +45,7 @@ class PresetFolder(Mapping[str, Mapping[str, Any]]):
             return own
         inherited, further = _read(self._path_of(base, name))
         if further is not None:
-            raise InputError(f"preset {name} extends {base}, which extends {further}: a preset stands on one other")
+            raise InputError(f"preset {name} extends {base}, which extends {further}: a preset may build on one other")
         return {**inherited, **own}
 
     def _path_of(self, base: Any, name: str) -> Path:
@@ -54,7 +54,7 @@ class PresetFolder(Mapping[str, Mapping[str, Any]]):
         places = [self.folder.parent, PRESETS] if "/" in base else [self.folder]
         path = next((place / f"{base}.yaml" for place in places if (place / f"{base}.yaml").is_file()), None)
         if path is None:
-            raise InputError(f"preset {name} extends {base}, which is not there")
+            raise InputError(f"preset {name} extends {base}, which does not exist")
         return path
 
     def __iter__(self) -> Iterator[str]:

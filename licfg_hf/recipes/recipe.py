@@ -163,7 +163,7 @@ class Recipe:
         return parser, options
 
     def parts(self, options: Namespace, images: "ImageSet | None" = None) -> "Parts":
-        """What parsed options describe: settings, images, networks, task and objective.
+        """Builds the parts that parsed options describe: settings, images, networks, task and objective.
 
         Args:
             options: of ``parse``.
@@ -263,7 +263,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, before it has an output folder."""
+    """The parts of a run, before it has an output folder."""
 
     training: "TrainingConfig"
     hub: "HubConfig"
@@ -288,7 +288,7 @@ def _require_one_way(options: Namespace, parser: ArgumentParser) -> None:
     single = [name for name in vars(options) if name == "penalty" or name.startswith("penalty_")]
     given = [name for name in single if options[name] != usual[name]]
     if options["penalties"] is not None and given:
-        raise InputError(f"--penalties stands in place of --{given[0]}: write it into the list, or leave out the list")
+        raise InputError(f"--penalties replaces --{given[0]}: write it into the list, or leave out the list")
 
 
 def _config(config: type, options: Namespace) -> Any:

@@ -19,7 +19,7 @@ from .arguments import in_words
 
 @dataclass(frozen=True)
 class ShortName:
-    """What ``--penalty NAME`` stands for.
+    """The penalty that ``--penalty NAME`` stands for.
 
     Attributes:
         make: class or function of the penalty.
@@ -76,7 +76,7 @@ class TermConfig:
         entry = entry if isinstance(entry, dict) else {entry: None}
         unknown = [name for name in entry if name not in known]
         if unknown or not isinstance(entry.get("class_path"), str):
-            problem = f"{unknown[0]!r} is none of them" if unknown else "class_path is missing"
+            problem = f"{unknown[0]!r} is not one of them" if unknown else "class_path is missing"
             raise InputError(f"each of --penalties has {', '.join(known)}: {problem}")
         term = cls(**entry)
         require_whole(1, MANY, interval=term.interval)
@@ -104,7 +104,7 @@ def _made(path: str, arguments: Mapping[str, Any]) -> Any:
     # Whoever wrote the file: classes of another kind, and functions of other modules, are not to be called.
     is_callable = isinstance(make, type) and any("__call__" in vars(base) for base in make.__mro__)
     if not (is_callable or getattr(make, "__module__", None) == penalties.__name__):
-        raise InputError(f"{path} is no penalty: its instances cannot be called")
+        raise InputError(f"{path} is not a penalty: its instances cannot be called")
     given = {**({} if short is None else short.fixed), **arguments}
     try:
         return make(**_checked(path, make, given))

@@ -1,4 +1,4 @@
-"""What a training says before it begins: what will be done, and how long it may take."""
+"""The announcement of a training: what it will do, and how long it may take."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What happens between two steps: losses are read, logs and checkpoints written, and a wish to stop is heeded."""
+"""The work between two steps: it reads losses, writes logs and checkpoints, and obeys a request to stop."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""What watches a training or writes for it: progress, trackers, pictures, health, and a class of one's own."""
+"""Callbacks, which watch a training or write for it: progress, trackers, pictures, health, and your own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Callback(Protocol):
         """After a checkpoint was written, on the main process."""
 
     def is_due(self, trainer: "Trainer") -> bool:
-        """Whether ``look`` is wanted after this step; every process must say the same."""
+        """True if ``look`` is wanted after this step; every process must say the same."""
         return False
 
     def look(self, trainer: "Trainer") -> None:
@@ -64,7 +64,7 @@ class Callback(Protocol):
         """
 
     def was_missed(self, trainer: "Trainer") -> bool:
-        """Whether a run that was killed after its checkpoint did not ``look`` any more, and should now."""
+        """True if a run that was killed after its checkpoint did not ``look`` any more, and should now."""
         return False
 
     def evaluate(self, trainer: "Trainer", result: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ class Callback(Protocol):
         """After the finished model is in its folder, on every process."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint should hold of it; that of the main process counts."""
+        """Its state for a checkpoint; only that of the main process is saved."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ class Callback(Protocol):
 
 
 def is_every(step: int, last: int, every: int | None) -> bool:
-    """Whether something that is done ``every`` so many steps, and at the last one, is due; None is never."""
+    """True if something that is done ``every`` so many steps, and at the last one, is due; None is never."""
     return every is not None and (step == last or step % every == 0)
 
 

@@ -114,7 +114,7 @@ def load_description(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is not a complete checkpoint: {error}") from error
     known = isinstance(description, dict) and {"step", "bytes", "identity"} <= description.keys()
     if not (known and isinstance(description["step"], int)):
-        raise InputError(f"{folder / DESCRIPTION_FILE} is not that of a checkpoint")
+        raise InputError(f"{folder / DESCRIPTION_FILE} does not describe a checkpoint")
     found = description.get("format")
     if found != FORMAT:
         raise InputError(f"{folder} is a checkpoint of another version of licfg_hf (format {found}, not {FORMAT})")
@@ -135,7 +135,7 @@ def require_undamaged(folder: Path) -> None:
     except OSError as error:
         raise InputError(f"{folder / STATE_FILE} cannot be read: {error.strerror}") from error
     if found != known:
-        raise InputError(f"{folder / STATE_FILE} is damaged: its content is not what was written")
+        raise InputError(f"{folder / STATE_FILE} is damaged: its content has changed since it was written")
 
 
 def load_state(folder: Path) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 
 def why_not_saveable(network: nn.Module) -> str | None:
-    """Why ``from_pretrained`` could not bring a network with ``save_pretrained`` back; None where it can."""
+    """The reason why ``from_pretrained`` could not restore a network with ``save_pretrained``; None if it can."""
     try:
         getattr(network, "require_saveable", lambda: None)()
     except ValueError as error:
@@ -173,7 +173,7 @@ def _extra_state(network: nn.Module) -> dict[str, Any]:
 
 
 def is_saveable(network: nn.Module) -> bool:
-    """Whether a network has the diffusers way of being saved, and would come back by it."""
+    """True if a network has the diffusers way of being saved, and would come back by it."""
     return hasattr(network, "save_pretrained") and why_not_saveable(network) is None
 
 

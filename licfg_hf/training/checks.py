@@ -1,4 +1,4 @@
-"""What cannot be trained is refused before anything is allocated; and a lack of memory is recognized."""
+"""Checks that refuse impossible trainings before anything is allocated, and recognize a lack of memory."""
 
 import math
 import os
@@ -53,7 +53,7 @@ def require_sizes(config: TrainingConfig, shape: tuple[int, int, int]) -> None:
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a device or not; errors of a device are something else."""
+    """True if memory ran out, on a device or not; errors of a device are something else."""
     words = ("can't allocate memory", "not enough memory")  # torch's on the CPU, where it has no class of its own
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
 

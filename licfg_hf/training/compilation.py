@@ -38,12 +38,12 @@ class CompiledTerms:
         except TorchDynamoException as error:
             self.compiled = None
             reason = " ".join(str(error).split())[:300]
-            self.say(f"NOTE: torch.compile is not possible here, and the run goes on without it: {reason}")
+            self.say(f"NOTE: torch.compile is not possible here, and the run continues without it: {reason}")
             return self.terms(*arguments)
 
 
 def prepare_for_compilation(accelerator: Accelerator, network: nn.Module) -> nn.Module:
-    """What ``Accelerator.prepare`` does to a network, but without DDP, whose hooks cannot be compiled.
+    """Prepares a network as ``Accelerator.prepare`` does, but without DDP, whose hooks cannot be compiled.
 
     All processes start with the main one's weights; ``steps.optimize`` averages the gradients.
     """

@@ -98,42 +98,42 @@ class TrainingConfig:
     Args:
         output_dir: folder for everything the run writes; the finished pipeline lies in it, the checkpoints in
             checkpoints/step-N.
-        max_steps: length of the run in steps, and the horizon of the learning-rate schedules.
+        max_steps: length of the run in steps, and of the learning-rate schedules.
         batch_size: images per discriminator update, over all processes and micro-batches.
-        generator_batch_size: images per generator update, likewise; in functional-gradient stages, the pool of samples
-            that the generator learns at once; None means batch_size.
+        generator_batch_size: images per generator update, over all processes and micro-batches. In functional-gradient
+            stages, the pool of samples that the generator learns at once. None means batch_size.
         discriminator_steps: discriminator updates per generator update.
         gradient_accumulation_steps: micro-batches that one update is split into.
-        horizontal_flip: mirror each image with probability 1/2, anew every time it is drawn.
+        horizontal_flip: mirror each image with probability 1/2, each time it is drawn.
         seed: decides initialization, order of images and noise.
         mixed_precision: ``no`` (float32, TF32 on accelerators) or ``bf16`` (autocast; losses, penalties and the
             discriminator's head stay in float32).
         torch_compile: compile both players' steps, penalties included, with ``torch.compile``; the first steps then
-            take minutes. Where that is not possible, the run says why and goes on without.
+            take minutes. If that is not possible, the run says why and continues without it.
         generator_optimizer: optimizer of the generator.
         discriminator_optimizer: optimizer of the discriminator.
         ema_decay: decay per step of the averaged generator, constant; None exports the trained weights themselves.
         ema_start: step before which the average just copies the generator.
         standing_batches: for generators with BatchNorm: batches over which the statistics of the exported and sampled
-            generator are gathered anew (BigGAN takes 16); None keeps the running statistics.
+            generator are gathered anew (BigGAN uses 16); None keeps the running statistics.
         init_from: folder or Hub repository whose generator and discriminator the run starts from, with new
             optimizers; weights that do not fit are listed.
-        resume: ``auto`` goes on from the newest complete checkpoint in output_dir, or starts; ``never`` wants an empty
-            folder; or the folder of one checkpoint.
+        resume: ``auto`` continues from the newest complete checkpoint in output_dir, or starts a new run; ``never``
+            starts a new run and needs an empty folder; or the folder of one checkpoint.
         checkpoint_every: steps between checkpoints; one is also written at the end and on SIGTERM, SIGHUP or
             Ctrl-C.
-        keep_checkpoints: how many of the newest checkpoints stay; None keeps all.
+        keep_checkpoints: number of the newest checkpoints that are kept; None keeps all.
         sample_every: steps between grids of samples in samples/; None draws none.
         sample_count: images in such a grid.
         log_every: steps between lines in the logs, which hold the mean over these steps.
         trackers: where numbers go: ``jsonl`` (metrics.jsonl in output_dir) and Accelerate's trackers, such as
             ``tensorboard``, ``trackio``, ``wandb``, ``comet_ml`` or ``mlflow``. ``--report_to`` is another
             name of this option.
-        evaluate_samples: at the end, evaluate that many samples against as many training images, for eval.json and the
-            card; None evaluates nothing then, unless ``evaluate_every`` is given.
+        evaluate_samples: number of samples to evaluate at the end, against as many training images, for eval.json and
+            the card. None evaluates nothing at the end, unless ``evaluate_every`` is given.
         evaluate_every: steps between evaluations of the generator as it would be exported, with ``evaluate_samples``
-            (10000 if None) samples; the last is that of the end. None evaluates none on the way.
-        evaluate_metrics: what is measured, comma-separated, of ``fid``, ``kid``, ``is``, ``pr``, ``dc``, ``acc``.
+            (10000 if None) samples. The last evaluation is at the end. None evaluates only at the end.
+        evaluate_metrics: metrics to measure, comma-separated: ``fid``, ``kid``, ``is``, ``pr``, ``dc``, ``acc``.
         evaluate_features: extractor of these metrics, as in ``licfg-hf evaluate``: ``pixels``, ``digits``,
             ``inception``, ``timm:MODEL`` or a classifier's .safetensors file.
         keep_best: metric by which the best generator so far is kept in output_dir/best: ``fid``, ``kid``, ``is``,
@@ -216,7 +216,7 @@ class TrainingConfig:
 
     @property
     def evaluates(self) -> bool:
-        """Whether the finished generator is evaluated."""
+        """True if the finished generator is evaluated."""
         return self.evaluate_samples is not None or self.evaluate_every is not None
 
     @property

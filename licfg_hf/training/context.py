@@ -1,4 +1,4 @@
-"""What a training step works with: the networks and functions of a run, and how its generator learns."""
+"""The context of a training step: the networks and functions of a run, and how its generator learns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Batch = tuple[torch.Tensor, torch.Tensor | None]  # images and their labels, (ba
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step works with.
+    """The networks, functions and settings that a step works with.
 
     Attributes:
         generator, discriminator: the modules themselves.
@@ -67,7 +67,7 @@ class StepContext:
 
 
 class GeneratorStep(Protocol):
-    """How the generator learns.
+    """The way in which the generator learns.
 
     Attributes:
         interval: training steps from one batch of images for the generator to the next; the first comes with step 0.
@@ -88,15 +88,15 @@ class GeneratorStep(Protocol):
         ...
 
     def before_updates(self, context: StepContext, batch: Batch | None, step: int, rng: torch.Generator) -> Terms:
-        """What comes before the discriminator's updates; returns terms for the logs."""
+        """Runs before the discriminator's updates; returns terms for the logs."""
         ...
 
     def after_updates(self, context: StepContext, batch: Batch | None, rng: torch.Generator) -> Terms:
-        """What comes after them."""
+        """Runs after the discriminator's updates."""
         ...
 
     def learns(self, step: int) -> bool:
-        """Whether the generator changes in this step, counted from 0."""
+        """True if the generator changes in this step, counted from 0."""
         ...
 
     def flow(self) -> FunctionalGradientFlow | None:

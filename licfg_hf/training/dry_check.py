@@ -117,7 +117,7 @@ def _require_labels(images: ImageSet, classes: int | None) -> None:
         first = int(wrong[0])
         raise InputError(
             f"{len(wrong)} of {count:,} labels are outside 0 .. {classes - 1}, as num_classes is {classes}; the first "
-            f"is {int(labels[first])}, of image {first}: mend the labels, leave these images out, or raise num_classes"
+            f"is {int(labels[first])}, of image {first}: correct them, leave these images out, or raise num_classes"
         )
 
 
@@ -217,7 +217,7 @@ def _require_images(made: Any, shape: Sequence[int]) -> None:
     if tuple(made.shape) != tuple(shape):
         raise InputError(f"the generator makes images {tuple(made.shape)}, where the data has {tuple(shape)}")
     if not made.isfinite().all():
-        raise InputError("the generator makes images with NaN or infinity before it is trained: mend its weights")
+        raise InputError("the generator makes images with NaN or infinity before it is trained: correct its weights")
 
 
 def _require_logits(output: Any, count: int) -> None:

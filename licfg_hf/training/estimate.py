@@ -1,4 +1,4 @@
-"""How long a step will take here, measured on some images before the training begins."""
+"""An estimate of a step's time, measured on some images before the training begins."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""How the generator learns: by its adversarial loss, or along the functional gradient; in stages, see ``stages``.
+"""Ways to train the generator: by its adversarial loss, or along the functional gradient; in stages, see ``stages``.
 
 ``step.train_step`` knows only the methods of ``GeneratorStep``: ``before_updates``, the discriminator's updates
 against the samples of ``fake_source``, ``after_updates``.

@@ -1,4 +1,4 @@
-"""What makes a run this run: its settings, networks and data in words and numbers that JSON can hold.
+"""The identity of a run: its settings, networks and data in words and numbers that JSON can hold.
 
 A technique counts by its class and its settings, never by its repr, which may show a state. The settings are a mapping
 ``config`` where the object has one, or else the fields of a dataclass that its constructor takes.
@@ -44,7 +44,7 @@ def identity_of(trainer: "Trainer", optimizers: Any = None) -> dict[str, Any]:
 
 
 def facts_of(trainer: "Trainer") -> dict[str, Any]:
-    """What a checkpoint and the card say of a run besides."""
+    """Further facts of a run, for a checkpoint and the card."""
     return {
         "settings": {**asdict(trainer.config), **trainer.settings},
         "versions": versions(_PACKAGES),

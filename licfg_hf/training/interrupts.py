@@ -80,7 +80,7 @@ class StopSignals(SignalHandler):
 
 
 class SharedStop:
-    """What all processes know of the signals that any of them received, every few seconds.
+    """Tells all processes, every few seconds, of signals that any of them received.
 
     Args:
         signals: of this process.
@@ -93,7 +93,7 @@ class SharedStop:
         self._looked, self._looked_at, self._interval = step, time.monotonic(), 1
 
     def is_due(self, step: int) -> bool:
-        """Whether to ask after this step. Each process says the same, since they agreed on it the last time."""
+        """True if the processes ask each other after this step, as they agreed the last time."""
         if self.accelerator.num_processes == 1:
             return self.signals.received is not None
         return step >= self._looked + self._interval

@@ -93,7 +93,7 @@ class Evaluator:
         require_metrics(Plan(self.options, self.count, None, subset(images, self.count), self.extractor))
 
     def metrics(self) -> set[str]:
-        """What a result holds."""
+        """The metrics in a result."""
         chosen = chosen_metrics(self.options.metrics)
         return {metric.name for metric in chosen if self.classes is not None or not metric.conditional}
 
@@ -250,8 +250,8 @@ class BestGenerator:
     def __init__(self, config: TrainingConfig, possible: set[str], identity: dict[str, Any], step: int):
         if config.keep_best not in possible:
             raise InputError(
-                f"keep_best is one of {', '.join(sorted(possible))}, not {config.keep_best!r}; what it names must be "
-                "among --evaluate_metrics"
+                f"keep_best is {config.keep_best!r}, but --evaluate_metrics does not measure it. Choose one of: "
+                f"{', '.join(sorted(possible))}"
             )
         self.metric, self.identity = config.keep_best, identity
         self.place = user_path(config.output_dir) / BEST_FOLDER

@@ -76,9 +76,9 @@ def _require_usable(config: OptimizerConfig, arguments: dict[str, Any], device: 
         for _ in range(2):
             optimizer.step()
         if not trial.isfinite().all():
-            raise ValueError("a step makes a weight that is not finite")
+            raise ValueError("a step gives a weight that is not finite")
         if not trial < 0:
-            raise ValueError("a step does not go down the gradient")
+            raise ValueError("a step does not follow the negative gradient")
     except _FAILURES as error:
         shown = {name: value for name, value in arguments.items() if name != "fused" or "fused" in config.arguments}
         reason = str(error).split("\n")[0]
@@ -100,7 +100,7 @@ def take_over(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> torc
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(f"optimizers gives a torch.optim.Optimizer, not {type(optimizer).__name__}")
     for group in optimizer.param_groups:
-        group.setdefault(_SCALE, group["lr"] / config.learning_rate)
+        group.setdefault(_SCALE, group["lr"] / config.highest_learning_rate)
     return optimizer
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while training runs: a bar on a terminal, plain lines in a log file."""
+"""The progress of a training: a bar on a terminal, plain lines in a log file."""
 
 import sys
 import time

@@ -22,7 +22,7 @@ _Result = TypeVar("_Result")
 
 
 class Stateful(Protocol):
-    """What has a state for a checkpoint: tensors, numbers, strings and nested dictionaries and lists of them."""
+    """A part with a state for checkpoints: tensors, numbers, strings and nested dictionaries and lists of them."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -83,7 +83,7 @@ class Run:
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where the checkpoints lie."""
+        """The folder of the checkpoints."""
         return self.folder / "checkpoints"
 
     @property
@@ -105,7 +105,7 @@ class Run:
         self._began = time.monotonic()
 
     def device_seconds(self, step: int) -> float | None:
-        """What the run took so far: seconds on the clock times processes, with all that it evaluated and wrote.
+        """The cost of the run so far: seconds on the clock times processes, evaluations and writing included.
 
         A resumed run counts on from its checkpoint; what was lost after that does not count. To export a finished run
         again costs nothing. None where the checkpoint does not say.
@@ -116,7 +116,7 @@ class Run:
         return None if known is None else known + here * self.accelerator.num_processes
 
     def last_checkpoint(self) -> str:
-        """Which checkpoint there is, for messages."""
+        """Describes the last checkpoint, for messages."""
         known = checkpoints(self.checkpoint_folder)
         return f"the last good checkpoint is {known[-1]}" if known else "no checkpoint was written yet"
 
@@ -147,14 +147,14 @@ class Run:
                 raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise InputError(
-                f"{source} does not hold the state of this run ({reason}): remove it, and the run goes on from an "
-                "earlier one"
+                f"{source} does not hold the state of this run ({reason}): remove it, and the run continues from "
+                "an earlier one"
             ) from error
         other = other_circumstances(description, self.facts)
         if other:
             self.accelerator.print(
-                f"NOTE: {source} was not written as this process would ({'; '.join(other)}): the run goes on, but its "
-                "weights will not be bit for bit those of an undisturbed one"
+                f"NOTE: {source} was not written as this process would ({'; '.join(other)}): the run continues, but "
+                "its weights will not be bit for bit those of an undisturbed run"
             )
         return description["step"]
 

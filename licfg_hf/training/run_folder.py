@@ -41,7 +41,9 @@ def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any],
     require_writable(folder, "output_dir", folder=True)
     folder.mkdir(parents=True, exist_ok=True)
     if any(path.name[0] != "." for path in folder.iterdir()) and not (folder / DESCRIPTION_FILE).is_file():
-        raise InputError(f"output_dir {folder} holds files that are not of a training run: choose an empty or new one")
+        raise InputError(
+            f"output_dir {folder} holds files of something other than a training run: choose an empty or new one"
+        )
     with held(folder):
         _remove_leftovers(folder)
         finish_update(folder)
@@ -52,7 +54,7 @@ def _claim(folder: Path, config: TrainingConfig, identity: dict[str, Any], facts
     description = folder / DESCRIPTION_FILE
     occupied = any(path.name[0] != "." for path in folder.iterdir())
     if config.resume == "never" and occupied:
-        raise InputError(f"output_dir {folder} is not empty and --resume never wants a fresh one")
+        raise InputError(f"output_dir {folder} is not empty, and --resume never needs an empty one")
     # Without a checkpoint nothing was trained yet, and other settings spoil nothing.
     source = newest = _newest_good(folder / "checkpoints", identity)
     if config.resume not in ("auto", "never"):
@@ -156,14 +158,14 @@ class Home:
         os.close(self._handle)
 
     def is_lost(self) -> bool:
-        """Whether another folder, or none, has its name by now."""
+        """True if another folder, or none, has its name by now."""
         try:
             return not os.path.samestat(os.stat(self.folder), os.fstat(self._handle))
         except FileNotFoundError:
             return True
 
     def now(self) -> Path | None:
-        """Where it is; None where it was removed, or the system does not say."""
+        """The folder's present path; None if it was removed, or if the system does not tell."""
         try:
             place = Path(os.readlink(f"/proc/self/fd/{self._handle}"))
         except OSError:
@@ -187,14 +189,14 @@ def superseded(folder: Path, exported: Path) -> list[str]:
 
 
 def other_circumstances(description: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    """What of processes, threads, device and versions is not as it was when a checkpoint was written."""
+    """Lists the processes, threads, device and versions that differ from those when a checkpoint was written."""
     names = ("processes", "threads", "device", "versions")
     then, now = ({name: one.get(name) for name in names} for one in (description, facts))
     return _differences(then, now)
 
 
 def _holds_finished_model(description: Path, identity: dict[str, Any]) -> bool:
-    """Whether training.json says of which step of this run the model in the folder is."""
+    """True if training.json says of which step of this run the model in the folder is."""
     try:
         known = json.loads(description.read_text(encoding="utf-8"))
         return known["identity"] == identity and known.get("step") is not None
@@ -211,8 +213,8 @@ def _require_same_identity(description: dict[str, Any], ours: dict[str, Any], wh
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise InputError(
-            f"choose another --output_dir: {where} is of another run ({'; '.join(changed[:3])}{more}), and a run that "
-            "goes on may change only its length and what it logs and saves"
+            f"choose another --output_dir: {where} is of another run ({'; '.join(changed[:3])}{more}); a resumed "
+            "run may change only its length, its logging and its saving"
         )
 
 

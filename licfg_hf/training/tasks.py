@@ -1,4 +1,4 @@
-"""What a training step plays: how real points, generated points and their conditioning come from a batch of images.
+"""The tasks of a training step: how real points, generated points and their conditioning come from a batch of images.
 
 The steps and the trainer know only the three methods of a task, so a plain GAN and a denoising diffusion GAN are
 trained by the same code.
@@ -58,7 +58,7 @@ class MicroBatch:
 
 
 class Task(Protocol):
-    """What is generated and judged: how real and generated points come from a batch of images."""
+    """The task of the networks: how real and generated points come from a batch of images."""
 
     def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:
         """A micro-batch from images (batch, channels, height, width) in [-1, 1] and their labels (batch,)."""
@@ -70,7 +70,7 @@ class Task(Protocol):
 
 
 class TrainableTask(Task, Protocol):
-    """What the trainer asks of a task besides what a step needs."""
+    """A task with the further methods that the trainer needs."""
 
     def sample(
         self,
@@ -136,7 +136,7 @@ class GANTask:
 
     @property
     def counted(self) -> dict[str, int]:
-        """What a network may look up in a table, and how many entries there are."""
+        """The inputs that a network may look up in a table, and the number of entries."""
         return {} if self.num_classes is None else {"class_labels": self.num_classes}
 
     def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:
@@ -228,7 +228,7 @@ class DDGANTask:
 
     @property
     def counted(self) -> dict[str, int]:
-        """What a network may look up in a table, and how many entries there are."""
+        """The inputs that a network may look up in a table, and the number of entries."""
         return {"timestep": int(cast(Any, self.scheduler.config).num_train_timesteps)}
 
     def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:

@@ -58,7 +58,7 @@ class TermLog:
 
 @torch.no_grad()
 def domain_terms(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) -> Terms:
-    """Where the loss is evaluated (Omega of Qin et al., 2020), and what both sides score."""
+    """The domain of the loss (Omega of Qin et al., 2020), and the scores of both sides."""
     real, fake = flat_logits(real_logits), flat_logits(fake_logits)
     both = torch.cat([real, fake])
     found = {"logit_min": both.min(), "logit_max": both.max(), "logit_real": real.mean(), "logit_fake": fake.mean()}

@@ -96,7 +96,7 @@ def _is_after(content: dict[str, Any], step: int) -> bool:
 
 
 def make_trackers(names: tuple[str, ...], folder: Path) -> list[str | GeneralTracker]:
-    """What ``Accelerator(log_with=...)`` takes.
+    """The trackers, as ``Accelerator(log_with=...)`` takes them.
 
     Raises:
         InputError: there is no such tracker, or its package is not installed.

@@ -32,7 +32,7 @@ def _load_fitting(network: nn.Module, folder: Path) -> list[str]:
         try:
             stored |= load_file(path)
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} is not a whole safetensors file: {error}") from error
+            raise InputError(f"{path} is not a complete safetensors file: {error}") from error
     extra = folder / EXTRA_STATE_FILE
     if extra.is_file():
         try:
@@ -91,7 +91,7 @@ def warm_start(name: str, generator: nn.Module, discriminator: nn.Module) -> lis
         raise InputError(f"{name} has no generator: none of the folders {', '.join(_GENERATOR_FOLDERS)} is in it")
     lines = [f"generator: {line}" for line in _load_fitting(generator, subfolders[0])]
     if not (folder / _DISCRIMINATOR_FOLDER).is_dir():
-        return [*lines, "discriminator: not published there, it starts afresh"]
+        return [*lines, "discriminator: not published there, so it starts from scratch"]
     return lines + [f"discriminator: {line}" for line in _load_fitting(discriminator, folder / _DISCRIMINATOR_FOLDER)]
 
 

@@ -31,8 +31,8 @@ def test_several_techniques_at_once():
     ("text", "message"),
     [
         ("epsilon", "no technique 'epsilon'; there are: none, eps"),
-        ("eps+r1", "two of a kind"),
-        ("eps+eps", "two of a kind"),
+        ("eps+r1", "two techniques of one kind"),
+        ("eps+eps", "two techniques of one kind"),
         ("eps,,r1", "empty name in 'eps,,r1'"),
         ("", "empty name"),
         ("eps,r1,eps", "names eps twice"),

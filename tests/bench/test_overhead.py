@@ -46,7 +46,7 @@ def test_an_interrupted_run_ends_in_one_line(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         trainer(tmp_path)
     assert stopped.value.code == 143
-    assert capsys.readouterr().err.splitlines()[-1] == "stopped; nothing was measured to the end"
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped before a measurement was finished"
     assert not (tmp_path / "overhead.json").exists()
 
 

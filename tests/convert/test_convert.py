@@ -287,7 +287,7 @@ def test_a_weight_that_tells_the_size_is_a_plain_tensor(form, tmp_path):
     state = golden_state("sngan_resnet32_G")
     shape = state["linear.weight"].shape
     state["linear.weight"] = torch.zeros(1, 1).expand(shape) if form == "expanded" else torch.zeros(shape).to_sparse()
-    message = refused("gngan", saved(state, tmp_path), tmp_path, "linear.weight", "is no plain tensor")
+    message = refused("gngan", saved(state, tmp_path), tmp_path, "linear.weight", "is not a plain tensor")
     assert "missing" not in message
 
 
@@ -300,7 +300,7 @@ def test_weights_that_are_no_finite_floats_are_all_listed(tmp_path):
     state["output.0.bias"] = state["output.0.bias"].int()
     state["output.0.weight"] = state["output.0.weight"].bool()
     words = (
-        "2 of another type than float: ",
+        "2 not of a float type: ",
         "output.0.weight (bool)",
         "output.0.bias (int32)",
         "3 with NaN or infinite values: ",

@@ -88,17 +88,11 @@ def test_what_is_not_comparable_is_never_in_one_order(run):
     ]
     text = section(compare(runs), "fid")
     parts = text.split("### fid, protocol ")
-    assert len(parts) == 4 and "3 protocols: their numbers cannot be compared" in parts[0]
+    assert len(parts) == 4 and "3 protocols: numbers of different protocols cannot be compared" in parts[0]
     assert [[row[1] for row in places(part)] for part in parts[1:]] == [["1"], ["4", "2"], ["3"]]
-    assert (
-        "Not comparable with protocol 1, whose value is the first of each:\n\n- selection: 'best' and 'final'\n"
-        in parts[2]
-    )
+    assert "Not comparable with protocol 1; its value comes first:\n\n- selection: 'best' and 'final'\n" in parts[2]
     assert "- samples: 50000 and 10000\n- selection: 'best' and 'final'\n- jpeg: none and 75\n" in parts[3]
-    assert (
-        "protocol 2, whose value is the first of each:\n\n- samples: 50000 and 10000\n- jpeg: none and 75\n"
-        in parts[3]
-    )
+    assert "protocol 2; its value comes first:\n\n- samples: 50000 and 10000\n- jpeg: none and 75\n" in parts[3]
     for part in parts[1:]:
         assert not any(f"run {one} minus run {other}" in part for one in "1" for other in "234")
 
@@ -141,11 +135,11 @@ def test_uncertainties_have_two_digits(run):
 
 def test_one_result_is_not_counted_twice(run, tmp_path):
     folder = run("a", {"fid": 3.0})
-    with pytest.raises(InputError, match="name it once"):
+    with pytest.raises(InputError, match="name it only once"):
         compare([folder, folder / "eval.json"])
     copy = tmp_path / "copy.json"
     copy.write_text((folder / "eval.json").read_text())
-    with pytest.raises(InputError, match="name it once"):
+    with pytest.raises(InputError, match="name it only once"):
         compare([folder, copy])
 
 
@@ -167,7 +161,7 @@ def test_the_command_prints_it(run, capsys):
     ("change", "message"),
     [
         ({"format": 2}, "has format 2, and this version of licfg_hf reads up to 1"),
-        ({"format": True}, "no result of `licfg-hf evaluate`"),
+        ({"format": True}, "not a result of `licfg-hf evaluate`"),
         ({"name": 3}, "needs a name"),
         ({"metrics": None}, "needs a name and metrics"),
         ({"metrics": {"lpips": {"value": None}}}, "lpips needs a finite value"),
@@ -201,10 +195,10 @@ def test_missing_and_unreadable_files(tmp_path):
     for name, message in {
         "nowhere": "does not exist",
         "empty": "has no eval.json",
-        "half.json": "is no JSON",
-        "binary.json": "is no JSON",
-        "deep.json": "is no JSON",
-        "list.json": "no result of `licfg-hf evaluate`",
+        "half.json": "is not JSON",
+        "binary.json": "is not JSON",
+        "deep.json": "is not JSON",
+        "list.json": "not a result of `licfg-hf evaluate`",
     }.items():
         with pytest.raises(InputError) as caught:
             read_result(tmp_path / name)

@@ -114,7 +114,7 @@ def test_a_result_of_other_weights_is_not_pushed(whole, tmp_path):
     result["facts"]["weights"] = "0" * 16
     (folder / "eval.json").write_text(json.dumps(result))
     status, said = command(tmp_path / "log", ["push", folder, "--repo_id", "a/b", "--dry_run"])
-    assert status == 2 and "eval.json is of other weights" in said
+    assert status == 2 and "eval.json was measured on other weights" in said
 
 
 def two_files(folder, text):

@@ -143,9 +143,9 @@ def test_refusals_say_in_a_line_what_to_do(hub, folders, monkeypatch, open_):
     [
         ("/api/models", {"status": 500}, "the Hub failed with 500: try later"),
         ("/api/models", {"status": 403}, "the Hub forbids it with this token"),
-        ("/api/models", {"status": 429}, "fewer requests"),
+        ("/api/models", {"status": 429}, "too many requests"),
         ("/resolve/", {"status": 403}, "the Hub forbids it with this token"),
-        ("GET .*safetensors", {"short": True}, "a file came cut short"),
+        ("GET .*safetensors", {"short": True}, "a file arrived incomplete"),
     ],
 )
 def test_a_download_that_fails_says_why(hub, folders, monkeypatch, pattern, fault, words):

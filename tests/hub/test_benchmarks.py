@@ -124,7 +124,7 @@ def test_the_command_that_finishes_the_job_keeps_the_options(hub, model):
         (["acme/ci far\n", "default", "fid"], "a data set OWNER/NAME of the Hub"),
         (["acme/cifar", " ", "fid"], "acme/cifar needs the name of a task"),
         (["acme/cifar", "default", "kid"], "eval.json has no 'kid', only fid, is"),
-        (["acme/cifar", "default", "fid", "--benchmark", "acme/cifar", "default", "is"], "is given two"),
+        (["acme/cifar", "default", "fid", "--benchmark", "acme/cifar", "default", "is"], "has two"),
     ],
 )
 def test_what_cannot_be_reported(hub, model, capsys, options, words):

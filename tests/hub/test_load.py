@@ -131,6 +131,6 @@ def test_load_takes_options_of_from_pretrained(repository, tmp_path, monkeypatch
         assert load("tester/any", cache_dir=place, local_files_only=True).unet.dtype == torch.float32
         assert not hub.requests
         shutil.rmtree(place)
-        with pytest.raises(ValueError, match="not in the cache, and the Hub was not to be asked"):
+        with pytest.raises(ValueError, match="not in the cache, and the Hub was not asked"):
             load("tester/any", cache_dir=place, local_files_only=True)
     assert load(repository, dtype=torch.float16).unet.dtype == torch.float16

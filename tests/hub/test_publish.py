@@ -310,7 +310,7 @@ def test_a_dry_run_contacts_nobody(hub, model, capsys, monkeypatch):
     assert {line.split()[-1] for line in lines[:-2]} == EXPECTED
     assert lines[-2].startswith("stays here: .README.partial") and "checkpoints/" in lines[-2]
     assert lines[-1].startswith(f"would go to {hub.endpoint}/{NAME}: 13 files, ")
-    assert ", branch trial; nothing was sent" in lines[-1] and "is not known" in lines[-1]
+    assert ", branch trial. Dry run: nothing was uploaded" in lines[-1] and "are not listed" in lines[-1]
     assert hub.requests == []
 
 
@@ -367,18 +367,18 @@ def cut_a_picture_short(folder: Path) -> None:
     [
         (shutil.rmtree, "there is no folder"),
         (spoil("model_index.json", "{"), "model_index.json is damaged"),
-        (spoil("model_index.json", "[]"), "model_index.json is damaged: it is no JSON object"),
+        (spoil("model_index.json", "[]"), "model_index.json is damaged: it is not a JSON object"),
         (spoil("model_index.json", "{}"), "names no pipeline"),
         (spoil("unet", None), "'unet' is missing"),
         (spoil("scheduler", None), "'scheduler' is missing"),
         (cut_short, "is damaged"),
         (spoil("unet/config.json", None), "'unet' is missing, has no config.json"),
         (spoil("discriminator/config.json", None), "has no config.json beside it"),
-        (cut_a_picture_short, "samples.png is no whole PNG picture"),
-        (spoil("samples.png", "-----BEGIN OPENSSH PRIVATE KEY-----"), "is no whole PNG picture"),
-        (spoil("training.json", "[]"), "training.json is damaged: it is no JSON object"),
-        (spoil("eval.json", "[]"), "eval.json is damaged: it is no JSON object"),
-        (spoil("training.json", '{"settings": {}}'), "the run has not finished"),
+        (cut_a_picture_short, "samples.png is not a complete PNG picture"),
+        (spoil("samples.png", "-----BEGIN OPENSSH PRIVATE KEY-----"), "is not a complete PNG picture"),
+        (spoil("training.json", "[]"), "training.json is damaged: it is not a JSON object"),
+        (spoil("eval.json", "[]"), "eval.json is damaged: it is not a JSON object"),
+        (spoil("training.json", '{"settings": {}}'), "training.json has no step: let the run finish"),
         (spoil("eval.json", json.dumps({**RESULT, "protocol": {"step": 6}})), "eval.json is of step 6"),
         (spoil("eval.json", json.dumps({**RESULT, "metrics": {"fid": {"value": None}}})), "fid needs a finite value"),
         (spoil("README.md", "---\n: [\n---\n"), "the metadata of README.md cannot be read"),
@@ -442,7 +442,7 @@ def test_without_the_right_to_create(hub, model):
 @pytest.mark.parametrize("kind", ["datasets", "spaces"])
 def test_a_name_that_another_kind_of_repository_has(hub, model, kind):
     hub.add(NAME, kind=kind)
-    assert "is taken, by another owner or another kind" in failure(model)
+    assert "is taken by another owner or another kind" in failure(model)
 
 
 def test_a_name_that_somebody_elses_hidden_model_has(hub, model):
@@ -471,7 +471,7 @@ def test_without_a_network(hub, model, monkeypatch):
         ("POST /api/validate-yaml", 500, "the Hub failed with 500"),
         ("/preupload/", 403, "no right"),
         ("/preupload/", 404, "is not there"),
-        ("/preupload/", 429, "wants fewer requests"),
+        ("/preupload/", 429, "too many requests"),
         ("/preupload/", 500, "the Hub failed with 500"),
         ("objects/batch", 403, "no right"),
         ("PUT /lfs/", 403, "no right"),
@@ -481,7 +481,7 @@ def test_without_a_network(hub, model, monkeypatch):
         ("/commit/", 403, "no right"),
         ("/commit/", 409, "is being changed by somebody else"),
         ("/commit/", 413, "the Hub answered 413"),
-        ("/commit/", 429, "wants fewer requests"),
+        ("/commit/", 429, "too many requests"),
         ("/commit/", 500, "the Hub failed with 500"),
     ],
 )
@@ -502,7 +502,7 @@ def test_connections_that_drop(hub, model, waits, request_):
 def test_an_answer_that_is_no_hubs(hub, model, monkeypatch):
     """Such as the page of a network that wants a login first."""
     monkeypatch.setattr("loopback._json", lambda content: (b"<html>", {"Content-Type": "text/html"}))
-    assert "do not get on" in failure(model)
+    assert "its client does not understand" in failure(model)
 
 
 def test_files_that_did_arrive_are_not_sent_again(hub, model, waits):

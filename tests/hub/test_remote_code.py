@@ -228,7 +228,7 @@ def strange(folder: Path, **change) -> None:
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"_class_name": "StableDiffusionPipeline"}, "'StableDiffusionPipeline' is none of licfg_hf's"),
+        ({"_class_name": "StableDiffusionPipeline"}, "'StableDiffusionPipeline' is not in licfg_hf, which has"),
         ({"unet": ["my_networks", "Network"]}, "'unet' is a my_networks.Network"),
         ({"unet": ["my_networks", "DDGANGenerator"]}, "'unet' is a my_networks.DDGANGenerator"),
         ({"unet": ["licfg_hf.losses", "get_loss"]}, "'unet' is a licfg_hf.losses.get_loss"),

@@ -56,7 +56,7 @@ def test_a_network_of_another_class_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is of class SNGANDiscriminator, not DDGANDiscriminator"):
         DDGANDiscriminator.from_pretrained(tmp_path, subfolder="discriminator")
     for base, folder in ((Discriminator, "discriminator"), (Generator, "model")):
-        with pytest.raises(ValueError, match=f"{base.__name__} is a base of networks"):
+        with pytest.raises(ValueError, match=f"{base.__name__} is a base class"):
             base.from_pretrained(tmp_path, subfolder=folder)
     assert torch.get_default_dtype() == torch.float32
     index = json.loads((tmp_path / "model_index.json").read_text())

@@ -65,7 +65,7 @@ def test_a_damaged_flow_is_named_in_a_line(model, tmp_path, capsys, content, wor
     [
         ("{}", "_class_name"),
         ('{"_class_name": "Discriminator"}', "its class 'Discriminator' is not known here"),
-        ('{"_class_name": "SNGANGenerator"}', "its class 'SNGANGenerator' is no discriminator"),
+        ('{"_class_name": "SNGANGenerator"}', "its class 'SNGANGenerator' is not a discriminator"),
         ('{"_class_name": ["SNGANDiscriminator"]}', "cannot be loaded as a discriminator"),
         ('{"_class_name": "SNGANDiscriminator", "base_channels": "x"}', "cannot be loaded as a discriminator"),
         ("{", "cannot be loaded as a discriminator"),

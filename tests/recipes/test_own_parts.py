@@ -140,9 +140,9 @@ def test_a_penalty_may_have_parts_of_its_own_and_the_list_can_be_added_to():
         (penalty("r1", weight=-1), "weight"),
         (penalty("nowhere.Penalty"), "No module named 'nowhere'"),
         (penalty("Nowhere"), "--import the module"),
-        (penalty("subprocess.Popen", args=["touch", "evil"]), "is no penalty"),
-        (penalty("os.system", command="touch evil"), "is no penalty"),
-        ('[{"class": "r1"}]', "'class' is none of them"),
+        (penalty("subprocess.Popen", args=["touch", "evil"]), "is not a penalty"),
+        (penalty("os.system", command="touch evil"), "is not a penalty"),
+        ('[{"class": "r1"}]', "'class' is not one of them"),
         ('[{"interval": 2}]', "class_path is missing"),
         ('[{"class_path": "r1", "interval": 0}]', "interval"),
         ('[{"class_path": "r1", "init_args": 3}]', "init_args"),
@@ -155,7 +155,7 @@ def test_a_wrong_entry_is_one_line(text, words, capsys, tmp_path):
 
 
 def test_both_ways_at_once_are_one_line(capsys):
-    assert "in place of --penalty_weight" in refused(
+    assert "replaces --penalty_weight" in refused(
         capsys, "--penalties", penalty("r1", weight=1.0), "--penalty_weight", "3"
     )
 

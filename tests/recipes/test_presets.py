@@ -47,12 +47,12 @@ def test_a_preset_stands_on_one_beside_it_or_on_one_of_another_recipe(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("extends: nowhere", "extends nowhere, which is not there"),
+        ("extends: nowhere", "extends nowhere, which does not exist"),
         ("extends: ../base", "write PRESET or RECIPE/PRESET"),
         ("extends: [base]", "write PRESET or RECIPE/PRESET"),
-        ("extends: middle", "which extends base: a preset stands on one other"),
+        ("extends: middle", "which extends base: a preset may build on one other"),
         ("- a", "holds no options"),
-        ("a: [", "is no YAML"),
+        ("a: [", "is not YAML"),
     ],
 )
 def test_a_wrong_preset_is_one_line(text, words, tmp_path):

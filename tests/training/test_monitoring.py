@@ -94,7 +94,7 @@ def test_an_evaluation_before_which_a_run_was_killed_is_made_up_for(step, tmp_pa
     ("options", "words"),
     [
         (["--keep_best", "fid"], "evaluate_every"),
-        ([*WATCH, "--keep_best", "beauty"], "keep_best is one of"),
+        ([*WATCH, "--keep_best", "beauty"], "does not measure it. Choose one of"),
         ([*WATCH[:3], "nothing"], "no feature extractor"),
         (["--evaluate_every", "0"], "evaluate_every"),
     ],

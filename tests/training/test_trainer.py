@@ -219,7 +219,7 @@ def test_folders_of_others_are_refused(tmp_path):
         trainer(tmp_path / "run", resume="never")
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").touch()
-    with pytest.raises(InputError, match="not of a training run"):
+    with pytest.raises(InputError, match="something other than a training run"):
         trainer(tmp_path / "letters")
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"):
@@ -276,7 +276,7 @@ def test_misfits_of_a_published_model_are_listed_and_damage_refused(tmp_path, ca
     trainer(tmp_path / "second", init_from=str(tmp_path / "first"))
     assert "discriminator: time_mlp.0.weight (there (32, 32), here (16, 16))" in capsys.readouterr().out
     critic.write_bytes(critic.read_bytes()[:1000])
-    with pytest.raises(InputError, match="not a whole safetensors file"):
+    with pytest.raises(InputError, match="not a complete safetensors file"):
         trainer(tmp_path / "third", init_from=str(tmp_path / "first"))
     with pytest.raises(InputError, match="no folder"):
         trainer(tmp_path / "fourth", init_from="./nowhere")

@@ -118,7 +118,9 @@ def _generator(state: State, options: Options, deep: bool) -> BigGANDeepGenerato
         options.require(G_depth=2, G_shared=True, hier=True)
     shared, hierarchical = deep or options.read("G_shared", bool), deep or options.read("hier", bool)
     if hierarchical and not shared:
-        raise InputError("hier without G_shared cannot be converted: its layers get no class embedding to go beside z")
+        raise InputError(
+            "cannot convert hier=true with G_shared=false: hierarchical latents need a shared class embedding"
+        )
     latent_dim = _positive(options, "dim_z")
     shared_dim = (options.read("shared_dim", int) or latent_dim) if shared else None
     sizes = {"shared_dim": shared_dim, **_sizes(options, "G")}
@@ -146,7 +148,7 @@ def _discriminator(state: State, options: Options, deep: bool) -> BigGANDeepDisc
         if sizes["sample_size"] == 32:  # the reference's table calls every block's output 16 pixels wide
             if 16 in sizes["attention_resolutions"]:
                 raise InputError(
-                    "D_attn 16 at 32 pixels cannot be converted: the reference attends after every block then"
+                    "cannot convert D_attn=16 at 32 pixels: the reference then has attention after every block"
                 )
             sizes["attention_resolutions"] = ()
         discriminator = build(BigGANDiscriminator, wide=options.read("D_wide", bool, True), **sizes)

@@ -36,7 +36,7 @@ _RESNET_SIZES = {(4, 2): 32, (4, 4): 48, (6, 5): 128, (7, 6): 256}
 
 
 def kind(state: State) -> str | None:
-    """Which network it is, by the keys: ``cnn generator``, ``biggan discriminator`` and so on; None for others."""
+    """A network's kind, by its keys: ``cnn generator``, ``biggan discriminator`` and so on; None for others."""
 
     def has(*beginnings: str) -> bool:
         return any(key.startswith(beginnings) for key in state)

@@ -85,7 +85,10 @@ def _multipliers(options: Options) -> tuple[int, ...]:
     channels = [layer[1] for layer in layers[:1]] + [layer[2] for layer in layers[1::2] if len(layer) == 3]
     expected = [step for i, o in pairwise(channels) for step in ((False, i, i), (True, i, o))]
     if not expected or layers != expected or not all(isinstance(number, int) for number in channels):
-        raise InputError("layers of the config are pairs of blocks whose second doubles the size, as in the release")
+        raise InputError(
+            "cannot convert the layers of the config: they must be pairs of blocks, as in the release, and the second "
+            "block of each pair must double the size"
+        )
     return tuple(channels)
 
 

@@ -1,4 +1,4 @@
-"""What a metric is, and the registry of them; without PyTorch, so that a command's ``--help`` comes at once.
+"""The base class of metrics, and their registry; without PyTorch, so that a command's ``--help`` comes at once.
 
 A metric of your own is one class, in the package or outside of it::
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known of a measurement before it begins.
+    """The facts of a measurement that are known before it begins.
 
     Attributes:
         config: the options.
@@ -60,7 +60,7 @@ class Plan:
 
 @dataclass
 class Measured:
-    """What the passes over both sides gave, from which metrics are computed.
+    """The results of the passes over both sides, from which metrics are computed.
 
     What no metric asked for is absent (None): the type is that of what a metric that asks finds.
 
@@ -146,7 +146,7 @@ class Metric:
         """
 
     def settings_in_words(self, protocol: "EvaluationProtocol") -> str:
-        """What it alone depends on, for people; "" for nothing."""
+        """Describes the settings that concern this metric alone; "" if there are none."""
         return ", ".join(f"{name}: {value}" for name, value in self.added.items())
 
     def compute(self, measured: Measured) -> dict[str, float] | None:

@@ -1,4 +1,4 @@
-"""What a classifier says of the samples' classes."""
+"""Metrics of the samples' classes, told by a classifier."""
 
 from ...errors import InputError
 from .base import Measured, Metric, Plan, register_metric

@@ -27,11 +27,11 @@ class NeuralDivergence(Metric):
 
     def require(self, plan: Plan) -> None:
         if plan.held_out is None:
-            raise InputError("nd wants held-out images: measure it with licfg-hf evaluate")
+            raise InputError("nd needs held-out images: measure it with licfg-hf evaluate")
         count, (_, height, width) = len(plan.held_out), plan.reference.shape
         if min(count, plan.samples) < SMALLEST_SET or max(height, width) > LARGEST_SIDE:
             raise InputError(
-                f"nd wants {SMALLEST_SET} images of each side or more, of at most {LARGEST_SIDE} pixels; there are "
+                f"nd needs at least {SMALLEST_SET} images of each side, of at most {LARGEST_SIDE} pixels; there are "
                 f"{count} held-out images and {plan.samples} samples of {width}x{height}"
             )
 

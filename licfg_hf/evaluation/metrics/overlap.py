@@ -1,4 +1,4 @@
-"""How two sets of features overlap, by balls that reach to the k-th nearest neighbour; see ``Manifold``."""
+"""The overlap of two sets of features, by balls that reach to the k-th nearest neighbour; see ``Manifold``."""
 
 from typing import TYPE_CHECKING
 
