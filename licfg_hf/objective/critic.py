@@ -172,7 +172,7 @@ def classic_spectral_norms(module: nn.Module) -> list[SpectralNorm]:
 
 
 @contextmanager
-def still(modules: Iterable[nn.Module]) -> Iterator[None]:
+def power_iterations_paused(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Holds the power iterations of normalized weights for a while: several passes see one and the same critic."""
     modules = list(modules)
     owners = [module for module in modules if isinstance(module, nn.utils.parametrize.ParametrizationList)]

@@ -45,9 +45,9 @@ from .critic import (
     modules_of,
     noise_state,
     plain,
+    power_iterations_paused,
     require_points,
     same_noise,
-    still,
     twice_differentiable,
     usable,
     wide,
@@ -294,7 +294,7 @@ class GradientPenalty(Term):
     def _distance(self, discriminator: Critic, points: torch.Tensor, shared: list, conditioning: dict) -> torch.Tensor:
         if self.method == "exact":
             return self.squared_distance(self._gradient(discriminator, points, shared, conditioning, graph=True))
-        with still(modules_of(discriminator)):
+        with power_iterations_paused(modules_of(discriminator)):
             slope = self._slope(discriminator, points, shared, conditioning)
         return self._squared_distance(slope)
 
@@ -314,7 +314,7 @@ class GradientPenalty(Term):
         center = self.vector_center(gradient)
         direction = _unit(self._residual(gradient)).view_as(points).to(points.dtype)
         noise = noise_state(points.device) if shared else None
-        with still(called):
+        with power_iterations_paused(called):
             if self.method == "tangent":
                 slope = wide(
                     directional_derivative(
@@ -524,10 +524,10 @@ class AdversarialLipschitzPenalty(Term):
         direction = normalized(torch.rand(points.shape, generator=rng, device=points.device, dtype=points.dtype) - 0.5)
         length = 0.1 + 9.9 * torch.rand(shape, generator=rng, device=points.device, dtype=points.dtype)
         direction.requires_grad_()
-        with still(modules_of(discriminator)), full_precision(points.device.type):
+        with power_iterations_paused(modules_of(discriminator)), full_precision(points.device.type):
             with called_modules() as called, same_noise(points.device):
                 here = critic(points)
-            with still(called):
+            with power_iterations_paused(called):
                 with torch.enable_grad(), same_noise(points.device):
                     change = (here.detach() - critic(points + self.probe * direction)).abs().mean()
                     steepest = input_gradient(change, direction)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
-from .critic import classic_spectral_norms, still
+from .critic import classic_spectral_norms, power_iterations_paused
 
 _Layer = nn.modules.conv._ConvNd | nn.Linear | nn.Embedding
 _WARM_UP_ITERATIONS = 15
@@ -265,7 +265,7 @@ def power_iterated_once(discriminator: nn.Module) -> Iterator[None]:
                     getattr(owner, name)  # in train mode, computing the weight iterates
             for hook in classic_spectral_norms(owner):
                 hook(owner, None)
-    with still(discriminator.modules()):
+    with power_iterations_paused(discriminator.modules()):
         yield
 
 

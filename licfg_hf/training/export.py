@@ -44,7 +44,7 @@ def export(trainer: "Trainer") -> None:
     trainer.progress.say(f"exporting the model of step {trainer.step}")
     with updated(trainer.folder) as update:
         place, flow = update.place, trainer.generator_step.flow()
-        with trainer.sampler.settled_generator() as network:
+        with trainer.sampler.generator_for_sampling() as network:
             pipeline = trainer.task.export(network, place)
         save_network(trainer.discriminator.eval(), place / "discriminator")
         or_warn(trainer, lambda: save_image(trainer.sampler.grid(), place / "samples.png"))
@@ -87,7 +87,7 @@ def _result(
         return None
     result = evaluation.result
     if flow is not None or result is None or result["protocol"]["step"] != trainer.step:
-        with trainer.sampler.settled_generator() as network:
+        with trainer.sampler.generator_for_sampling() as network:
             result = evaluation.measure(trainer, network, flow)
         trainer.accelerator.print(evaluation.in_one_line(result) + ("" if flow is None else ", moved by the flow"))
     result = {**result, "facts": {**result["facts"], "weights": digest}}

@@ -136,7 +136,7 @@ class Evaluation(Callback):
 
     def look(self, trainer: "Trainer") -> None:
         """Evaluates the generator, logs the numbers and keeps the best one."""
-        with trainer.sampler.settled_generator() as network:
+        with trainer.sampler.generator_for_sampling() as network:
             self.result = self.measure(trainer, network)
             shown = self.in_one_line(self.result)
             if self.best is not None:
@@ -153,7 +153,7 @@ class Evaluation(Callback):
     def measure(
         self, trainer: "Trainer", network: nn.Module, flow: FunctionalGradientFlow | None = None
     ) -> dict[str, Any]:
-        """The content of an eval.json of a settled generator.
+        """The content of an eval.json of a generator with matching buffers.
 
         Args:
             flow: functional-gradient steps that follow the generator; None takes none.

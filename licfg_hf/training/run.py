@@ -16,7 +16,7 @@ from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, load_st
 from .checks import is_lack_of_memory
 from .config import TrainingConfig
 from .optimizers import load_optimizer
-from .run_folder import Home, claim_folder, held, other_circumstances
+from .run_folder import Home, claim_folder, folder_lock, other_circumstances
 
 _Result = TypeVar("_Result")
 
@@ -97,7 +97,7 @@ class Run:
         Raises:
             FolderInUse: another process trains there, or has trained there since.
         """
-        stack.enter_context(held(self.folder))
+        stack.enter_context(folder_lock(self.folder))
         self._home = stack.enter_context(Home(self.folder))
         newest = checkpoints(self.checkpoint_folder)[-1:]
         if self.config.resume == "auto" and newest not in ([], [self.resume_from]):

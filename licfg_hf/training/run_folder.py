@@ -44,7 +44,7 @@ def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any],
         raise InputError(
             f"output_dir {folder} holds files of something other than a training run: choose an empty or new one"
         )
-    with held(folder):
+    with folder_lock(folder):
         _remove_leftovers(folder)
         finish_update(folder)
         return _claim(folder, config, identity, facts)
@@ -107,7 +107,7 @@ def _newest_good(folder: Path, identity: dict[str, Any]) -> Path | None:
 
 
 @contextmanager
-def held(folder: Path, name: str = ".lock") -> Iterator[None]:
+def folder_lock(folder: Path, name: str = ".lock") -> Iterator[None]:
     """Keeps other processes from training in an output folder; the system lets go of it if this one is killed.
 
     Where the file system has no locks, nobody is kept out.
@@ -135,7 +135,7 @@ def refused_leaves_nothing(folder: Path) -> Iterator[None]:
         yield
     except InputError as error:
         if new and os.path.isdir(folder) and not isinstance(error, FolderInUse):
-            with suppress(FolderInUse), held(folder):
+            with suppress(FolderInUse), folder_lock(folder):
                 if {path.name for path in folder.iterdir()} <= {".lock", ".study.lock", DESCRIPTION_FILE}:
                     shutil.rmtree(folder)
             with suppress(OSError):  # somebody else's files are in it by now

@@ -11,7 +11,7 @@ from ..images import grid_columns, image_grid
 from ..objective.functional_gradient import FunctionalGradientFlow
 from ..seeds import Purpose, seed_for
 from .config import TrainingConfig
-from .settling import settled
+from .matching_buffers import with_matching_buffers
 from .tasks import TrainableTask
 
 
@@ -46,14 +46,14 @@ class Sampler:
         self.task, self.generator, self.config = task, generator, config
         self.shape, self.batch, self.device = shape, batch, device
 
-    def settled_generator(self) -> AbstractContextManager[nn.Module]:
-        """The generator in eval mode with buffers that belong to its weights, see ``settled``."""
+    def generator_for_sampling(self) -> AbstractContextManager[nn.Module]:
+        """The generator in eval mode with buffers that belong to its weights, see ``with_matching_buffers``."""
         rng = random_generator(self.device, self.config.seed, "standing")
 
         def draw(network: nn.Module) -> None:
             self.task.standing_batch(network, self.batch, self.shape, rng)
 
-        return settled(self.generator(), draw, self.config.standing_batches)
+        return with_matching_buffers(self.generator(), draw, self.config.standing_batches)
 
     @torch.no_grad()
     def draw(self, count: int, flow: FunctionalGradientFlow | None = None) -> torch.Tensor:
@@ -63,14 +63,14 @@ class Sampler:
             flow: functional-gradient steps that follow the generator; None takes none.
         """
         rng = random_generator(self.device, self.config.seed, "samples")
-        with self.settled_generator() as network:
+        with self.generator_for_sampling() as network:
             return self.task.sample(network, count, self.shape, rng, flow=flow).float().cpu()
 
     @torch.no_grad()
     def chunk(
         self, network: nn.Module, number: int, size: int, flow: FunctionalGradientFlow | None = None
     ) -> torch.Tensor:
-        """Chunk ``number`` of the samples of an evaluation, (size, ...), of a settled generator."""
+        """Chunk ``number`` of the samples of an evaluation, (size, ...), of a generator with matching buffers."""
         rng = random_generator(self.device, self.config.seed, "evaluation", number)
         return self.task.sample(network, size, self.shape, rng, flow=flow, first=number * size)
 

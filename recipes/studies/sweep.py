@@ -21,7 +21,7 @@ from licfg_hf.recipes import Recipe
 from licfg_hf.training import Trainer, TrainingConfig
 from licfg_hf.training.estimate import seconds_per_step
 from licfg_hf.training.progress import duration
-from licfg_hf.training.run_folder import held, refused_leaves_nothing
+from licfg_hf.training.run_folder import folder_lock, refused_leaves_nothing
 
 RESULT_FILE = "result.json"
 # What does not make an arm another arm: options that leave its numbers as they are.
@@ -158,7 +158,7 @@ def _claimed(place: Path, stack: ExitStack) -> bool:
     if state.is_main_process:
         place.mkdir(parents=True, exist_ok=True)
         try:
-            stack.enter_context(held(place, ".study.lock"))
+            stack.enter_context(folder_lock(place, ".study.lock"))
         except FolderInUse:
             claimed = [False]
     if state.num_processes > 1:

@@ -182,7 +182,7 @@ def test_standing_statistics_see_every_class_however_small_the_batch(tmp_path):
     )
     critic = DISCRIMINATORS["sngan_cnn"](num_classes=CLASSES)
     run = Trainer(config, OfLabels(), critic, images, GANTask(2, CLASSES), get_loss("hinge"))
-    with run._settled_generator() as network:
+    with run._generator_for_sampling() as network:
         assert float(network.norm.running_mean) == pytest.approx(4.5, abs=0.35)
 
 

@@ -1,4 +1,4 @@
-"""Brings to rest what a moving average of weights leaves behind: singular vectors and BatchNorm statistics."""
+"""Gives an averaged generator the buffers that belong to its weights: singular vectors and BatchNorm statistics."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,9 @@ from ..objective.weights import refresh_power_iterations
 
 
 @contextmanager
-def settled(network: nn.Module, draw: Callable[[nn.Module], Any], batches: int | None) -> Iterator[nn.Module]:
+def with_matching_buffers(
+    network: nn.Module, draw: Callable[[nn.Module], Any], batches: int | None
+) -> Iterator[nn.Module]:
     """The network in eval mode with buffers that belong to its weights; afterwards all is as it was.
 
     The buffers of an average are copies of the trained network's, so its singular vectors are a step or more behind

@@ -5,7 +5,7 @@ import torch
 from gans import GENERATORS
 from torch.nn.utils import parametrize
 
-from licfg_hf.training.settling import settled
+from licfg_hf.training.matching_buffers import with_matching_buffers
 
 
 def draw(network) -> None:
@@ -27,7 +27,7 @@ def test_singular_vectors_are_those_of_the_weights():
                 original = layer.parametrizations.weight.original
                 original.add_(0.02 * torch.randn_like(original))
     assert max(largest_singular_values(network)) > 1.2
-    with settled(network, draw, None) as network:
+    with with_matching_buffers(network, draw, None) as network:
         assert largest_singular_values(network) == pytest.approx(
             [1.0] * len(largest_singular_values(network)), rel=0.05
         )
@@ -39,7 +39,7 @@ def test_standing_statistics_are_the_mean_over_batches_and_all_is_put_back(name)
     network = GENERATORS[name]().train()
     draw(network)
     before = copy.deepcopy(network.state_dict())
-    with settled(network, draw, 16) as rested:
+    with with_matching_buffers(network, draw, 16) as rested:
         assert not rested.training
         norms = [layer for layer in rested.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
         assert all(norm.num_batches_tracked == 16 for norm in norms)
@@ -61,5 +61,5 @@ def test_statistics_stay_where_none_are_asked_for():
     network = GENERATORS["sngan_resnet"]().train()
     draw(network)
     before = network.norm_out.running_mean.clone()
-    with settled(network, draw, None) as rested:
+    with with_matching_buffers(network, draw, None) as rested:
         assert torch.equal(rested.norm_out.running_mean, before)
