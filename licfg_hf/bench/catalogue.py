@@ -39,18 +39,16 @@ class Model:
 MODELS = {name: Model(**values) for name, values in _KNOWN["models"].items()}
 # Name -> (kind, public name of the term or kind of the normalizer, its arguments).
 TECHNIQUES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
-    **{
-        f"{name}{ending}": ("penalty", penalty, {**arguments, **method})
-        for ending, method in (
-            ("", {}),
-            (":tangent", {"method": "tangent"}),
-            (":finite_difference", {"method": "finite_difference"}),
-        )
-        for name, (penalty, arguments) in _KNOWN["gradient_penalties"].items()
-    },
-    **{name: (kind, what, arguments) for name, (kind, what, arguments) in _KNOWN["others"].items()},
+    name: (kind, what, arguments) for name, (kind, what, arguments) in _KNOWN["techniques"].items()
 }
-DEFAULT = tuple(_KNOWN["default"])
+DEFAULT: tuple[str, ...] = tuple(_KNOWN["default"])
+CONDITIONS: dict[str, str] = _KNOWN["conditions"]
+MEMORY: dict[str, str] = _KNOWN["memory"]
+
+
+def parts(technique: str) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """What stands in the catalogue for each part of A+B; nothing for the baseline."""
+    return [] if technique == BASELINE else [TECHNIQUES[part] for part in technique.split("+")]
 
 
 def parse(text: str) -> list[str]:
@@ -62,12 +60,11 @@ def parse(text: str) -> list[str]:
     shorthand = {"all": tuple(TECHNIQUES), "default": DEFAULT}
     names = [name for word in listed(text, "--techniques") for name in shorthand.get(word, (word,))]
     for name in names:
-        parts = [] if name == BASELINE else name.split("+")
-        for part in parts:
-            if part not in TECHNIQUES:
-                known = ", ".join((BASELINE, *TECHNIQUES))
-                raise InputError(f"no technique {part!r}; there are: {known}, and A+B for both at once")
-        kinds = [TECHNIQUES[part][0] for part in parts]
+        unknown = [] if name == BASELINE else [part for part in name.split("+") if part not in TECHNIQUES]
+        if unknown:
+            known = ", ".join((BASELINE, *TECHNIQUES))
+            raise InputError(f"no technique {unknown[0]!r}; there are: {known}, and A+B for both at once")
+        kinds = [kind for kind, _, _ in parts(name)]
         if len(set(kinds)) < len(kinds):
             raise InputError(f"{name} names two techniques of one kind: {', '.join(kinds)}")
     return list(dict.fromkeys((BASELINE, *names)))

@@ -11,12 +11,6 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-# What a peak is, by the kind of device; it goes with every number.
-MEANING = {
-    "cuda": "peak of the memory in use at PyTorch's CUDA allocator (torch.cuda.max_memory_allocated)",
-    "cpu": "peak of the bytes in use at PyTorch's CPU allocator (torch.profiler)",
-}
-
 
 class _Counter(TorchDispatchMode):
     """Sums PyTorch's formulas of operations; its own FlopCounterMode has hooks that fail in a double backward."""
@@ -25,8 +19,7 @@ class _Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         output = function(*args, **(kwargs or {}))
-        formula = flop_registry.get(function._overloadpacket)
-        if formula is not None:
+        if (formula := flop_registry.get(function._overloadpacket)) is not None:
             self.total += formula(*args, **(kwargs or {}), out_val=output)
         return output
 
@@ -53,7 +46,7 @@ def peak_bytes(step: Callable[[], Any], device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device) - before
     if device.type != "cpu":
         return None
-    with _without_profiler_chatter(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+    with _silent_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
     profiler: Any = recorded.profiler
     events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -61,16 +54,16 @@ def peak_bytes(step: Callable[[], Any], device: torch.device) -> int | None:
 
 
 @contextmanager
-def _without_profiler_chatter() -> Iterator[None]:
+def _silent_stderr() -> Iterator[None]:
     """The profiler's library writes lines to the process's stderr that no setting turns off."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)
 
 
 def resident_bytes(tensors: Iterable[torch.Tensor]) -> int:

@@ -16,9 +16,10 @@ from ..errors import InputError
 from ..text import one_line
 from .cases import Arena, Case
 from .catalogue import BASELINE
-from .cost import count_flops, peak_bytes, resident_bytes
+from .cost import count_flops, peak_bytes
 
 _LEAST_SECONDS = 0.05  # of a timed run: a step that takes less is repeated
+_BAR: dict[str, Any] = {"disable": None, "leave": False}  # of progress
 Key = TypeVar("Key")
 
 
@@ -59,16 +60,11 @@ def measure(arena: Arena, techniques: Sequence[str], steps: Sequence[str], round
     """
     wanted = [(name, mode) for mode in ((False, True) if compiled else (False,)) for name in techniques]
     limits = {"recompile_limit": 8 * len(wanted), "accumulated_recompile_limit": 64 * len(wanted)}
-    rows, runs = [], {}
     with torch._dynamo.config.patch(limits) if compiled else nullcontext():  # all compile the same functions
-        for technique, mode in tqdm(wanted, "preparing", disable=None, leave=False):
-            for row, run in _tried(arena, technique, mode, steps):
-                if run is not None:
-                    runs[len(rows)] = (run, row["steps_per_time"])
-                elif technique == BASELINE and not mode:
-                    raise InputError(f"the steps cannot be run at all: {row['problem']}")
-                rows.append(row)
-        for times in tqdm(interleaved(runs, rounds), "timing", rounds, disable=None, leave=False):
+        tried = [one for which in tqdm(wanted, "preparing", **_BAR) for one in _tried(arena, *which, steps)]
+        rows = [row for row, _ in tried]
+        runs = {index: (run, row["steps_per_time"]) for index, (row, run) in enumerate(tried) if run is not None}
+        for times in tqdm(interleaved(runs, rounds), "timing", rounds, **_BAR):
             for index, value in times.items():
                 rows[index]["times"].append(value)
     return [compared(row, rows) for row in rows]
@@ -78,30 +74,34 @@ def _tried(
     arena: Arena, technique: str, compiled: bool, steps: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], Callable[[], Any] | None]]:
     """(what is known of a step before it is timed, the step itself), or the problem and None."""
-    case = problem = None
+    case = None
     for name in steps:
         row = {"step": name, "technique": technique, "compiled": compiled}
-        run = None
-        if problem is None or (case is not None and name == "generator"):
-            try:
-                case = case or Case(arena, technique, compiled)
-                run = getattr(case, name)
-                row |= _costs(case, run)
-            except Exception as error:  # whatever it is, the others can still be measured
-                out_of_memory = isinstance(error, torch.OutOfMemoryError)
-                run, problem = None, "out of memory" if out_of_memory else one_line(error, 200)
-        yield (row, run) if run is not None else ({**row, "problem": problem}, None)
+        try:
+            case = case or Case(arena, technique, compiled)
+            run = case.steps[name]
+            yield row | _costs(case, run), run
+        except Exception as error:  # whatever it is, the others can still be measured
+            problem = "out of memory" if isinstance(error, torch.OutOfMemoryError) else one_line(error, 200)
+            if technique == BASELINE and not compiled:
+                raise InputError(f"the steps cannot be run at all: {problem}") from error
+            case = None  # steps that cannot be compiled would go on without
+            yield {**row, "problem": problem}, None
 
 
 def _costs(case: Case, step: Callable[[], Any]) -> dict[str, Any]:
     first, second = seconds(step), seconds(step)
     case.forget_gradients()
-    known: dict[str, Any] = {"compile_seconds": max(first - second, 0.0), "flops": None}
-    if not case.compiled:
-        known = {"flops": count_flops(step)}
-        case.forget_gradients()
-    known |= {"peak_bytes": peak_bytes(step, case.arena.device), "resident_bytes": resident_bytes(case.resident())}
-    return known | {"times": [], "steps_per_time": max(1, math.ceil(_LEAST_SECONDS / max(second, 1e-6)))}
+    flops = None if case.compiled else count_flops(step)
+    case.forget_gradients()
+    return {
+        "compile_seconds": max(first - second, 0.0),
+        "flops": flops,
+        "peak_bytes": peak_bytes(step, case.arena.device),
+        "resident_bytes": case.resident_bytes(),
+        "times": [],
+        "steps_per_time": max(1, math.ceil(_LEAST_SECONDS / max(second, 1e-6))),
+    }
 
 
 def compared(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

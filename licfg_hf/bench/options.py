@@ -5,9 +5,9 @@ from textwrap import fill
 from typing import Any
 
 from ..errors import InputError, TrainingInterrupted
-from ..files import require_writable, user_path
+from ..files import require_writable, user_path, write_json, write_text
 from ..ranges import MANY, require_whole
-from .catalogue import BASELINE, DEFAULT, MODELS, STEPS, TECHNIQUES, listed, parse
+from .catalogue import CONDITIONS, DEFAULT, MODELS, STEPS, TECHNIQUES, listed, parse
 
 _TRAINER_STEPS = 1000
 _QUICKSTART_BATCH = 64
@@ -33,11 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("float32", "bf16"), help="(default: float32)")
     add("--compile", action="store_true", default=None, help="also measure every technique compiled; takes minutes")
     add("--trainer", action="store_true", help="measure the Trainer's own overhead: of `quickstart`, and of --model")
-    add(
-        "--steps_of_trainer",
-        type=int,
-        help=f"with --trainer: steps of `quickstart`; --model takes a tenth of them (default: {_TRAINER_STEPS})",
-    )
+    of_trainer = f"with --trainer: steps of `quickstart`; --model takes a tenth of them (default: {_TRAINER_STEPS})"
+    add("--steps_of_trainer", type=int, help=of_trainer)
     add("--output", help="folder for bench.json and bench.md, or overhead.* (default: output/bench-MODEL)")
 
 
@@ -50,13 +47,10 @@ def run(arguments: argparse.Namespace) -> None:
     _require_usable(arguments)
     folder = user_path(arguments.output or f"output/bench-{arguments.model}")
     require_writable(folder, "--output", folder=True)
-    from .report import markdown, write
-
-    if arguments.trainer:
-        from .overhead import markdown as markdown
-    result = _overhead(arguments) if arguments.trainer else _measured(arguments)
-    text = markdown(result)
-    write(result, text, folder, "overhead" if arguments.trainer else "bench")
+    name, (result, text) = ("overhead", _trainer(arguments)) if arguments.trainer else ("bench", _steps(arguments))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{name}.json", result)
+    write_text(folder / f"{name}.md", text)
     print(f"{text}\nin {folder}")
 
 
@@ -83,45 +77,40 @@ def _require_usable(arguments: argparse.Namespace) -> None:
     arguments.steps = [step for step in STEPS if step in given]
 
 
-def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
+def _steps(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from .cases import SEED, Arena, open_device
     from .measure import measure
-    from .report import protocol
+    from .report import protocol, steps_in_words
 
-    model = MODELS[arguments.model]
-    arena = Arena(model, arguments.batch_size, open_device(arguments.device, arguments.dtype))
+    model, batch_size = MODELS[arguments.model], arguments.batch_size
+    arena = Arena(model, batch_size, open_device(arguments.device, arguments.dtype))
     rows = measure(arena, arguments.techniques, arguments.steps, arguments.rounds, arguments.compile)
-    networks = (arena.generator[0], arena.discriminator(BASELINE)[0])
-    parameters = [sum(one.numel() for one in network.parameters()) for network in networks]
     about = protocol(
         arena.device,
         model=arguments.model,
         networks=vars(model),
-        parameters=parameters,
+        parameters=arena.parameters,
         image=[model.channels, model.size, model.size],
-        batch_size=arguments.batch_size,
-        generator_batch_size=arguments.batch_size * model.generator_batches,
+        batch_size=batch_size,
+        generator_batch_size=batch_size * model.generator_batches,
         dtype=arguments.dtype,
         seed=SEED,
         rounds=arguments.rounds,
-        order="all steps in every round, in a new random order each time; times are means of steps_per_time steps",
-        statistic="median and quartiles over the rounds of time / time of `none` in the same round",
-        data="random uint8 images that are on the device already",
-        flops="convolutions and matrix-matrix products that this implementation computes in the uncompiled step",
+        **CONDITIONS,
     )
-    return {"protocol": about, "results": rows}
+    return {"protocol": about, "results": rows}, steps_in_words(rows, about)
 
 
-def _overhead(arguments: argparse.Namespace) -> dict[str, Any]:
+def _trainer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from .cases import open_device
     from .overhead import measure
-    from .report import protocol
+    from .report import protocol, trainer_in_words
 
-    accelerator, steps = open_device(arguments.device), arguments.steps_of_trainer or _TRAINER_STEPS
+    device, steps = open_device(arguments.device).device, arguments.steps_of_trainer or _TRAINER_STEPS
     plan = {arguments.model: (arguments.batch_size, -(-steps // 10)), "quickstart": (_QUICKSTART_BATCH, steps)}
     try:
-        rows = [measure(name, MODELS[name], batch, count, accelerator) for name, (batch, count) in plan.items()]
+        rows = [measure(name, MODELS[name], batch, count) for name, (batch, count) in plan.items()]
     except TrainingInterrupted as stop:
         raise TrainingInterrupted("stopped before a measurement was finished", stop.exit_code) from None
-    data = "the embedded digits, brought to the network's size, in memory"
-    return {"protocol": protocol(accelerator.device, dtype="float32", data=data), "results": rows}
+    about = protocol(device, dtype="float32", data="the embedded digits, brought to the network's size, in memory")
+    return {"protocol": about, "results": rows}, trainer_in_words(rows, about)

@@ -92,9 +92,11 @@ def run_blocks(
     features: torch.Tensor,
     blocks: Iterable[nn.Module],
     attentions: nn.ModuleDict | None = None,
-    conditions: Iterable[tuple[Any, ...]] = repeat(()),
+    conditions: Iterable[tuple[Any, ...]] | None = None,
 ) -> torch.Tensor:
     """Features through the blocks, each called with its conditions and followed by the attention of its number."""
+    if conditions is None:
+        conditions = repeat(())  # made here: torch.compile cannot iterate over one that is there before
     for index, (block, condition) in enumerate(zip(blocks, conditions, strict=False)):
         features = block(features, *condition)
         if attentions is not None and str(index) in attentions:

@@ -1,19 +1,20 @@
 """Networks and functions of a training as its steps use them: wrapped by Accelerate, compiled, averaged."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..objective.losses import AdversarialLoss
+from ..objective.term import LazyPenalty
 from .compilation import CompiledTerms, prepare_for_compilation
 from .config import TrainingConfig
 from .context import StepContext
 from .step import discriminator_terms, generator_terms
+from .tasks import Task
 from .untouched import copied
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
 
 
 def moving_average(config: TrainingConfig, generator: nn.Module, device: torch.device) -> AveragedModel | None:
@@ -25,31 +26,48 @@ def moving_average(config: TrainingConfig, generator: nn.Module, device: torch.d
     return average
 
 
-def make_context(trainer: "Trainer") -> StepContext:
-    """The context of a trainer's steps; Accelerate, or what stands for it in compiled steps, wraps the networks."""
-    networks, accelerator, config = (trainer.generator, trainer.discriminator), trainer.accelerator, trainer.config
+def make_context(
+    accelerator: Accelerator,
+    config: TrainingConfig,
+    task: Task,
+    loss: AdversarialLoss,
+    terms: Sequence[LazyPenalty],
+    generator: nn.Module,
+    discriminator: nn.Module,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    augmented: Callable[[nn.Module], nn.Module] = lambda critic: critic,
+    say: Callable[[str], None] | None = None,
+) -> StepContext:
+    """The context of a training's steps; Accelerate, or what stands for it in compiled steps, wraps the networks.
+
+    Args:
+        optimizers: of "generator" and "discriminator".
+        augmented: gives a critic behind the augmentation.
+        say: prints why steps cannot be compiled; None is ``accelerator.print``.
+    """
     functions = (discriminator_terms, generator_terms)
     if config.torch_compile:
-        prepared = [prepare_for_compilation(accelerator, network) for network in networks]
-        functions = tuple(CompiledTerms(terms, accelerator.print) for terms in functions)
+        prepared = [prepare_for_compilation(accelerator, network) for network in (generator, discriminator)]
+        functions = tuple(CompiledTerms(terms_of, say or accelerator.print) for terms_of in functions)
     else:
-        prepared = accelerator.prepare(*networks)
+        prepared = accelerator.prepare(generator, discriminator)
+    processes = accelerator.num_processes
     return StepContext(
         accelerator=accelerator,
         config=config,
-        task=trainer.task,
-        loss=trainer.loss,
-        terms=trainer.terms,
-        generator=trainer.generator,
-        discriminator=trainer.discriminator,
+        task=task,
+        loss=loss,
+        terms=terms,
+        generator=generator,
+        discriminator=discriminator,
         prepared_generator=prepared[0],
         prepared_discriminator=prepared[1],
-        critic=trainer.augmented(prepared[1]),
-        opponent=trainer.augmented(trainer.discriminator),
-        generator_optimizer=trainer.optimizers["generator"],
-        discriminator_optimizer=trainer.optimizers["discriminator"],
+        critic=augmented(prepared[1]),
+        opponent=augmented(discriminator),
+        generator_optimizer=optimizers["generator"],
+        discriminator_optimizer=optimizers["discriminator"],
         discriminator_terms=functions[0],
         generator_terms=functions[1],
-        micro_batch_size=trainer.micro_batch_size,
-        generator_micro_batch_size=trainer.generator_micro_batch_size,
+        micro_batch_size=config.micro_batch_size(config.batch_size, processes),
+        generator_micro_batch_size=config.micro_batch_size(config.effective_generator_batch_size, processes),
     )

@@ -243,7 +243,17 @@ class Trainer:
         }
         if self.run.resume_from is not None:
             self.step = self.run.load(self.run.resume_from)
-        self.context = make_context(self)
+        self.context = make_context(
+            self.accelerator,
+            self.config,
+            self.task,
+            self.loss,
+            self.terms,
+            self.generator,
+            self.discriminator,
+            self.optimizers,
+            self.augmented,
+        )
 
     def _train_step(self, images: StepImages) -> Terms:
         config, rank = self.config, self.accelerator.process_index

@@ -97,15 +97,15 @@ def test_what_is_not_possible_is_said_and_does_not_stop_the_rest(tmp_path, capsy
 
 
 def test_a_step_that_fails_leaves_the_others(tmp_path, monkeypatch):
-    from licfg_hf.bench.cases import Case
+    from licfg_hf.training import AdversarialStep
 
-    def generator(self, batch) -> None:
-        raise torch.OutOfMemoryError("tried to allocate 3 TiB")
+    def after_updates(self, context, batch, rng):
+        if context.terms:
+            raise torch.OutOfMemoryError("tried to allocate 3 TiB")
+        return real(self, context, batch, rng)
 
-    real = Case.generator
-    monkeypatch.setattr(
-        Case, "generator", lambda self, batch=None: (generator if self.penalties else real)(self, batch)
-    )
+    real = AdversarialStep.after_updates
+    monkeypatch.setattr(AdversarialStep, "after_updates", after_updates)
     result = bench(tmp_path, "--techniques", "eps")
     problems = {row["step"]: row.get("problem") for row in result["results"] if row["technique"] == "eps"}
     assert problems == {"discriminator": None, "generator": "out of memory", "iteration": "out of memory"}

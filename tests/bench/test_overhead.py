@@ -5,12 +5,10 @@ import json
 import pytest
 import torch
 
-from licfg_hf import DataConfig, open_images
+from licfg_hf import Trainer
 from licfg_hf.bench import options, overhead
-from licfg_hf.bench.cases import Arena, Case, open_device
 from licfg_hf.bench.catalogue import MODELS
 from licfg_hf.cli import main as command
-from licfg_hf.data.loader import StepLoader
 from licfg_hf.errors import TrainingInterrupted
 
 
@@ -41,10 +39,10 @@ def test_blocks_of_the_trainer_and_of_the_bare_loop_in_turn(tmp_path, capsys):
 
 
 def test_an_interrupted_run_ends_in_one_line(tmp_path, monkeypatch, capsys):
-    def stop(self, images) -> None:
+    def stop(*arguments) -> None:
         raise TrainingInterrupted("stopped at step 8", 143)
 
-    monkeypatch.setattr(Case, "iteration", stop)
+    monkeypatch.setattr(overhead, "train_step", stop)
     with pytest.raises(SystemExit) as stopped:
         trainer(tmp_path)
     assert stopped.value.code == 143
@@ -52,16 +50,25 @@ def test_an_interrupted_run_ends_in_one_line(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "overhead.json").exists()
 
 
-def test_the_bare_loop_sees_the_trainers_images_and_learns():
-    images = open_images(DataConfig(data="digits"), progress=False)
-    loader = StepLoader(images, 8, 8, 2, 0, 0, 1, torch.device("cpu"))
-    case = Case(Arena(MODELS["quickstart"], 8, open_device("cpu")), "spectral+eps")
-    before = [parameter.detach().clone() for player in case.players for parameter in player[0].parameters()]
-    seen = []
-    blocks = overhead._Blocks(loader, lambda step: (seen.append(step), case.iteration(step)), block=1)
-    steps = blocks.steps(0, 8)
-    given = [next(steps), next(steps)]
-    assert torch.equal(seen[0].discriminator[1][0], given[0].discriminator[1][0])
-    assert int(case.arena.average.n_averaged) == 1
-    after = [parameter for player in case.players for parameter in player[0].parameters()]
-    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+def test_the_bare_loop_sees_the_trainers_images_and_learns(tmp_path, monkeypatch):
+    seen, given, learned = [], [], []
+    real, trainers = overhead.train_step, Trainer._train_step
+
+    def bare(context, step, images, *others):
+        weights = [*context.generator.parameters(), *context.discriminator.parameters()]
+        before = [weight.detach().clone() for weight in weights]
+        terms = real(context, step, images, *others)
+        seen.append(images.discriminator[1][0])
+        learned.append(sum(not torch.equal(old, new) for old, new in zip(before, weights, strict=True)))
+        return terms
+
+    def of_trainer(self, images):
+        given.append(images.discriminator[1][0])
+        return trainers(self, images)
+
+    monkeypatch.setattr(overhead, "train_step", bare)
+    monkeypatch.setattr(Trainer, "_train_step", of_trainer)
+    row = overhead.measure("quickstart", MODELS["quickstart"], 8, 12)
+    assert len(seen) == 14 == (row["blocks"] + 1) * row["steps_of_a_block"]
+    assert len(given) == 15 and all(torch.equal(one, other) for one, other in zip(seen, given, strict=False))
+    assert min(learned) > 0
