@@ -192,7 +192,7 @@ def test_what_would_leave_pictures_out_is_refused_in_one_line(tmp_path, case):
 
 def test_a_file_is_no_folder_and_a_name_is_utf8(tmp_path):
     picture(tmp_path / "a.png")
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         opened(tmp_path / "a.png")
     os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/\xff.png")
     with pytest.raises(InputError, match="UTF-8"):

@@ -168,7 +168,7 @@ def test_a_users_own_class_is_pushed_where_its_code_is(tmp_path, monkeypatch):
     library = json.loads((tmp_path / "model_index.json").read_text())["model"][0]
     assert "model/config.json" in pushed(tmp_path)
     monkeypatch.delitem(sys.modules, library)
-    with pytest.raises(InputError, match="push from Python, where its module is imported"):
+    with pytest.raises(InputError, match="to push a class of your own, import its module first"):
         pushed(tmp_path)
 
 
@@ -357,7 +357,7 @@ def test_one_card_with_very_many_results_does_not_hold_a_leaderboard_up():
     notes, began = Omissions(), time.monotonic()
     assert entries_of("a/b", index, Query(("cifar10",), "cifar10", "fid"), notes) == []
     assert time.monotonic() - began < 30
-    assert any("only the first 1,000 were looked at" in note for note in notes.lines())
+    assert any("only the first 1,000 were read" in note for note in notes.lines())
 
 
 # What reaches the terminal

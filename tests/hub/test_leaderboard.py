@@ -450,12 +450,12 @@ def test_too_many_notes_are_counted(monkeypatch):
     board = listed(monkeypatch, [model(f"a/m{number}", {"type": "fid"}) for number in range(100)])
     assert len(board.notes) == 41 and board.notes[-1] == "and 60 more notes about models"
     board = listed(monkeypatch, [model(f"a/m{number}", {"type": "fid"}) for number in range(100)] + [{"no": "id"}])
-    assert len(board.notes) == 42 and "broke off" in board.notes[0]  # what the user has to know is not cut off
+    assert len(board.notes) == 42 and "was cut short" in board.notes[0]  # what the user has to know is not cut off
 
 
 def test_a_list_that_breaks_off_keeps_what_came_before(monkeypatch):
     board = listed(monkeypatch, [model("a/good", metric(1.0)), {"no": "id"}, model("b/late", metric(1.0))])
-    assert rows(board) == [[(1, "a/good", 1.0)]] and "broke off" in board.notes[0]
+    assert rows(board) == [[(1, "a/good", 1.0)]] and "was cut short" in board.notes[0]
 
 
 keys = st.sampled_from(["name", "results", "metrics", "type", "value", "args", "protocol", "dataset"]) | st.text()
