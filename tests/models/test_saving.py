@@ -13,6 +13,7 @@ from licfg_hf import (
     DDGANGenerator,
     GANPipeline,
     GradientNormalized,
+    ModelCard,
     OutputNormalized,
     PenaltyGradientNormalized,
     SNGANDiscriminator,
@@ -127,7 +128,9 @@ def trainer(folder, discriminator, images=None, **options) -> Trainer:
     pixels = torch.randint(0, 256, (32, 1, 8, 8), dtype=torch.uint8) if images is None else images
     config = TrainingConfig(output_dir=str(folder), **{"max_steps": 1, "batch_size": 8, "sample_count": 4} | options)
     task = GANTask(6)
-    return Trainer(config, GENERATORS["sngan_resnet"](), discriminator, pixels, task, get_loss("hinge"))
+    return Trainer(
+        config, GENERATORS["sngan_resnet"](), discriminator, pixels, task, get_loss("hinge"), callbacks=[ModelCard()]
+    )
 
 
 @pytest.mark.parametrize("kind", ["trunk", "outside", "formula"])
@@ -182,7 +185,7 @@ def test_standing_statistics_see_every_class_however_small_the_batch(tmp_path):
     )
     critic = DISCRIMINATORS["sngan_cnn"](num_classes=CLASSES)
     run = Trainer(config, OfLabels(), critic, images, GANTask(2, CLASSES), get_loss("hinge"))
-    with run._generator_for_sampling() as network:
+    with run.sampler.generator_for_sampling() as network:
         assert float(network.norm.running_mean) == pytest.approx(4.5, abs=0.35)
 
 
