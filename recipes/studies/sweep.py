@@ -242,7 +242,7 @@ def list_arms(
         parts.penalties,
         parts.images.shape,
         parts.training,
-        parts.generator_step.load(parts.training),
+        parts.generator_step.cost_per_step(parts.training),
         1,
         device,
     )

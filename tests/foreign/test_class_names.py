@@ -7,7 +7,7 @@ import torch
 from loopback import TOKEN, running_hub
 from PIL import Image
 
-from licfg_hf import BigGANDiscriminator, BigGANGenerator, GANPipeline, get_loss
+from licfg_hf import BigGANDiscriminator, BigGANGenerator, GANPipeline, ModelCard, get_loss
 from licfg_hf.cli import main
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.evaluation.result import parse_result
@@ -49,7 +49,9 @@ def trained(folder, images, steps=2, **settings):
     config = TrainingConfig(
         output_dir=str(folder), max_steps=steps, batch_size=8, checkpoint_every=1, trackers=["jsonl"], **settings
     )
-    trainer = Trainer(config, network, discriminator, images, GANTask(6, 4), get_loss("hinge"))
+    trainer = Trainer(
+        config, network, discriminator, images, GANTask(6, 4), get_loss("hinge"), callbacks=[ModelCard()]
+    )
     trainer.train()
     trainer.accelerator.end_training()
     return folder

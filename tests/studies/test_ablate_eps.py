@@ -290,7 +290,7 @@ def test_a_study_trains_measures_draws_goes_on_and_repeats(tmp_path, capsys):
     digits = open_images(DataConfig()).fetch(torch.arange(1797), seed=0).double()
     assert first[0]["measured"]["brightness"] == pytest.approx((samples.mean() - digits.mean()).item(), abs=0.5)
     text = (tmp_path / "one" / "table.md").read_text()
-    assert "| eps0.1-w1 | 2 of 2 |" in text and "±" in text and "EMA weights" in text and "no FID" in text
+    assert "| eps0.1-w1 | 2 of 2 |" in text and "±" in text and "EMA weights" in text and "not FID" in text
     for name in PICTURES:
         assert min(Image.open(tmp_path / "one" / f"{name}.png").size) > 100
     protocol = json.loads((tmp_path / "one/arms/none-seed1/eval.json").read_text())["protocol"]
@@ -387,6 +387,7 @@ def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path):
 
 TWO_PROCESSES = """
 import sys
+from ablate_eps import RECIPE
 from licfg_hf.errors import SamplesNotFinite
 from licfg_hf.recipes import main
 from licfg_hf.training.monitoring import Evaluator
@@ -409,7 +410,10 @@ def test_two_processes_train_one_run_and_both_see_that_it_diverged(tmp_path):
     script.write_text(TWO_PROCESSES)
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     words += [*TINY, "--output_dir", str(tmp_path / "study"), "--seeds", "0", "--arms", "none,zero"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(ablate_eps.__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    }  # fmt: skip
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("2 process(es) of 1 thread(s)") == 2 and "1 process(es)" not in done.stdout

@@ -202,7 +202,7 @@ def test_a_dry_run_lists_the_arms_and_writes_nothing(tmp_path, capsys):
 def test_scaling_the_domain_of_least_squares_draws_a_warning(capsys):
     options = ["--preset", "quickstart", "--studies", "table4a", "--dry_run", "--losses"]
     main(RECIPE, [*options, "LS"])
-    assert "wants LS#" in capsys.readouterr().out
+    assert "use LS# for domain scaling" in capsys.readouterr().out
     main(RECIPE, [*options, "LS#"])
     assert "WARNING" not in capsys.readouterr().out
 
