@@ -88,6 +88,31 @@ class Callback(Protocol):
         """Takes back what ``state_dict`` gave."""
 
 
+class CallbackStates:
+    """The states of all callbacks as one part of a checkpoint.
+
+    A run may go on with other callbacks than before: one that is new begins without a state.
+    """
+
+    def __init__(self, callbacks: Sequence[Any]):
+        self._named: dict[str, Any] = {}
+        for callback in callbacks:
+            if hasattr(callback, "state_dict"):
+                kind = type(callback).__name__
+                count = 1 + sum(type(other).__name__ == kind for other in self._named.values())
+                self._named[kind if count == 1 else f"{kind}_{count}"] = callback
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each, by the name of its class; a second one of a class is numbered."""
+        return {name: callback.state_dict() for name, callback in self._named.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Gives each its own back."""
+        for name, callback in self._named.items():
+            if name in state:
+                callback.load_state_dict(state[name])
+
+
 def is_every(step: int, last: int, every: int | None) -> bool:
     """True if something that is done ``every`` so many steps, and at the last one, is due; None is never."""
     return every is not None and (step == last or step % every == 0)

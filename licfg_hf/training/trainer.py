@@ -21,7 +21,7 @@ from ..objective.term import LazyPenalty, Term, terms_named_apart
 from ..seeds import seed_for, seed_globally
 from .announce import announce, announce_long_run
 from .between_steps import BetweenSteps
-from .callbacks import Callback, HealthWatch, ProgressLine, SamplePictures, TrackerLog
+from .callbacks import Callback, CallbackStates, HealthWatch, ProgressLine, SamplePictures, TrackerLog
 from .checks import make_accelerator, require_launchable, require_sizes, warn_unless_saveable
 from .config import TrainingConfig
 from .context import GeneratorStep, Terms
@@ -229,9 +229,6 @@ class Trainer:
         networks = (self.generator, self.discriminator)
         for network in networks:  # channels last: convolutions are faster so; other tensors are left alone
             cast(Any, network).to(self.device, memory_format=torch.channels_last)
-        stateful = {
-            type(callback).__name__: callback for callback in self.callbacks if hasattr(callback, "state_dict")
-        }
         self.run.parts = {
             "generator": self.generator,
             "discriminator": self.discriminator,
@@ -239,7 +236,7 @@ class Trainer:
             "generator_step": self.generator_step,
             "optimizers": self.optimizers,
             "terms": {term.name: term for term in self.terms},
-            "callbacks": stateful,
+            "callbacks": CallbackStates(self.callbacks),
         }
         if self.run.resume_from is not None:
             self.step = self.run.load(self.run.resume_from)

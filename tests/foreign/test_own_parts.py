@@ -173,6 +173,16 @@ def test_events_come_in_their_order(tmp_path):
     assert json.loads((tmp_path / "steps.json").read_text()) == {"seen": 6, "of": 6} and len(watching.losses) == 6
 
 
+def test_callbacks_of_one_class_have_states_of_their_own_and_new_ones_may_come(tmp_path):
+    first, second = CountsSteps(), CountsSteps()
+    second.seen = 100
+    with pytest.raises(Killed):
+        trainer(tmp_path, callbacks=[first, second, KilledAt(3)]).train()
+    resumed = [CountsSteps(), CountsSteps(), CountsSteps()]
+    trainer(tmp_path, callbacks=resumed).train()
+    assert [one.seen for one in resumed] == [6, 106, 4]
+
+
 def test_the_schedule_scales_the_rate_of_an_optimizer_of_ones_own(tmp_path):
     run = trainer(tmp_path, optimizers=sign_descent)
     run.train()
