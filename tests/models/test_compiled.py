@@ -14,7 +14,9 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("family", NETWORKS)
-def test_both_players_are_one_graph(family):
+def test_both_players_are_one_graph(family, request):
+    if request.config.getoption("another_processor"):
+        pytest.skip("the stand-in for another processor looks at every operator, which cannot be compiled")
     settings = {**NETWORKS[family], "base_channels": 8}
     generator = getattr(licfg_hf, f"{family}Generator")(**settings).eval()
     discriminator = getattr(licfg_hf, f"{family}Discriminator")(**settings).eval()
