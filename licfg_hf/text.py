@@ -1,6 +1,8 @@
 """Text made fit for where it goes: a line of a message, a terminal, Markdown."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 
 from .errors import InputError
@@ -101,3 +103,13 @@ def require_repository(name: str, option: str = "repo_id") -> None:
         raise InputError(
             f"{option} cannot be {name!r}: OWNER/NAME has one slash, letters, digits and single '.', '-' and '_'"
         )
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names, told apart: a second ``penalty`` is ``penalty_2``."""
+    counts: Counter[str] = Counter()
+    found = []
+    for name in names:
+        counts[name] += 1
+        found.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
+    return found

@@ -163,15 +163,3 @@ class LazyPenalty(Term):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._asked("load_state_dict", lambda state: None)(state)
-
-
-def terms_named_apart(terms: "list[Callable[..., torch.Tensor]]") -> list[LazyPenalty]:
-    """The terms as lazy ones, each under a name of its own: penalty, penalty_2, ..."""
-    lazy = [term if isinstance(term, LazyPenalty) else LazyPenalty(term) for term in terms]
-    known: dict[str, int] = {}
-    named = []
-    for term in lazy:
-        known[term.name] = known.get(term.name, 0) + 1
-        name = term.name if known[term.name] == 1 else f"{term.name}_{known[term.name]}"
-        named.append(LazyPenalty(term.penalty, term.interval, term.multiply_by_interval, name))
-    return named

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..diagnostics.health import HealthMonitor
 from ..images import save_image
+from ..text import numbered
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -95,12 +96,9 @@ class CallbackStates:
     """
 
     def __init__(self, callbacks: Sequence[Any]):
-        self._named: dict[str, Any] = {}
-        for callback in callbacks:
-            if hasattr(callback, "state_dict"):
-                kind = type(callback).__name__
-                count = 1 + sum(type(other).__name__ == kind for other in self._named.values())
-                self._named[kind if count == 1 else f"{kind}_{count}"] = callback
+        stateful = [callback for callback in callbacks if hasattr(callback, "state_dict")]
+        names = numbered(type(callback).__name__ for callback in stateful)
+        self._named = dict(zip(names, stateful, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """The state of each, by the name of its class; a second one of a class is numbered."""

@@ -1,7 +1,7 @@
 """The context of a training step: the networks and functions of a run, and how its generator learns."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from ..images import from_pixels
 from ..objective.functional_gradient import FunctionalGradientFlow
 from ..objective.losses import AdversarialLoss
 from ..objective.term import LazyPenalty
+from ..text import numbered
 from .config import TrainingConfig
 from .tasks import Task
 
@@ -64,6 +65,13 @@ class StepContext:
         parts = images.split(size)
         labels_of = [None] * len(parts) if labels is None else labels.to(device).split(size)
         return list(zip(parts, labels_of, strict=True))
+
+
+def terms_named_apart(terms: "list[Callable[..., torch.Tensor]]") -> list[LazyPenalty]:
+    """The terms as lazy ones, each under a name of its own: penalty, penalty_2, ..."""
+    lazy = [term if isinstance(term, LazyPenalty) else LazyPenalty(term) for term in terms]
+    names = numbered(term.name for term in lazy)
+    return [replace(term, name=name) for term, name in zip(lazy, names, strict=True)]
 
 
 class GeneratorStep(Protocol):

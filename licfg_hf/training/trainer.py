@@ -17,14 +17,14 @@ from ..files import user_path
 from ..models.class_names import class_names, name_classes
 from ..objective.augmentation import Augmentation, AugmentedCritic
 from ..objective.losses import AdversarialLoss
-from ..objective.term import LazyPenalty, Term, terms_named_apart
+from ..objective.term import LazyPenalty, Term
 from ..seeds import seed_for, seed_globally
 from .announce import announce, announce_long_run
 from .between_steps import BetweenSteps
 from .callbacks import Callback, CallbackStates, HealthWatch, ProgressLine, SamplePictures, TrackerLog
 from .checks import make_accelerator, require_launchable, require_sizes, warn_unless_saveable
 from .config import TrainingConfig
-from .context import GeneratorStep, Terms
+from .context import GeneratorStep, Terms, terms_named_apart
 from .dry_check import dry_check, require_trainable
 from .generator_steps import AdversarialStep
 from .identity import facts_of, identity_of
