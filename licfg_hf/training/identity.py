@@ -60,7 +60,9 @@ def described(thing: Any) -> Any:
         return thing
     if isinstance(thing, Mapping):
         return {str(key): described(value) for key, value in thing.items() if str(key)[:1] != "_"}
-    if isinstance(thing, (list, tuple, set, frozenset)):
+    if isinstance(thing, (set, frozenset)):  # their order differs from process to process
+        return sorted((described(value) for value in thing), key=str)
+    if isinstance(thing, (list, tuple)):
         return [described(value) for value in thing]
     if isinstance(thing, functools.partial):
         return {**described(thing.func), "arguments": described(thing.args), **described(thing.keywords)}

@@ -16,6 +16,7 @@ from licfg_hf.objective.term import Term
 from licfg_hf.training import DDGANTask, GANTask, Trainer, TrainingConfig
 from licfg_hf.training.callbacks import Callback
 from licfg_hf.training.checkpoint import checkpoints, load_state
+from licfg_hf.training.identity import described
 
 
 class Killed(Exception):
@@ -163,6 +164,11 @@ def test_the_state_of_a_term_is_no_setting(tmp_path):
     term = PullToTheRunningMean()
     trainer(tmp_path, [term]).train()
     trainer(tmp_path, [term])  # its mean and its calls are others by now
+
+
+def test_a_setting_that_is_a_set_has_one_order_in_every_process():
+    words = {f"word {number}" for number in range(50)}
+    assert described(words) == sorted(words)
 
 
 def test_events_come_in_their_order(tmp_path):
