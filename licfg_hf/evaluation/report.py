@@ -22,7 +22,7 @@ from .protocol import in_words, label, makes_samples
 from .result import Result, parse_result
 
 _PAGE, _FOLDER = "report.html", "report"
-_OURS = b"<code>licfg-hf compare</code> says which are"  # by which a page of ours is known
+_OURS = '<meta name="generator" content="licfg-hf evaluate">'  # by it a page of ours is known
 _WIDE = 640  # CSS pixels; narrower pictures are enlarged by a whole factor up to it
 _SECTIONS = {  # in their order: anchor on the page and name of the PNG file -> title and caption
     "samples": ("Samples", "Unselected: the first samples of the seed.{columns}"),
@@ -103,7 +103,7 @@ def report_files(folder: Path) -> list[Path]:
     """
     page = folder / _PAGE
     try:
-        if not page.is_file() or _OURS not in page.read_bytes():
+        if not page.is_file() or _OURS.encode() not in page.read_bytes():
             return []
     except OSError as error:
         raise InputError(f"cannot read the report of an earlier result, {page}: {error.strerror}") from error
@@ -204,7 +204,8 @@ def _render(result: Result, facts: Mapping[str, Any], sections: Sequence[Mapping
     fields += [(f"{name} (not known to this version)", value) for name, value in unknown]
     fields += [(name.replace("_", " "), value) for name, value in facts.items()]
     page = (files("licfg_hf.evaluation") / "templates" / _PAGE).read_text(encoding="utf-8")
-    return environment.from_string(page).render(result=result, metrics=metrics, sections=sections, fields=fields)
+    template = environment.from_string(page)
+    return template.render(mark=_OURS, result=result, metrics=metrics, sections=sections, fields=fields)
 
 
 def _number(value: Any) -> str:

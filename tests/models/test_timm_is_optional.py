@@ -10,7 +10,7 @@ from licfg_hf import ProjectedDiscriminator
 
 def test_importing_everything_imports_no_timm():
     code = (
-        "import sys, licfg_hf, licfg_hf.models, licfg_hf.heads, licfg_hf.cli; licfg_hf.ProjectedDiscriminator; "
+        "import sys, licfg_hf, licfg_hf.models, licfg_hf.models.heads, licfg_hf.cli; licfg_hf.ProjectedDiscriminator; "
         "print(sorted({'timm', 'torchvision'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
