@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from licfg_hf.convert.formats import ddgan
-from licfg_hf.convert.networks import Networks
+from licfg_hf.convert.mapping import Networks
 from licfg_hf.convert.reading import Checkpoint, Options
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

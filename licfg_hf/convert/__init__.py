@@ -44,13 +44,15 @@ def _convert(source: str, input: Path, output: Path, config: str | Path | None) 
         raise InputError(f"there is no format {source!r}; there are: {', '.join(FORMATS)}")
     require_free(output)
     options = None if config is None else read_options(user_path(config))
-    reader = _reader(source)
+    readers = {name: import_module(f".formats.{name.replace('-', '_')}", __name__) for name in FORMATS}
+    reader = readers[source]
     checkpoint = read_checkpoint(input, getattr(reader, "EXTRA_TYPES", ()))
-    known = {name: _reader(name).kind for name in FORMATS}
-    if not any(map(known[source], checkpoint.states.values())):
-        if not any(map(known[source], checkpoint.parted().states.values())):
-            raise InputError(_unknown(source, input, checkpoint, known))
-        checkpoint = checkpoint.parted()
+    parted = checkpoint.parted()
+    if not any(map(reader.kind, checkpoint.states.values())):
+        if not any(map(reader.kind, parted.states.values())):
+            states = [*checkpoint.states.values(), *parted.states.values()]
+            raise InputError(f"{input} {_unknown(source, states, readers)}")
+        checkpoint = parted
     try:
         networks = reader.convert(checkpoint, options)
     except InputError as error:
@@ -61,17 +63,11 @@ def _convert(source: str, input: Path, output: Path, config: str | Path | None) 
     return lines
 
 
-def _reader(source: str):
-    return import_module(f".formats.{source.replace('-', '_')}", __name__)
-
-
-def _unknown(source: str, path: Path, checkpoint, known) -> str:
+def _unknown(source: str, states: list, readers: dict) -> str:
     """Why a file is none of a format, and of which it seems to be."""
-    states = [*checkpoint.states.values(), *checkpoint.parted().states.values()]
-    others = [name for name in FORMATS if any(map(known[name], states))]
-    if others:
-        return f"{path} is not a checkpoint of {source}: its keys are those of {others[0]}, so pass --from {others[0]}"
+    if other := next((name for name, reader in readers.items() if any(map(reader.kind, states))), None):
+        return f"is not a checkpoint of {source}: its keys are those of {other}, so pass --from {other}"
     if not states:
-        return f"{path} holds no weights: it has no dictionary of tensors"
-    keys = [key for state in states for key in state]
-    return f"{path} is not a checkpoint of {source} or of another known format; it has {keys[0]} and the like"
+        return "holds no weights: it has no dictionary of tensors"
+    first = next(key for state in states for key in state)
+    return f"is not a checkpoint of {source} or of another known format; it has {first} and the like"

@@ -1,4 +1,4 @@
-"""Fills a network of this library from foreign weights.
+"""Networks of this library, filled from foreign weights.
 
 Every entry of the network's state dict says which foreign keys it is made from, and how. What the foreign file has
 too much, lacks, or has in another shape is then known before any weight is moved, and all of it is reported at once.
@@ -6,41 +6,59 @@ too much, lacks, or has in another shape is then known before any weight is move
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import init_empty_weights
-from torch import nn
+from diffusers import ModelMixin
+from torch import Tensor, nn
 
 from ..errors import InputError
+from ..models import Discriminator
 from ..models.base import Network as Model
+from ..schedulers import DDGANScheduler
 from .reading import State
 
 Network = TypeVar("Network", bound=Model)
 Shape = tuple[int, ...]
+ONLY_WEIGHTS = "the file's only weights"
 _LISTED = 10  # keys of each kind in a message
 
 
 @dataclass(frozen=True)
-class Source:
-    """The origin of one entry of a state dict.
+class Networks:
+    """The networks of one file.
 
     Attributes:
-        keys: foreign key -> the shape it must have.
-        make: the foreign tensors, in the order of the keys -> the entry.
+        generator_weights: which of the weights that a training keeps the generator has.
+        options: of the reference, those that were used; None where the keys told everything.
+        notes: sentences that the user should know.
     """
 
+    generator: ModelMixin | None = None
+    discriminator: Discriminator | None = None
+    scheduler: DDGANScheduler | None = None
+    generator_weights: str = ONLY_WEIGHTS
+    options: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """The origin of one entry of a state dict: the shape of each foreign key, and what makes the entry of them all."""
+
     keys: Mapping[str, Shape]
-    make: Callable[..., torch.Tensor] = lambda tensor: tensor
+    make: Callable[..., Tensor] = lambda tensor: tensor
 
 
 # (layer of the network, name of the foreign layer) -> for each entry that the layer itself owns, its source.
 LayerReader = Callable[[nn.Module, str], dict[str, Source]]
 
 
-def own_entries(layer: nn.Module) -> dict[str, torch.Tensor]:
+def own_entries(layer: nn.Module) -> dict[str, Tensor]:
     """The entries of a state dict that belong to a layer itself, not to layers inside it."""
     entries = layer.state_dict()
     return {name: entries[name] for name in entries if "." not in name or name.startswith("parametrizations.")}
@@ -62,33 +80,34 @@ def torch_layer(layer: nn.Module, name: str) -> dict[str, Source]:
     }
 
 
+def transposed(layer: nn.Embedding, name: str) -> dict[str, Source]:
+    """Reads an embedding from a linear layer on one-hot labels."""
+    classes, width = layer.weight.shape
+    return {"weight": Source({f"{name}.weight": (width, classes)}, lambda weight: weight.T)}
+
+
 def within(ours: str, theirs: str, layers: Mapping[str, str]) -> dict[str, str]:
     """Names of layers inside a block: ours -> theirs; an empty name is the block itself."""
-
-    def inside(block: str, layer: str) -> str:
-        return ".".join(part for part in (block, layer) if part)
-
-    return {inside(ours, our): inside(theirs, their) for our, their in layers.items()}
+    return {f"{ours}.{our}".strip("."): f"{theirs}.{their}".strip(".") for our, their in layers.items()}
 
 
-def each(ours: str, theirs: Mapping[Any, str], layers: Mapping[str, str]) -> dict[str, str]:
-    """Names of layers inside numbered blocks: ours -> theirs.
-
-    Args:
-        ours: name of the list of blocks.
-        theirs: number of a block in our list -> name of the foreign block.
-        layers: as in ``within``.
-    """
-    named = (within(f"{ours}.{number}", block, layers) for number, block in theirs.items())
-    return {our: their for names in named for our, their in names.items()}
+def trunk_names(
+    blocks: Iterable[str],
+    block: Mapping[str, str],
+    attentions: Mapping[Any, str] = MappingProxyType({}),
+    attention: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
+    """Names of the layers inside our ``blocks``, from the foreign ones in order, and inside our ``attentions``."""
+    names: dict[str, str] = {}
+    for number, theirs in enumerate(blocks):
+        names |= within(f"blocks.{number}", theirs, block)
+    for number, theirs in attentions.items():
+        names |= within(f"attentions.{number}", theirs, attention)
+    return names
 
 
 def build(network: Callable[..., Network], **config: Any) -> Network:
-    """An instance without memory, whatever sizes the file asks for; ``fill`` makes a real one of it.
-
-    Raises:
-        InputError: the arguments, which were read from a file, fit no network.
-    """
+    """An instance without memory, whatever sizes the file asks for, or an InputError; ``fill`` makes it real."""
     try:
         with torch.device("meta"):
             return network(**config)
@@ -101,29 +120,33 @@ def fill(
 ) -> Network:
     """A network like the one from ``build``, with the weights of a foreign state dict and in eval mode.
 
+    BatchNorm's count of batches may be missing; it only matters to averages without a momentum.
+
     Args:
         names: path of each of the network's layers that has weights -> the foreign layer's.
-        read: reads one layer.
         ignored: pattern of foreign keys that nothing is made from.
-
-    BatchNorm's count of batches may be missing; it only matters to averages without a momentum.
 
     Raises:
         InputError: foreign keys are unknown, missing or of another shape, or weights are no finite floats; the
             message lists them.
     """
-    sources = {}
+    sources: dict[str, Source] = {}
     for path, layer in network.named_modules():
         if "parametrizations" not in path.split(".") and own_entries(layer):
             sources |= {f"{path}.{entry}": source for entry, source in read(layer, names[path]).items()}
     entries = network.state_dict()
     counters = {key for source in sources.values() for key in source.keys if key.endswith(".num_batches_tracked")}
     state = dict.fromkeys(counters, torch.tensor(0)) | dict(state)  # PyTorch before 0.4.1 had none
-    _check(state, sources.values(), ignored, type(network).__name__)
-    _check_values(state, {key for name in sources if entries[name].is_floating_point() for key in sources[name].keys})
+    _check_keys(state, sources.values(), ignored, type(network).__name__)
+    floats = {key for name in sources if entries[name].is_floating_point() for key in sources[name].keys}
+    _check_values({key: value for key, value in state.items() if key in floats})
     filled = {
-        name: _plain(source.make(*(state[key] for key in source.keys)), entries[name])
-        for name, source in sources.items()
+        # values of its own, in the network's precision
+        name: torch.empty(like.shape, dtype=like.dtype).copy_(
+            sources[name].make(*(state[key] for key in sources[name].keys)).detach().reshape(like.shape)
+        )
+        for name, like in entries.items()
+        if name in sources
     }
     # The sizes are now known to be those of the file. Buffers that no file stores, such as the FIR kernels, need
     # memory and values, so the network is built again with them.
@@ -133,45 +156,32 @@ def fill(
     return network.eval()
 
 
-def _plain(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Values of its own, in the network's precision."""
-    return torch.empty(like.shape, dtype=like.dtype).copy_(tensor.detach().reshape(like.shape))
+def _check_keys(state: State, sources: Iterable[Source], ignored: str, network: str) -> None:
+    wanted = {key: shape for source in sources for key, shape in source.keys.items()}
+    misshaped = {}
+    for key in wanted.keys() & state.keys():
+        plain, shape = _is_plain(state[key]), wanted[key]
+        # The gamma of self-attention is a number in some code bases, a vector of one in others.
+        if not plain or (state[key].shape != shape and (shape, state[key].shape) != ((), (1,))):
+            misshaped[key] = f"{key} ({tuple(state[key].shape) if plain else 'no plain tensor'}, not {shape})"
+    problems = {
+        "unknown": [key for key in state if key not in wanted and not re.fullmatch(ignored, key)],
+        "missing": [key for key in wanted if key not in state],
+        "of another shape": [misshaped[key] for key in wanted if key in misshaped],
+    }
+    _refuse(f"its keys are not those of a {network}", problems)
 
 
-def _check(state: State, sources: Iterable[Source], ignored: str, network: str) -> None:
-    wanted: dict[str, Shape] = {}
-    for source in sources:
-        wanted |= source.keys
-    unknown = [key for key in state if key not in wanted and not re.fullmatch(ignored, key)]
-    missing = [key for key in wanted if key not in state]
-    misshaped = [
-        f"{key} ({_describe(state[key])}, not {shape})"
-        for key, shape in wanted.items()
-        if key in state and not _fits(state[key], shape)
-    ]
-    _refuse(
-        f"its keys are not those of a {network}",
-        {"unknown": unknown, "missing": missing, "of another shape": misshaped},
-    )
-
-
-def _check_values(state: State, floats: Collection[str]) -> None:
-    """Raises:
-    InputError: what the network needs as floats has another type, or is NaN or infinite.
-    """
-    floats = [key for key in state if key in floats]  # in the order of the file
-    others = [key for key in floats if not state[key].is_floating_point()]
+def _check_values(floats: State) -> None:
+    kinds = {key: value.dtype for key, value in floats.items() if not value.is_floating_point()}
     # In single precision, as the network will have it: a larger number would become infinite there.
-    wild = [key for key in floats if key not in others and not state[key].float().isfinite().all()]
-    types = [f"{key} ({str(state[key].dtype).removeprefix('torch.')})" for key in others]
+    wild = [key for key, value in floats.items() if key not in kinds and not value.float().isfinite().all()]
+    types = [f"{key} ({str(kind).removeprefix('torch.')})" for key, kind in kinds.items()]
     problems = {"not of a float type": types, "with NaN or infinite values": wild}
     _refuse("its weights cannot be used", problems)
 
 
 def _refuse(what: str, problems: Mapping[str, Sequence[str]]) -> None:
-    """Raises:
-    InputError: there are keys of some kind of problem; the message counts them and lists the first few.
-    """
     words = [what]
     for kind, keys in problems.items():
         more = f", and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
@@ -183,7 +193,7 @@ def _refuse(what: str, problems: Mapping[str, Sequence[str]]) -> None:
 def _is_plain(value: Any) -> bool:
     """True if it is a tensor with a number in memory for each element; files can hold sparse and empty shells, too."""
     return (
-        isinstance(value, torch.Tensor)
+        isinstance(value, Tensor)
         and value.layout == torch.strided
         and value.device.type == "cpu"
         and not value.is_quantized
@@ -192,39 +202,23 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _fits(value: Any, shape: Shape) -> bool:
-    # The gamma of self-attention is a number in some code bases, a vector of one in others.
-    return _is_plain(value) and (tuple(value.shape) == shape or (shape == () and value.shape == (1,)))
-
-
-def _describe(value: Any) -> str:
-    return str(tuple(value.shape)) if _is_plain(value) else "no plain tensor"
-
-
-def shape_of(state: State, *keys: str) -> Shape:
-    """Shape of the weight that has one of these keys (plain and spectrally normalized, for example).
-
-    Raises:
-        InputError: none is there, or it is no plain tensor, so that the size of the network cannot be told.
-    """
+def weight_shape(state: State, layer: str, dimensions: int) -> Shape:
+    """Shape of a layer's weight, spectrally normalized or not; an InputError if it does not tell that size."""
+    keys = (f"{layer}.weight", f"{layer}.weight_orig")
     key = next((key for key in keys if key in state), None)
     if key is None:
         raise InputError(f"{' or '.join(keys)}, which determines the size of the network, is missing")
     if not _is_plain(state[key]):
         raise InputError(f"{key}, which determines the size of the network, is not a plain tensor")
-    return tuple(state[key].shape)
-
-
-def weight_shape(state: State, layer: str, dimensions: int) -> Shape:
-    """Shape of a layer's weight, spectrally normalized or not.
-
-    Raises:
-        InputError: it is not there, or has another number of dimensions.
-    """
-    shape = shape_of(state, f"{layer}.weight", f"{layer}.weight_orig")
+    shape = tuple(state[key].shape)
     if len(shape) != dimensions or 0 in shape:
         raise InputError(f"the weight of {layer} has {dimensions} dimensions, not the shape {shape}")
     return shape
+
+
+def has(state: State, *beginnings: str) -> bool:
+    """True if a key begins so."""
+    return any(key.startswith(beginnings) for key in state)
 
 
 def indices(state: State, pattern: str) -> list[int]:
@@ -232,25 +226,36 @@ def indices(state: State, pattern: str) -> list[int]:
     return sorted({int(found[1]) for key in state if (found := re.match(pattern, key))})
 
 
+def residual_trunk(state: State, place: str, mark: str) -> tuple[list[str], dict[int, str]]:
+    """The residual blocks in a list, and the attention after the n-th of them.
+
+    Args:
+        place: name of a place in the list, with ``{}`` for its number.
+        mark: how names inside a residual block begin.
+    """
+    numbers = indices(state, re.escape(place).replace(r"\{\}", r"(\d+)") + r"\.")
+    blocks = [number for number in numbers if has(state, f"{place.format(number)}.{mark}")]
+    attended = [number for number in numbers if number not in blocks and number - 1 in blocks]
+    return list(map(place.format, blocks)), {blocks.index(number - 1): place.format(number) for number in attended}
+
+
 def generator_sizes(state: State, first: str, enters: str, leaves: Sequence[str]) -> tuple[dict[str, Any], int, int]:
-    """Sizes of a generator whose blocks each double the size.
+    """Arguments of a generator whose blocks each double the size, the size after its first layer, and the latent's.
 
     Args:
         first: its linear layer.
         enters: the convolution that opens the first block.
         leaves: the convolution that ends each block.
-
-    Returns:
-        Its arguments (``sample_size`` and those of ``units``), the size that the first layer gives, and the length of
-        the vector that it takes.
-
-    Raises:
-        InputError: such a layer is missing, or of another shape.
     """
     channels = [weight_shape(state, enters, 4)[1], *(weight_shape(state, layer, 4)[0] for layer in leaves)]
     features, length = weight_shape(state, first, 2)
     bottom = square_root(features // channels[0], first)
     return {"sample_size": bottom * 2 ** len(leaves), **units(channels)}, bottom, length
+
+
+def widths(state: State, layers: Iterable[str]) -> dict[str, Any]:
+    """The channels that each of these convolutions gives, as ``units`` has them."""
+    return units([weight_shape(state, layer, 4)[0] for layer in layers])
 
 
 def units(channels: Sequence[int]) -> dict[str, Any]:
@@ -260,11 +265,7 @@ def units(channels: Sequence[int]) -> dict[str, Any]:
 
 
 def square_root(positions: int, layer: str) -> int:
-    """Side of a square feature map.
-
-    Raises:
-        InputError: the number of positions is no square.
-    """
+    """Side of a square feature map; an InputError if it is none."""
     side = math.isqrt(positions)
     if side < 1 or side**2 != positions:
         raise InputError(f"the shape of {layer} belongs to {positions} positions, which is not a square number")

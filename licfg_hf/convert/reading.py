@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..errors import InputError
@@ -32,28 +31,18 @@ _PICKLE = b"\x80"
 _REQUIRED = object()
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", list: "a list"}
 
+State = dict[str, Any]
+
 
 class Options(dict[str, Any]):
-    """Options of a reference implementation, as its JSON or its ``args`` hold them.
-
-    Attributes:
-        used: those that were asked for, with their values.
-    """
+    """Options of a reference implementation, as its JSON or its ``args`` hold them; ``used`` are those asked for."""
 
     def __init__(self, options: Mapping[str, Any]):
         super().__init__(options)
         self.used: dict[str, Any] = {}
 
     def read(self, name: str, kind: type, default: Any = _REQUIRED) -> Any:
-        """One option.
-
-        Args:
-            kind: its type; a whole number serves as a float, a tuple as a list.
-            default: for options that need not be there.
-
-        Raises:
-            InputError: it is not there and has no default, or has another type.
-        """
+        """One option of a type; a whole number serves as a float, a tuple as a list. Others are InputErrors."""
         if name not in self:
             if default is _REQUIRED:
                 raise InputError(f"the config lacks {name}")
@@ -65,30 +54,19 @@ class Options(dict[str, Any]):
         self.used[name] = value
         return value
 
-    def sizes(self, name: str, default: Any = _REQUIRED) -> list[int]:
-        """An option that is a list of whole numbers from 1.
-
-        Raises:
-            InputError: as ``read``.
-        """
-        values = list(self.read(name, list, default))
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """An option that is a list of whole numbers from 1."""
+        values = self.read(name, list)
         if not all(isinstance(value, int) and value > 0 for value in values):
-            raise InputError(f"{name} of the config is a list of whole numbers from 1, not {values}")
-        return values
+            raise InputError(f"{name} of the config is a list of whole numbers from 1, not {list(values)}")
+        return tuple(values)
 
     def require(self, **expected: Any) -> None:
-        """Refuses what cannot be converted: options that are there and have none of the expected values.
-
-        Args:
-            expected: name -> the only value that can be converted, or a tuple of such values.
-
-        Raises:
-            InputError: an option has another value.
-        """
+        """Refuses options that are there with another value than the one, or those of the tuple, that is converted."""
         for name, values in expected.items():
-            allowed = values if isinstance(values, tuple) else (values,)
             if name not in self:
                 continue
+            allowed = values if isinstance(values, tuple) else (values,)
             if self[name] not in allowed:
                 only = " or ".join(map(repr, allowed))
                 raise InputError(f"only {name}={only} can be converted, the config has {self[name]!r}")
@@ -96,11 +74,7 @@ class Options(dict[str, Any]):
 
 
 def read_options(path: Path) -> Options:
-    """The options in a JSON file: the object itself, or what it has under ``config``.
-
-    Raises:
-        InputError: there is no such file, or it holds no JSON object.
-    """
+    """The options in a JSON file: the object itself, or what it has under ``config``; an InputError without one."""
     require_readable(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -134,20 +108,18 @@ def read_checkpoint(path: Path, extra_types: tuple[type, ...] = ()) -> "Checkpoi
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     if not head:
         raise InputError(f"{path} is empty")
-    if path.suffix == ".safetensors":
-        try:
-            return Checkpoint.of(load_file(path))
-        except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(f"{path} is truncated, damaged or not a safetensors file") from error
     try:
+        if path.suffix == ".safetensors":
+            return Checkpoint.of(load_file(path))
         with torch.serialization.safe_globals([*_NUMPY_NUMBERS, *extra_types]):
             return Checkpoint.of(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged or hostile file can raise anything
-        raise InputError(f"{path} {_reason(error, head)}") from error
+        raise InputError(f"{path} {_reason(path, error, head)}") from error
 
 
-def _reason(error: Exception, head: bytes) -> str:
-    """Why ``torch.load`` refused a file."""
+def _reason(path: Path, error: Exception, head: bytes) -> str:
+    if path.suffix == ".safetensors":
+        return "is truncated, damaged or not a safetensors file"
     if found := re.search(r"GLOBAL (\S+)", str(error)):
         return f"holds {found[1]}: only tensors and plain data are read, because anything else can run code"
     if "TorchScript" in str(error):
@@ -157,9 +129,6 @@ def _reason(error: Exception, head: bytes) -> str:
     if head.startswith(_PICKLE):
         return "is a pickle of Python objects, as StyleGAN and R3GAN publish: reading it would run the code in it"
     return "is no PyTorch checkpoint"
-
-
-State = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -178,7 +147,7 @@ class Checkpoint:
     @classmethod
     def of(cls, content: Any) -> "Checkpoint":
         """Finds the state dicts: values of the file, or else the file itself, or else values of its values."""
-        return cls(content, {name: strip_prefix(state) for name, state in _states(content).items()})
+        return cls(content, {name: _strip_prefix(state) for name, state in _states(content).items()})
 
     def parted(self) -> "Checkpoint":
         """With the networks as states that one module held by their names, as ``generator.`` before the keys says."""
@@ -187,14 +156,10 @@ class Checkpoint:
             for key, value in state.items():
                 role, _, rest = key.partition(".")
                 states.setdefault(role, {})[rest] = value
-        return Checkpoint(self.content, {role: strip_prefix(state) for role, state in states.items()})
+        return Checkpoint(self.content, {role: _strip_prefix(state) for role, state in states.items()})
 
     def only(self, kind: Callable[[State], object]) -> State:
-        """The one state dict that a format knows.
-
-        Raises:
-            InputError: there are several.
-        """
+        """The one state dict that a format knows; several are an InputError."""
         names = [name for name, state in self.states.items() if kind(state)]
         if len(names) > 1:
             raise InputError(
@@ -220,7 +185,7 @@ def _states(content: Any) -> dict[str, State]:
     return {f"{name}.{inner}": state for name, value in content.items() for inner, state in _states(value).items()}
 
 
-def strip_prefix(state: Mapping[str, Any]) -> State:
+def _strip_prefix(state: Mapping[str, Any]) -> State:
     """A state dict without the ``module.`` before its keys and the ``_orig_mod.`` in them, where two stay two."""
     plain = {key: _WRAPPERS.sub("", key) for key in state}
     counts = Counter(plain.values())

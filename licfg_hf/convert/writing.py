@@ -6,13 +6,12 @@ from pathlib import Path
 from string import Template
 
 from safetensors import SafetensorError
-from torch import nn
 
 from ..errors import InputError
 from ..files import partial_folder, sync_tree, write_text
 from ..pipelines import DDGANPipeline, GANPipeline
 from ..text import code_span
-from .networks import Networks
+from .mapping import Networks
 
 _CARD = Template("""\
 ---
@@ -49,9 +48,7 @@ $facts
 
 
 def require_free(folder: Path) -> None:
-    """Raises:
-    InputError: the output folder exists and is not an empty folder, or it is the current one.
-    """
+    """Raises an InputError if the folder exists and is not an empty folder, or if it is the current one."""
     if folder.is_dir():
         if folder.samefile("."):  # it is replaced, and the shell would stay in the old one
             raise InputError(f"{folder} is the current folder: name a new one")
@@ -61,32 +58,22 @@ def require_free(folder: Path) -> None:
         raise InputError(f"{folder} is a file: name a new folder")
 
 
-def count(network: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def _facts(networks: Networks) -> list[str]:
     """One line for each network, and the notes."""
-    lines = []
-    if networks.generator is not None:
+    lines, generator, critic = [], networks.generator, networks.discriminator
+    if generator is not None:
         where = "model" if networks.scheduler is None else "unet"
-        lines.append(
-            f"generator: {type(networks.generator).__name__}, {count(networks.generator):,} parameters, "
-            f"{networks.generator_weights}, in {where}/"
-        )
+        size = f"{type(generator).__name__}, {generator.num_parameters():,} parameters"
+        lines.append(f"generator: {size}, {networks.generator_weights}, in {where}/")
     if networks.scheduler is not None:
         config = networks.scheduler.config
         lines.append(
             f"scheduler: DDGANScheduler, {config['num_train_timesteps']} steps, {config['schedule']}, "
             f"beta {config['beta_min']} to {config['beta_max']}, in scheduler/"
         )
-    if networks.discriminator is not None:
-        where = "this folder" if networks.generator is None else "discriminator/"
-        lines.append(
-            f"discriminator: {type(networks.discriminator).__name__}, {count(networks.discriminator):,} parameters, "
-            f"in {where}"
-        )
+    if critic is not None:
+        where = "this folder" if generator is None else "discriminator/"
+        lines.append(f"discriminator: {type(critic).__name__}, {critic.num_parameters():,} parameters, in {where}")
     return [*lines, *networks.notes]
 
 
@@ -108,12 +95,12 @@ def _code(networks: Networks, folder: str) -> list[str]:
 
 
 def _save(networks: Networks, folder: Path) -> None:
-    if networks.generator is not None and networks.scheduler is None:
-        GANPipeline(model=networks.generator).save_pretrained(folder)
-    elif networks.generator is not None and networks.scheduler is not None:
-        DDGANPipeline(unet=networks.generator, scheduler=networks.scheduler).save_pretrained(folder)
+    generator, scheduler = networks.generator, networks.scheduler
+    if generator is not None:
+        pipeline = GANPipeline(generator) if scheduler is None else DDGANPipeline(generator, scheduler)
+        pipeline.save_pretrained(folder)
     if networks.discriminator is not None:
-        networks.discriminator.save_pretrained(folder if networks.generator is None else folder / "discriminator")
+        networks.discriminator.save_pretrained(folder if generator is None else folder / "discriminator")
 
 
 def _card(networks: Networks, source: str, file: Path) -> str:
@@ -137,15 +124,7 @@ def _card(networks: Networks, source: str, file: Path) -> str:
 def write(networks: Networks, folder: Path, source: str, file: Path) -> list[str]:
     """Writes the folder beside its name and renames it, so that it is whole or not there.
 
-    Args:
-        source: name of the format.
-        file: the checkpoint.
-
-    Returns:
-        Lines that say what lies where and how it is loaded.
-
-    Raises:
-        InputError: it cannot be written.
+    Returns lines that say what lies where and how it is loaded; an InputError where it cannot be written.
     """
     place = folder.resolve()  # a link to an empty folder stays a link
     try:

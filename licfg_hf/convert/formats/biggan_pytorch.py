@@ -1,16 +1,16 @@
 """Checkpoints of ajbrock/BigGAN-PyTorch: G.pth, G_ema.pth and D.pth of BigGAN and BigGAN-deep."""
 
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ...errors import InputError
 from ...models import BigGANDeepDiscriminator, BigGANDeepGenerator, BigGANDiscriminator, BigGANGenerator
-from ..mapping import Network, Source, build, each, fill, indices, own_entries, torch_layer, within
-from ..networks import Networks
+from ..mapping import Networks, Source, build, fill, has, indices, torch_layer, trunk_names, within
 from ..reading import Checkpoint, Options, State
 
 _ITERATIONS = (
@@ -22,13 +22,12 @@ _AVERAGES = (
     "weights of the file that was named."
 )
 _NORM = {"norm": "", "gain": "gain", "bias": "bias"}
-_GENERATOR_BLOCK = {
-    **{f"conv{i}": f"conv{i}" for i in range(1, 5)},
-    **{our: their for i in range(1, 5) for our, their in within(f"norm{i}", f"bn{i}", _NORM).items()},
-    "shortcut": "conv_sc",
-}
 _DISCRIMINATOR_BLOCK = {**{f"conv{i}": f"conv{i}" for i in range(1, 5)}, "shortcut": "conv_sc"}
-_ATTENTION = {"": "", "theta": "theta", "phi": "phi", "g": "g", "o": "o"}
+_GENERATOR_BLOCK = {
+    **_DISCRIMINATOR_BLOCK,
+    **{our: their for i in range(1, 5) for our, their in within(f"norm{i}", f"bn{i}", _NORM).items()},
+}
+_ATTENTION = {name: name for name in ("", "theta", "phi", "g", "o")}
 _GENERATOR = {
     "class_embedding": "shared",
     "linear_in": "linear",
@@ -40,45 +39,41 @@ _STATISTICS = {"running_mean": "stored_mean", "running_var": "stored_var", "weig
 
 
 def kind(state: State) -> str | None:
-    """``generator`` or ``discriminator``, by the keys; None for foreign ones."""
+    """``generator``, ``discriminator`` or None."""
     if not any(key.endswith(".u0") for key in state):
         return None
-    return "generator" if any(key.startswith("output_layer.") for key in state) else "discriminator"
+    return "generator" if has(state, "output_layer.") else "discriminator"
 
 
-def _right_vector(weight: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def _right_vector(weight: Tensor, u: Tensor) -> Tensor:
     # An average of unit vectors is none; an iteration from it is the reference's all the same.
     return F.normalize(F.normalize(u.flatten(), dim=0) @ weight.flatten(1), dim=0)
 
 
-def _left_vector(weight: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def _left_vector(weight: Tensor, u: Tensor) -> Tensor:
     return F.normalize(weight.flatten(1) @ _right_vector(weight, u), dim=0)
 
 
 def _layer(layer: nn.Module, name: str) -> dict[str, Source]:
     """Reads a layer; normalized ones keep u of the last training pass, so its next iteration gives our vectors."""
-    entries = own_entries(layer)
     if isinstance(layer, nn.BatchNorm2d):
-        read = {our: Source({f"{name}.{_STATISTICS[our]}": shape}) for our, shape in _shapes(entries).items()}
+        entries = {our: value for our, value in layer.state_dict().items() if our in _STATISTICS}
+        read = {our: Source({f"{name}.{_STATISTICS[our]}": tuple(value.shape)}) for our, value in entries.items()}
         return read | {"num_batches_tracked": Source({}, lambda: torch.zeros((), dtype=torch.int64))}
-    if not parametrize.is_parametrized(layer, "weight"):
-        return torch_layer(layer, name)
-    shape = tuple(entries["parametrizations.weight.original"].shape)
-    pair = {f"{name}.weight": shape, f"{name}.u0": (1, shape[0])}
-    read = {
-        "parametrizations.weight.original": Source({f"{name}.weight": shape}),
-        "parametrizations.weight.0.u": Source(pair, _left_vector),
-        "parametrizations.weight.0.v": Source(pair, _right_vector),
-    }
-    return read | ({"bias": Source({f"{name}.bias": tuple(entries["bias"].shape)})} if "bias" in entries else {})
+    sources = torch_layer(layer, name)
+    if parametrize.is_parametrized(layer, "weight"):
+        original = "parametrizations.weight.original"
+        (shape,) = sources[original].keys.values()
+        pair = {f"{name}.weight": shape, f"{name}.u0": (1, shape[0])}
+        sources |= {
+            original: Source({f"{name}.weight": shape}),
+            "parametrizations.weight.0.u": Source(pair, _left_vector),
+            "parametrizations.weight.0.v": Source(pair, _right_vector),
+        }
+    return sources
 
 
-def _shapes(entries: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in entries.items() if name in _STATISTICS}
-
-
-def _fill(network: Network, state: State, names: dict[str, str]) -> Network:
-    return fill(network, state, names, _layer, ignored=r".*\.sv0")
+_fill = partial(fill, read=_layer, ignored=r".*\.sv0")
 
 
 def _attention(options: Options, name: str) -> tuple[int, ...]:
@@ -96,15 +91,13 @@ def _positive(options: Options, name: str) -> int:
     return value
 
 
-def _require_published(options: Options, network: str) -> None:
+def _sizes(options: Options, network: str) -> dict[str, Any]:
+    """What both players' networks have, after a look at what cannot be converted."""
     relu = {f"{network}_nl": ("relu", "inplace_relu")}
     options.require(
         BN_eps=1e-5, norm_style="bn", num_G_SVs=1, num_D_SVs=1, num_G_SV_itrs=1, num_D_SV_itrs=1,
         **relu, **{f"{network}_param": "SN", f"{network}_kernel_size": 3},
     )  # fmt: skip
-
-
-def _sizes(options: Options, network: str) -> dict[str, Any]:
     return {
         "sample_size": _positive(options, "resolution"),
         "num_classes": _positive(options, "n_classes"),
@@ -114,6 +107,7 @@ def _sizes(options: Options, network: str) -> dict[str, Any]:
 
 
 def _generator(state: State, options: Options, deep: bool) -> BigGANDeepGenerator | BigGANGenerator:
+    sizes = _sizes(options, "G")
     if deep:
         options.require(G_depth=2, G_shared=True, hier=True)
     shared, hierarchical = deep or options.read("G_shared", bool), deep or options.read("hier", bool)
@@ -122,8 +116,7 @@ def _generator(state: State, options: Options, deep: bool) -> BigGANDeepGenerato
             "cannot convert hier=true with G_shared=false: hierarchical latents need a shared class embedding"
         )
     latent_dim = _positive(options, "dim_z")
-    shared_dim = (options.read("shared_dim", int) or latent_dim) if shared else None
-    sizes = {"shared_dim": shared_dim, **_sizes(options, "G")}
+    sizes["shared_dim"] = (options.read("shared_dim", int) or latent_dim) if shared else None
     if deep:
         generator = build(BigGANDeepGenerator, latent_dim=latent_dim, **sizes)
     else:
@@ -131,10 +124,9 @@ def _generator(state: State, options: Options, deep: bool) -> BigGANDeepGenerato
             parts = len(indices(state, r"blocks\.(\d+)\.")) + 1
             latent_dim = latent_dim // parts * parts
         generator = build(BigGANGenerator, latent_dim=latent_dim, hierarchical=hierarchical, **sizes)
-    places = {index: f"blocks.{index}.0" for index in range(len(generator.blocks))}
-    after = {index: f"blocks.{index}.1" for index in generator.attentions}
-    names = _GENERATOR | each("blocks", places, _GENERATOR_BLOCK) | each("attentions", after, _ATTENTION)
-    return _fill(generator, state, names)
+    blocks = (f"blocks.{index}.0" for index in range(len(generator.blocks)))
+    attentions = {index: f"blocks.{index}.1" for index in generator.attentions}
+    return _fill(generator, state, _GENERATOR | trunk_names(blocks, _GENERATOR_BLOCK, attentions, _ATTENTION))
 
 
 def _discriminator(state: State, options: Options, deep: bool) -> BigGANDeepDiscriminator | BigGANDiscriminator:
@@ -142,8 +134,8 @@ def _discriminator(state: State, options: Options, deep: bool) -> BigGANDeepDisc
     if deep:  # blocks come in pairs, with attention after the second one
         options.require(D_depth=2)
         discriminator = build(BigGANDeepDiscriminator, **sizes)
-        places = {index: f"blocks.{index // 2}.{index % 2}" for index in range(len(discriminator.blocks))}
-        after = {index: f"blocks.{int(index) // 2}.2" for index in discriminator.attentions}
+        blocks = (f"blocks.{index // 2}.{index % 2}" for index in range(len(discriminator.blocks)))
+        attentions = {index: f"blocks.{int(index) // 2}.2" for index in discriminator.attentions}
     else:
         if sizes["sample_size"] == 32:  # the reference's table calls every block's output 16 pixels wide
             if 16 in sizes["attention_resolutions"]:
@@ -152,30 +144,24 @@ def _discriminator(state: State, options: Options, deep: bool) -> BigGANDeepDisc
                 )
             sizes["attention_resolutions"] = ()
         discriminator = build(BigGANDiscriminator, wide=options.read("D_wide", bool, True), **sizes)
-        places = {index: f"blocks.{index}.0" for index in range(len(discriminator.blocks))}
-        after = {index: f"blocks.{index}.1" for index in discriminator.attentions}
-    names = _DISCRIMINATOR | each("blocks", places, _DISCRIMINATOR_BLOCK) | each("attentions", after, _ATTENTION)
+        blocks = (f"blocks.{index}.0" for index in range(len(discriminator.blocks)))
+        attentions = {index: f"blocks.{index}.1" for index in discriminator.attentions}
+    names = _DISCRIMINATOR | trunk_names(blocks, _DISCRIMINATOR_BLOCK, attentions, _ATTENTION)
     return _fill(discriminator, state, names)
 
 
 def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
-    """The network of a file; generator or discriminator, BigGAN or BigGAN-deep follows from the keys.
-
-    Raises:
-        InputError: an option is missing or cannot be honoured, or the keys do not fit.
-    """
+    """The network of a file; generator or discriminator, BigGAN or BigGAN-deep follows from the keys."""
     state = checkpoint.only(kind)
-    letter = "G" if kind(state) == "generator" else "D"
+    is_generator = kind(state) == "generator"
     if options is None:
-        wanted = "dim_z, G_shared, shared_dim, hier, " if letter == "G" else ""
+        letter, wanted = ("G", "dim_z, G_shared, shared_dim, hier, ") if is_generator else ("D", "")
         raise InputError(
             f"it does not hold the network's options: pass --config FILE.json with resolution, n_classes, {wanted}"
             f"{letter}_ch and {letter}_attn (and D_wide, {letter}_depth where they were set)"
         )
-    _require_published(options, letter)
     deep = any(key.endswith(".conv3.weight") for key in state)
-    if letter == "G":
-        generator = _generator(state, options, deep)
-        return Networks(generator=generator, options=options.used, notes=(_AVERAGES, _ITERATIONS))
-    discriminator = _discriminator(state, options, deep)
-    return Networks(discriminator=discriminator, options=options.used, notes=(_ITERATIONS,))
+    if is_generator:
+        return Networks(_generator(state, options, deep), options=options.used, notes=(_AVERAGES, _ITERATIONS))
+    critic = _discriminator(state, options, deep)
+    return Networks(discriminator=critic, options=options.used, notes=(_ITERATIONS,))

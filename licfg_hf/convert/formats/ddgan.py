@@ -9,8 +9,7 @@ from torch import nn
 from ...errors import InputError
 from ...models import DDGANDiscriminator, DDGANGenerator
 from ...schedulers import DDGANScheduler
-from ..mapping import Source, build, each, fill, own_entries, torch_layer, weight_shape, within
-from ..networks import ONLY_WEIGHTS, Networks
+from ..mapping import ONLY_WEIGHTS, Networks, Source, build, fill, has, torch_layer, trunk_names, weight_shape, within
 from ..reading import Checkpoint, Options, State
 
 EXTRA_TYPES = (argparse.Namespace,)  # the training's arguments in content.pth
@@ -35,18 +34,14 @@ _DISCRIMINATOR_BLOCK = {"conv1": "conv1.0", "conv2": "conv2.0", "time_projection
 
 
 def kind(state: State) -> str | None:
-    """``generator`` or ``discriminator``, by the keys; None for foreign ones."""
-    if any(key.startswith(("all_modules.", "z_transform.")) for key in state):
+    """``generator``, ``discriminator`` or None."""
+    if has(state, "all_modules.", "z_transform."):
         return "generator"
-    return "discriminator" if any(key.startswith(("start_conv.", "t_embed.")) for key in state) else None
+    return "discriminator" if has(state, "start_conv.", "t_embed.") else None
 
 
 def _generator_config(options: Options) -> dict[str, Any]:
-    """Arguments of ``DDGANGenerator`` from the reference's options.
-
-    Raises:
-        InputError: an option is missing, or asks for something that the published checkpoints do not use.
-    """
+    """Arguments of ``DDGANGenerator``; an InputError for what the published checkpoints do not use."""
     options.require(
         resblock_type="biggan",
         progressive="none",
@@ -64,9 +59,9 @@ def _generator_config(options: Options) -> dict[str, Any]:
         "sample_size": options.read("image_size", int),
         "in_channels": options.read("num_channels", int),
         "base_channels": options.read("num_channels_dae", int),
-        "channel_multipliers": tuple(options.sizes("ch_mult")),
+        "channel_multipliers": options.sizes("ch_mult"),
         "layers_per_block": options.read("num_res_blocks", int),
-        "attention_resolutions": tuple(options.sizes("attn_resolutions")),
+        "attention_resolutions": options.sizes("attn_resolutions"),
         "latent_dim": options.read("nz", int),
         "latent_embedding_dim": options.read("z_emb_dim", int),
         "latent_layers": options.read("n_mlp", int),
@@ -119,7 +114,7 @@ def _module_order(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
 def _layer(layer: nn.Module, name: str) -> dict[str, Source]:
     if not name.rpartition(".")[2].startswith("NIN_"):
         return torch_layer(layer, name)
-    features_out, features_in = own_entries(layer)["weight"].shape
+    features_out, features_in = layer.get_parameter("weight").shape
     return {
         "weight": Source({f"{name}.W": (features_in, features_out)}, lambda weight: weight.T),
         "bias": Source({f"{name}.b": (features_out,)}),
@@ -134,33 +129,21 @@ def _generator(state: State, config: Mapping[str, Any]) -> DDGANGenerator:
     return fill(generator, state, names, _layer)
 
 
-def _discriminator_config(state: State) -> dict[str, Any]:
-    """Arguments of ``DDGANDiscriminator``, read off the shapes of the reference's weights.
-
-    Raises:
-        InputError: the keys are not those of a DDGAN discriminator.
-    """
-    channels, images, *_ = weight_shape(state, "start_conv", 4)
-    return {
-        "in_channels": images // 2,
-        "base_channels": channels // 2,
-        "time_embedding_dim": weight_shape(state, "t_embed.main.0", 2)[0],
-        "variant": "large" if any(key.startswith("conv5.") for key in state) else "small",
-    }
-
-
 def _discriminator(state: State) -> DDGANDiscriminator:
-    discriminator = build(DDGANDiscriminator, **_discriminator_config(state))
-    places = {index: f"conv{index + 1}" for index in range(len(discriminator.blocks))}
-    return fill(discriminator, state, _DISCRIMINATOR | each("blocks", places, _DISCRIMINATOR_BLOCK))
+    channels, images, *_ = weight_shape(state, "start_conv", 4)
+    discriminator = build(
+        DDGANDiscriminator,
+        in_channels=images // 2,
+        base_channels=channels // 2,
+        time_embedding_dim=weight_shape(state, "t_embed.main.0", 2)[0],
+        variant="large" if has(state, "conv5.") else "small",
+    )
+    places = (f"conv{index + 1}" for index in range(len(discriminator.blocks)))
+    return fill(discriminator, state, _DISCRIMINATOR | trunk_names(places, _DISCRIMINATOR_BLOCK))
 
 
 def _averages(content: Mapping[str, Any], state: State) -> State | None:
-    """The generator's averaged parameters, which its optimizer keeps in their order; None where it keeps none.
-
-    Raises:
-        InputError: the optimizer is not that of this generator.
-    """
+    """The generator's averaged parameters, which its optimizer keeps in their order; None where it keeps none."""
     optimizer = content.get("optimizerG")
     slots = optimizer.get("state") if isinstance(optimizer, Mapping) else None
     if not isinstance(slots, Mapping) or not all(isinstance(slot, Mapping) for slot in slots.values()):
@@ -174,16 +157,11 @@ def _averages(content: Mapping[str, Any], state: State) -> State | None:
 
 
 def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
-    """The networks of a file, the averaged generator where there is one.
-
-    Raises:
-        InputError: an option is missing or cannot be honoured, the keys do not fit, or there are several generators
-            or discriminators.
-    """
+    """The networks of a file, the averaged generator where there is one."""
     roles = set(filter(None, map(kind, checkpoint.states.values())))
-    networks = {role: checkpoint.only(lambda state, role=role: kind(state) == role) for role in roles}
-    discriminator, state = networks.get("discriminator"), networks.get("generator")
-    critic = None if discriminator is None else _discriminator(discriminator)
+    states = {role: checkpoint.only(lambda state, role=role: kind(state) == role) for role in roles}
+    critic = _discriminator(states["discriminator"]) if "discriminator" in states else None
+    state = states.get("generator")
     if state is None:
         return Networks(discriminator=critic)
     content, weights = checkpoint.content, ONLY_WEIGHTS

@@ -5,17 +5,16 @@ layer's output is (height, width, channels) there and (channels, height, width) 
 layer there.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import InputError
 from ...models import BigGANDeepGenerator
-from ..mapping import Source, build, each, fill, torch_layer, within
-from ..networks import Networks
+from ..mapping import Networks, Source, build, fill, has, torch_layer, transposed, trunk_names, within
 from ..reading import Checkpoint, Options, State
 
 _NOTES = (
@@ -30,53 +29,42 @@ _BLOCK = {
 }
 _ATTENTION = {"": "", **{our: f"snconv1x1_{our}" for our in ("theta", "phi", "g")}, "o": "snconv1x1_o_conv"}
 _FIRST = "generator.gen_z"
+_OUTER = {
+    "class_embedding": "embeddings",
+    "linear_in": _FIRST,
+    "norm_out": "generator.bn",
+    "norm_out.norm": "generator.bn",
+    "conv_out": "generator.conv_to_rgb",
+}
 
 
 def kind(state: State) -> str | None:
-    """``generator`` by the keys; None for foreign ones."""
-    return "generator" if any(key.startswith(f"{_FIRST}.") for key in state) else None
+    """``generator`` or None."""
+    return "generator" if has(state, f"{_FIRST}.") else None
 
 
-def _names(generator: BigGANDeepGenerator, position: int) -> dict[str, str]:
-    places = {index: f"generator.layers.{index + (index >= position)}" for index in range(len(generator.blocks))}
-    return {
-        "class_embedding": "embeddings",
-        "linear_in": _FIRST,
-        "norm_out": "generator.bn",
-        "norm_out.norm": "generator.bn",
-        "conv_out": "generator.conv_to_rgb",
-        **within(f"attentions.{position - 1}", f"generator.layers.{position}", _ATTENTION),
-        **each("blocks", places, _BLOCK),
-    }
+def _channels_first(rows: Tensor) -> Tensor:
+    """(positions, channels) -> (channels, positions) in the first dimension."""
+    return rows.unflatten(0, (_BOTTOM**2, -1)).transpose(0, 1).flatten(0, 1)
 
 
-def _layer_reader(latent_dim: int) -> Callable[[nn.Module, str], dict[str, Source]]:
-    def swap(columns: torch.Tensor) -> torch.Tensor:
+def _layer(layer: nn.Module, name: str, latent_dim: int) -> dict[str, Source]:
+    def swap(columns: Tensor) -> Tensor:
         """(latent, class) -> (class, latent) in the last dimension."""
         return torch.cat([columns[..., latent_dim:], columns[..., :latent_dim]], dim=-1)
 
-    def channels_first(rows: torch.Tensor) -> torch.Tensor:
-        """(positions, channels) -> (channels, positions) in the first dimension."""
-        return rows.unflatten(0, (_BOTTOM**2, -1)).transpose(0, 1).flatten(0, 1)
-
-    def read(layer: nn.Module, name: str) -> dict[str, Source]:
-        sources = torch_layer(layer, name)
-        if isinstance(layer, nn.Embedding):
-            classes, width = layer.weight.shape
-            return {"weight": Source({f"{name}.weight": (width, classes)}, lambda weight: weight.T)}
-        if not isinstance(layer, nn.Linear):
-            return sources
+    if isinstance(layer, nn.Embedding):
+        return transposed(layer, name)
+    sources = torch_layer(layer, name)
+    if isinstance(layer, nn.Linear):
         # Every linear layer takes the condition: its columns and the right singular vector follow the same order.
-        columns = ("parametrizations.weight.original", "parametrizations.weight.0.v")
-        sources |= {entry: replace(sources[entry], make=swap) for entry in columns}
+        original = "parametrizations.weight.original"
+        makers = {original: swap, "parametrizations.weight.0.v": swap}
         if name == _FIRST:
-            original = columns[0]
-            sources[original] = replace(sources[original], make=lambda weight: channels_first(swap(weight)))
-            for entry in ("bias", "parametrizations.weight.0.u"):
-                sources[entry] = replace(sources[entry], make=channels_first)
-        return sources
-
-    return read
+            makers |= {original: lambda weight: _channels_first(swap(weight))}
+            makers |= dict.fromkeys(("bias", "parametrizations.weight.0.u"), _channels_first)
+        sources |= {entry: replace(sources[entry], make=make) for entry, make in makers.items()}
+    return sources
 
 
 def _multipliers(options: Options) -> tuple[int, ...]:
@@ -93,11 +81,7 @@ def _multipliers(options: Options) -> tuple[int, ...]:
 
 
 def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
-    """The generator of a file.
-
-    Raises:
-        InputError: an option is missing or cannot be honoured, or the keys do not fit.
-    """
+    """The generator of a file."""
     state = checkpoint.only(kind)
     if options is None:
         raise InputError(
@@ -123,5 +107,8 @@ def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
         reference_quirks=True,
         norm_eps=options.read("eps", float),
     )
-    generator = fill(generator, state, _names(generator, position), _layer_reader(latent_dim))
-    return Networks(generator=generator, options=options.used, notes=_NOTES)
+    blocks = [f"generator.layers.{index + (index >= position)}" for index in range(len(generator.blocks))]
+    attentions = {position - 1: f"generator.layers.{position}"}
+    names = _OUTER | trunk_names(blocks, _BLOCK, attentions, _ATTENTION)
+    generator = fill(generator, state, names, partial(_layer, latent_dim=latent_dim))
+    return Networks(generator, options=options.used, notes=_NOTES)
