@@ -25,21 +25,15 @@ def cache_folder() -> Path:
     return user_path(os.environ.get("LICFG_HF_CACHE") or Path(constants.HF_HOME) / "licfg_hf") / "statistics"
 
 
-def key_of(content: Mapping[str, Any]) -> str:
-    """The name of an entry: a hash of everything that its numbers depend on."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
 def reference_statistics(content: Mapping[str, Any], compute: Callable[[Path], GaussianStatistics]) -> Features:
     """Moments and feature vectors of reference images, from the cache or computed now.
 
     Args:
-        content: fingerprint of the images, their number, the extractor and its preprocessing.
+        content: everything that the numbers depend on, whose hash is the name of the entry.
         compute: writes ``FEATURES_FILE`` into a folder and returns the moments.
     """
-    place = cache_folder() / key_of(content)
-    kept = _read(place)
-    if kept is not None:
+    place = cache_folder() / hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    if (kept := _read(place)) is not None:
         return kept
     remove_unfinished(place.parent)
     try:
@@ -56,23 +50,16 @@ def reference_statistics(content: Mapping[str, Any], compute: Callable[[Path], G
 
 def _publish(partial: Path, place: Path) -> Features:
     """Moves a finished entry to its name; where another process was faster, that one's is as good."""
+    damaged = place.with_name(f".{place.name}.{os.getpid()}.damaged")
     for _ in range(3):
-        try:
+        with suppress(OSError):
             partial.rename(place)
-        except OSError:
-            kept = _read(place)
-            if kept is not None:
-                return kept
-            damaged = place.with_name(f".{place.name}.{os.getpid()}.damaged")
-            with suppress(OSError):
-                place.rename(damaged)
-            shutil.rmtree(damaged, ignore_errors=True)
-            continue
-        break
-    found = _read(place)
-    if found is None:
-        raise InputError(f"the cache entry {place} could not be written: remove it")
-    return found
+        if (found := _read(place)) is not None:
+            return found
+        with suppress(OSError):
+            place.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
+    raise InputError(f"the cache entry {place} could not be written: remove it")
 
 
 def _read(place: Path) -> Features | None:

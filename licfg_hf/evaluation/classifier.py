@@ -13,27 +13,16 @@ from torch import nn
 
 @dataclass
 class ClassifierOutput:
-    """Output of the classifier.
+    """Output of the classifier."""
 
-    Attributes:
-        logits: (batch, classes).
-        features: (batch, 64), what the logits are a linear function of.
-    """
-
-    logits: torch.Tensor
-    features: torch.Tensor
+    logits: torch.Tensor  # (batch, classes)
+    features: torch.Tensor  # (batch, 64), what the logits are a linear function of
 
 
 class SmallClassifier(ModelMixin, ConfigMixin):
     """Two convolutions and two linear layers: images (batch, channels, size, size) in [-1, 1] -> classes.
 
-    Args:
-        sample_size: height and width of the images in pixels, a multiple of 4.
-        in_channels: colour channels of the images.
-        num_classes: number of classes.
-
-    Raises:
-        ValueError: the size is no multiple of 4.
+    The size is a multiple of 4, else there is a ValueError.
     """
 
     @register_to_config

@@ -1,7 +1,7 @@
 """Results of several runs side by side: seeds as intervals, and an order only among what can be compared."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..files import user_path
 from ..text import plain, printable
 from .metrics import METRICS
-from .protocol import differences, in_words, label, makes_samples
+from .protocol import differences, grouped, in_words, label, makes_samples
 from .result import Result, read_result
 
 _LEGEND = "± is a 95 % interval: Student's t over the runs of a group, Welch's for a difference of two groups.\n"
@@ -25,16 +25,10 @@ def main(runs: Sequence[str]) -> None:
 
 
 def compare(paths: Sequence[Path]) -> str:
-    """The results of several runs as Markdown.
+    """The results of several runs, ``eval.json`` files or folders that hold one, as Markdown; else InputError.
 
     Runs of one protocol and the same settings are a group, shown as mean and 95 % interval over its runs. Groups are
     put in order only where their protocols agree in everything that the metric depends on.
-
-    Args:
-        paths: ``eval.json`` files, or folders that hold one.
-
-    Raises:
-        InputError: there is nothing to compare, a result cannot be read, or one is given twice.
     """
     if not paths:
         raise InputError("there is nothing to compare: name folders that hold an eval.json")
@@ -67,63 +61,41 @@ def _require_distinct(runs: Sequence[_Run], paths: Sequence[Path]) -> None:
 
 
 def _list_of(runs: Sequence[_Run]) -> str:
-    rows = [
-        (
-            str(run.number),
-            _code(run.result.source),
-            _code(run.result.name),
-            makes_samples(run.result.protocol),
-            _known(run.result.protocol.step),
-            _known(run.result.protocol.training_seed),
-            str(run.result.protocol.seed),
-            _known(run.result.protocol.config_hash),
-        )
-        for run in runs
-    ]
-    return _table(("run", "result", "model", "samples", "step", "training seed", "sampling seed", "settings"), rows)
+    head = ("run", "result", "model", "samples", "step", "training seed", "sampling seed", "settings")
+    rows = []
+    for run in runs:
+        protocol = run.result.protocol
+        seeds = (protocol.training_seed, protocol.seed)
+        known = (_known(value) for value in (protocol.step, *seeds, protocol.config_hash))
+        texts = (_code(run.result.source), _code(run.result.name), makes_samples(protocol))
+        rows.append((str(run.number), *texts, *known))
+    return _table(head, rows)
 
 
 def _known(value: Any) -> str:
     return "unknown" if value is None else str(value) if isinstance(value, int) else _code(value)
 
 
-def _head(metric: str, runs: Sequence[_Run]) -> str:
-    """The metric's name: that of its extractor where all runs have the same."""
-    names = {label(metric, run.result.protocol.extractor) for run in runs}
-    return names.pop() if len(names) == 1 else METRICS[metric].title
-
-
 def _section(metric: str, runs: Sequence[_Run]) -> str:
     """Everything about one metric."""
     measured = [run for run in runs if metric in run.result.metrics]
-    classes = _partition(
-        measured, lambda one, other: not differences(one.result.protocol, other.result.protocol, metric)
-    )
-    better = "higher" if METRICS[metric].higher_is_better else "lower"
-    lines = [f"## {metric}: {plain(_head(metric, measured))}", "", f"{better.capitalize()} is better.", ""]
-    if len(classes) > 1:
-        lines += [
-            f"Measured by {len(classes)} protocols: numbers of different protocols cannot be compared or ranked.",
-            "",
-        ]
-    for index, members in enumerate(classes):
-        if len(classes) > 1:
+    names = {label(metric, run.result.protocol.extractor) for run in measured}
+    name = names.pop() if len(names) == 1 else METRICS[metric].title
+    better = "Higher" if METRICS[metric].higher_is_better else "Lower"
+    lines = [f"## {metric}: {plain(name)}", "", f"{better} is better.", ""]
+    groups = grouped(measured, lambda one, other: not differences(one.result.protocol, other.result.protocol, metric))
+    if len(groups) > 1:
+        warning = "numbers of different protocols cannot be compared or ranked."
+        lines += [f"Measured by {len(groups)} protocols: {warning}", ""]
+    for index, members in enumerate(groups):
+        if len(groups) > 1:
             lines += [f"### {metric}, protocol {index + 1}", ""]
         lines += _ordered(metric, members)
-        for earlier in range(index):
-            reasons = differences(classes[earlier][0].result.protocol, members[0].result.protocol, metric)
-            lines += [f"Not comparable with protocol {earlier + 1}; its value comes first:", ""]
+        for number, earlier in enumerate(groups[:index], start=1):
+            reasons = differences(earlier[0].result.protocol, members[0].result.protocol, metric)
+            lines += [f"Not comparable with protocol {number}; its value comes first:", ""]
             lines += [f"- {plain(reason)}" for reason in reasons] + [""]
     return "\n".join(lines)
-
-
-def _partition(runs: Sequence[_Run], alike: Callable[[_Run, _Run], bool]) -> list[_Group]:
-    """Groups of runs that are alike (an equivalence), in the order of their first members."""
-    groups: list[_Group] = []
-    for run in runs:
-        group = next((group for group in groups if alike(group[0], run)), None)
-        groups.append([run]) if group is None else group.append(run)
-    return groups
 
 
 def _same_settings(one: _Run, other: _Run) -> bool:
@@ -136,7 +108,7 @@ def _same_settings(one: _Run, other: _Run) -> bool:
 def _ordered(metric: str, members: _Group) -> list[str]:
     """Lines about runs that can be compared, best first."""
     sign = -1 if METRICS[metric].higher_is_better else 1
-    groups = sorted(_partition(members, _same_settings), key=lambda group: sign * mean(_values(metric, group)))
+    groups = sorted(grouped(members, _same_settings), key=lambda group: sign * mean(_values(metric, group)))
     protocol = members[0].result.protocol
     rows = []
     for place, group in enumerate(groups, start=1):

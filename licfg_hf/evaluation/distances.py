@@ -23,12 +23,9 @@ def frechet_distance(real: torch.Tensor, fake: torch.Tensor) -> float:
 
 
 def gaussian_distance(real: GaussianStatistics, fake: GaussianStatistics) -> float:
-    """Squared Fréchet distance of two Gaussians, covariances of any rank.
+    """Squared Fréchet distance of two Gaussians, covariances of any rank; ValueError where their lengths differ.
 
     ||m_r - m_f||^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2)) (Heusel et al., NeurIPS 2017).
-
-    Raises:
-        ValueError: a set has fewer than two vectors, or they are of different lengths.
     """
     if real.mean.shape != fake.mean.shape:
         raise ValueError(f"features of length {len(real.mean)} and {len(fake.mean)} cannot be compared")
@@ -41,25 +38,25 @@ def gaussian_distance(real: GaussianStatistics, fake: GaussianStatistics) -> flo
     return (difference + one.trace() + other.trace() - 2 * mixed).clamp(min=0).item()
 
 
-def _kernel_sum(one: FeatureSet, other: FeatureSet, dim: int) -> float:
+def _kernel_sum(one: FeatureSet, other: FeatureSet) -> float:
     """Sum of (x.y / d + 1)^3 over all pairs."""
     total = 0.0
     for left in one.blocks(_BLOCK):
         for right in other.blocks(_BLOCK):
-            total += ((left @ right.T) / dim + 1).pow(3).sum().item()
+            total += ((left @ right.T) / left.shape[1] + 1).pow(3).sum().item()
     return total
 
 
-def _diagonal_sum(features: FeatureSet, dim: int) -> float:
-    return sum((block.square().sum(dim=1) / dim + 1).pow(3).sum().item() for block in features.blocks(_BLOCK))
+def _within(features: FeatureSet) -> float:
+    """Mean of the kernel over the pairs of two different vectors of a set."""
+    blocks = features.blocks(_BLOCK)
+    same = sum((block.square().sum(dim=1) / block.shape[1] + 1).pow(3).sum().item() for block in blocks)
+    return (_kernel_sum(features, features) - same) / (len(features) * (len(features) - 1))
 
 
 def _squared_mmd(real: FeatureSet, fake: FeatureSet) -> float:
     """Unbiased estimate with the cubic kernel; sets may differ in size."""
-    n, m, dim = len(real), len(fake), next(real.blocks(1)).shape[1]
-    within_real = (_kernel_sum(real, real, dim) - _diagonal_sum(real, dim)) / (n * (n - 1))
-    within_fake = (_kernel_sum(fake, fake, dim) - _diagonal_sum(fake, dim)) / (m * (m - 1))
-    return within_real + within_fake - 2 * _kernel_sum(real, fake, dim) / (n * m)
+    return _within(real) + _within(fake) - 2 * _kernel_sum(real, fake) / (len(real) * len(fake))
 
 
 def kernel_distance(

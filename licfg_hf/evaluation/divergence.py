@@ -14,7 +14,8 @@ The number depends on the critic, its steps and the number of images: compare on
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -37,13 +38,7 @@ _PENALTY = GradientPenalty(weight=0.1)  # zero-centred, on interpolates
 
 @dataclass(frozen=True)
 class Divergence:
-    """A value in nats with a 95 % interval.
-
-    Attributes:
-        value: the estimate.
-        low: lower end of the interval.
-        high: upper end.
-    """
+    """A value in nats with a 95 % interval, from ``low`` to ``high``."""
 
     value: float
     low: float
@@ -84,12 +79,12 @@ def neural_divergence(
     if steps < 1:
         raise InputError(f"steps are at least 1, not {steps}")
     rng = torch.Generator().manual_seed(seed)
-    learned, scored = zip(*(_halves(images, rng) for images in (real, fake)), strict=True)
+    halves = [_halves(images, rng) for images in (real, fake)]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also change the accelerator's state
         critic = _Critic(*real.shape[1:])
-    critic = _train(critic.to(device), *learned, steps, rng)
-    return _bound(_terms(critic, *scored))
+    critic = _train(critic.to(device), [learned for learned, _ in halves], steps, rng)
+    return _bound(critic, [scored for _, scored in halves])
 
 
 class _Critic(nn.Module):
@@ -112,23 +107,22 @@ class _Critic(nn.Module):
         return self.head(self.features(images).flatten(1)).squeeze(1)
 
 
-Pair = tuple[torch.Tensor, torch.Tensor]
+Sides = Sequence[torch.Tensor]  # real and fake
 
 
-def _halves(images: torch.Tensor, rng: torch.Generator) -> Pair:
+def _halves(images: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     order = torch.randperm(len(images), generator=rng).to(images.device)
     middle = len(images) // 2
     return images[order[:middle]], images[order[middle:]]
 
 
-def _train(critic: _Critic, real: torch.Tensor, fake: torch.Tensor, steps: int, rng: torch.Generator) -> _Critic:
+def _train(critic: _Critic, sides: Sides, steps: int, rng: torch.Generator) -> _Critic:
     """Trains on three quarters of the images and keeps the state that does best on the others.
 
     Without that choice the critic of a small set learns its images by heart and is worse than a guess on others.
     """
-    learned, watched = zip(
-        *((images[len(images) // 4 :], images[: len(images) // 4]) for images in (real, fake)), strict=True
-    )
+    learned = [images[len(images) // 4 :] for images in sides]
+    watched = [images[: len(images) // 4] for images in sides]
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.99))
     best, kept = -math.inf, {}
     looks = {round(steps * (look + 1) / _CHOICES) for look in range(_CHOICES)}
@@ -141,7 +135,7 @@ def _train(critic: _Critic, real: torch.Tensor, fake: torch.Tensor, steps: int, 
         loss.backward()
         optimizer.step()
         if step in looks:
-            value = _bound(_terms(critic, *watched)).value
+            value = _bound(critic, watched).value
             if value > best:
                 best, kept = value, {name: tensor.clone() for name, tensor in critic.state_dict().items()}
     critic.load_state_dict(kept)
@@ -166,25 +160,21 @@ def _logits(critic: _Critic, images: torch.Tensor) -> torch.Tensor:
     return torch.cat([critic(_signed(chunk, critic)).cpu().double() for chunk in images.split(_CHUNK)])
 
 
-def _terms(critic: _Critic, real: torch.Tensor, fake: torch.Tensor) -> Pair:
-    """softplus(-D) of real images and softplus(D) of samples, (n,) and (m,)."""
-    return F.softplus(-_logits(critic, real)), F.softplus(_logits(critic, fake))
-
-
-def _bound(terms: Pair) -> Divergence:
+def _bound(critic: _Critic, sides: Sides) -> Divergence:
+    real, fake = sides
+    terms = F.softplus(-_logits(critic, real)), F.softplus(_logits(critic, fake))
     found = _interval(math.log(2) - sum(part.mean().item() for part in terms) / 2, terms)
-    return Divergence(found.value, found.low, min(found.high, math.log(2)))  # no divergence is larger
+    return replace(found, high=min(found.high, math.log(2)))  # no divergence is larger
 
 
-def _interval(value: float, terms: Pair) -> Divergence:
+def _interval(value: float, terms: Sides) -> Divergence:
     """The interval of a value that is half the sum or difference of two independent means."""
     half = _NORMAL * math.sqrt(sum(part.var().item() / len(part) for part in terms)) / 2
     return Divergence(value, value - half, value + half)
 
 
 def _require_images(images: torch.Tensor, name: str) -> None:
-    fits = images.ndim == 4 and all(_SMALLEST_SIDE <= size <= LARGEST_SIDE for size in images.shape[2:])
-    if not fits:
+    if images.ndim != 4 or not all(_SMALLEST_SIDE <= size <= LARGEST_SIDE for size in images.shape[2:]):
         raise InputError(
             f"{name} images are (n, channels, height, width) with {_SMALLEST_SIDE} to {LARGEST_SIDE} pixels, "
             f"not {tuple(images.shape)}"

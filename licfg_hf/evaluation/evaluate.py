@@ -3,11 +3,10 @@
 Launched on several processes, each takes its share of the chunks; the sums are merged, the numbers are the same.
 """
 
-import json
 import platform
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +29,7 @@ from .options import EvaluationConfig
 from .passes import passed, reference_of
 from .protocol import FORMAT, PRESETS, EvaluationProtocol, label
 from .report import remove_report
-from .result import RESULT_FILE, parse_result
+from .result import RESULT_FILE, RESULT_FILES, stored_result
 from .samples import ImageSamples, ModelSamples, SampleSource, is_grey, open_samples
 from .statistics import Features
 
@@ -40,12 +39,12 @@ _PACKAGES = ("licfg_hf", "torch", "diffusers", "numpy")
 def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     """Evaluates a model or a set of images and returns the content of eval.json (on the main process; else {}).
 
-    Raises:
-        InputError: what is asked for cannot be had; said before long work begins where that can be known.
+    Raises InputError where what is asked for cannot be had, before long work begins where that can be known.
     """
     began, state = time.monotonic(), processes()
-    config, source, reference = _both_sides(config, state.device)
-    extractor = open_extractor(config.features, source.shape, state.device)
+    device = state.device or torch.device("cpu")
+    config, source, reference = _both_sides(config, device)
+    extractor = open_extractor(config.features, source.shape, device)
     held_out = _held_out(config)
     require_metrics(Plan(config, source.count, source.classes, reference, extractor, held_out))
     output = output_file(config)
@@ -63,7 +62,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
             **numbers_of(measured, source.class_names or getattr(reference, "class_names", None)),
             "facts": {
                 **({"weights": source.weights} if isinstance(source, ModelSamples) else {}),
-                "device": str(state.device) if state.device.type == "cuda" else f"cpu ({platform.machine()})",
+                "device": str(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
                 "processes": state.num_processes,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - began, 1),
@@ -77,13 +76,9 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
 def measure(
     source: SampleSource, extractor: Extractor, config: EvaluationConfig, real: Features, quiet: bool = False
 ) -> dict[str, Any]:
-    """``metrics`` and ``classes`` of a result, by this process alone.
-
-    Raises:
-        InputError: features are not finite.
-    """
+    """``metrics`` and ``classes`` of a result, by this process alone; InputError where features are not finite."""
     with passed(source, extractor, config, real, quiet=quiet) as measured:
-        return numbers_of(measured, source.class_names)
+        return {} if measured is None else numbers_of(measured, source.class_names)
 
 
 def processes() -> PartialState:
@@ -155,24 +150,20 @@ def numbers_of(measured: Measured, names: Sequence[str] | None) -> dict[str, Any
 
     Of each class its name, the ``share`` of all samples that the classifier takes for it, and its ``accuracy`` where
     samples were asked for by class.
-
-    Args:
-        names: of the classes, where they are known.
     """
     chosen = chosen_metrics(measured.config.metrics)
     found = {metric.name: metric.compute(measured) for metric in chosen}
-    result: dict[str, Any] = {"metrics": {name: numbers for name, numbers in found.items() if numbers is not None}}
+    metrics = {name: numbers for name, numbers in found.items() if numbers is not None}
     if not any(metric.by_class for metric in chosen):
-        return result
-    count = len(measured.predicted)
+        return {"metrics": metrics}
+    count, total = len(measured.predicted), measured.samples.moments.count
     names = names if names is not None and len(names) == count else [str(label) for label in range(count)]
     rows = zip(names, measured.predicted.tolist(), measured.hits.tolist(), measured.asked.tolist(), strict=True)
-    total = measured.samples.moments.count
     classes = [
         {"name": name, "share": predicted / total} | ({"accuracy": hits / asked} if asked else {})
         for name, predicted, hits, asked in rows
     ]
-    return result | {"classes": classes}
+    return {"metrics": metrics, "classes": classes}
 
 
 def protocol_of(
@@ -183,22 +174,18 @@ def protocol_of(
     held_out: ImageSet | None = None,
 ) -> EvaluationProtocol:
     """The protocol of a measurement; facts of the source take precedence."""
+    same = ("reference_split", "seed", "jpeg", "neighbours", "kid_subsets", "is_splits")
     own: dict[str, Any] = dict(
+        {name: getattr(config, name) for name in same},
         extractor=extractor.name,
         extractor_hash=extractor.digest,
         preprocessing=extractor.preprocessing,
         reference=config.data,
         reference_fingerprint=reference.fingerprint,
-        reference_split=config.reference_split,
         reference_count=len(reference),
         held_out=None if held_out is None else f"{held_out.fingerprint} {config.held_out_split} {len(held_out)}",
         samples=source.count,
-        seed=config.seed,
-        jpeg=config.jpeg,
-        neighbours=config.neighbours,
-        kid_subsets=config.kid_subsets,
         kid_subset_size=source.count if config.kid_subsets == 1 else config.kid_subset_size,
-        is_splits=config.is_splits,
         versions=versions(_PACKAGES),
         further={name: value for metric in chosen_metrics(config.metrics) for name, value in metric.added.items()},
     )
@@ -227,9 +214,7 @@ def output_file(config: EvaluationConfig) -> Path:
     if config.output is not None:
         return user_path(config.output)
     folder = pipeline_folder(config)
-    if folder is None:
-        return Path(RESULT_FILE)
-    return folder / "flow" / RESULT_FILE if config.flow else folder / RESULT_FILE
+    return Path(RESULT_FILE) if folder is None else folder / RESULT_FILES[config.flow]
 
 
 def pipeline_folder(config: EvaluationConfig) -> Path | None:
@@ -247,9 +232,11 @@ def _write(
     measured: Measured,
 ) -> dict[str, Any]:
     """Writes a result and its report, and returns it with what an earlier one of the same protocol measured."""
-    known = _known(output, result)
-    result["metrics"] = {**known.get("metrics", {}), **result["metrics"]}
-    result |= {"classes": known["classes"]} if "classes" in known and "classes" not in result else {}
+    known = stored_result(output)  # what an earlier evaluation by the same protocol wrote of the same model
+    if known is not None and all(known[name] == result[name] for name in ("protocol", "name")):
+        result["metrics"] = {**known["metrics"], **result["metrics"]}
+        if "classes" in known:
+            result.setdefault("classes", known["classes"])
     write_json(output, result)  # before the pictures, which are the smaller loss
     if output.name == RESULT_FILE:
         remove_report(output.parent)  # of an earlier result
@@ -261,43 +248,21 @@ def _write(
     return result
 
 
-def _known(output: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier evaluation by the same protocol wrote of the same model."""
-    try:
-        known = json.loads(output.read_text(encoding="utf-8"))
-        parse_result(known, str(output))
-        same = known["protocol"] == result["protocol"] and known["name"] == result["name"]
-        return known if same else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def main(config: EvaluationConfig, say: Callable[[str], None] = print) -> Path | None:
-    """Evaluates, and prints the numbers and where they are.
-
-    Returns:
-        The file that was written; None on processes other than the main one.
-    """
+def main(config: EvaluationConfig) -> Path | None:
+    """Evaluates, prints the numbers, and returns the file that the main process wrote; None on the others."""
     result = evaluate(config)
     if not result:
         return None
-    place = output_file(config)
-    say(_summary(result))
-    say(f"  {result['facts']['seconds']} s; written to {place}")
-    return place
-
-
-def _summary(result: dict[str, Any]) -> str:
-    """The numbers as lines for a terminal."""
-    protocol = result["protocol"]
-    head = (
+    protocol, place = result["protocol"], output_file(config)
+    print(
         f"{result['name']}: {protocol['samples']:,} samples against {protocol['reference_count']:,} images of "
         f"{protocol['reference']} ({protocol['reference_split']}), features of {protocol['extractor']}"
     )
-    lines = []
     for name, entry in result["metrics"].items():
         spread = f" ± {entry['std']:.3g}" if entry.get("std") else ""
         spread += f" [{entry['low']:.4g}, {entry['high']:.4g}]" if "low" in entry else ""
-        lines.append(f"  {label(name, protocol['extractor']):<28} {entry['value']:.6g}{spread}")
-    lines += [f"  NOTE: {line}" for line in result["notes"]]
-    return "\n".join([head, *lines])
+        print(f"  {label(name, protocol['extractor']):<28} {entry['value']:.6g}{spread}")
+    for line in result["notes"]:
+        print(f"  NOTE: {line}")
+    print(f"  {result['facts']['seconds']} s; written to {place}")
+    return place

@@ -91,15 +91,9 @@ def register_extractor(name: str, usage: str | None = None) -> Callable[[Opener]
 
 
 def open_extractor(name: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
-    """An extractor by name.
+    """An extractor by name, perhaps with a colon and more, or by a file, for images (channels, height, width).
 
-    Args:
-        name: that of a registered one, perhaps with a colon and more, or a file with a registered ending.
-        shape: (channels, height, width) of the images.
-        device: where it computes.
-
-    Raises:
-        InputError: there is none of this name, its weights cannot be had, or it does not take such images.
+    Raises InputError where there is none of this name, its weights cannot be had, or it does not take such images.
     """
     kind, colon, rest = name.partition(":")
     opener, usage = EXTRACTORS.get(kind, (None, ""))
@@ -125,8 +119,10 @@ def _rgb(images: torch.Tensor) -> torch.Tensor:
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
-def _prepared(network: nn.Module, device: torch.device) -> nn.Module:
-    return network.to(device).eval().requires_grad_(False)
+def _prepared(network: nn.Module, device: torch.device) -> str:
+    """Moves a network to where it computes, and returns the hash of its weights."""
+    network.to(device).eval()
+    return digest_of(network.state_dict())
 
 
 def _small(network: SmallClassifier, name: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
@@ -134,8 +130,7 @@ def _small(network: SmallClassifier, name: str, shape: tuple[int, int, int], dev
     wanted = (config["in_channels"], config["sample_size"], config["sample_size"])
     if tuple(shape) != wanted:
         raise InputError(f"{name} takes images of shape {wanted}, and these have {tuple(shape)}")
-    digest = digest_of(network.state_dict())
-    network = _prepared(network, device)
+    digest = _prepared(network, device)
 
     def compute(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         output = network(from_pixels(images.to(device)))
@@ -210,8 +205,7 @@ def _inception(weights: str, shape: tuple[int, int, int], device: torch.device) 
         raise InputError(
             f"Inception's weights could not be loaded; name their file: inception:WEIGHTS.pth ({first_line(error)})"
         ) from error
-    digest = digest_of(network.state_dict())
-    network = _prepared(network, device)
+    digest = _prepared(network, device)
 
     def compute(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return network(_rgb(images).to(device))
@@ -248,8 +242,7 @@ def _timm(rest: str, shape: tuple[int, int, int], device: torch.device) -> Extra
         raise InputError(f"timm cannot load {model}: {first_line(error)}") from error
     settings = timm.data.resolve_model_data_config(network)
     size = tuple(settings["input_size"][1:])
-    digest = digest_of(network.state_dict())
-    network = _prepared(network, device)
+    digest = _prepared(network, device)
 
     def compute(images: torch.Tensor) -> tuple[torch.Tensor, None]:
         pixels = F.interpolate(_rgb(images.to(device)).float(), size=size, mode="bicubic", antialias=True)
@@ -290,7 +283,7 @@ def _resnet(state: dict, name: str, shape: tuple[int, int, int], device: torch.d
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or strange:
         raise InputError(f"{name} is not a ResNet for CIFAR-10: {(missing or strange)[0]} is missing or unknown")
-    network = _prepared(network, device)
+    network.to(device).eval()
 
     def compute(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return network(_standardized(images.to(device)))
@@ -306,12 +299,10 @@ def _digits(rest: str, shape: tuple[int, int, int], device: torch.device) -> Ext
 @register_extractor("pixels")
 def _pixels(rest: str, shape: tuple[int, int, int], device: torch.device) -> Extractor:
     """The pixels themselves, of larger images those of an 8x8 average: a Gaussian of more would need more images."""
-    size = tuple(min(side, _LARGEST_PIXELS) for side in shape[1:])
-    averaged = (
-        "values in [-1, 1]" if size == tuple(shape[1:]) else f"values in [-1, 1], averaged to {size[1]}x{size[0]}"
-    )
+    height, width = (min(side, _LARGEST_PIXELS) for side in shape[1:])
+    averaged = "" if (height, width) == tuple(shape[1:]) else f", averaged to {width}x{height}"
 
     def compute(images: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return F.adaptive_avg_pool2d(from_pixels(images), size).flatten(1), None
+        return F.adaptive_avg_pool2d(from_pixels(images), (height, width)).flatten(1), None
 
-    return Extractor("pixels", "", averaged, shape[0] * size[0] * size[1], None, compute)
+    return Extractor("pixels", "", f"values in [-1, 1]{averaged}", shape[0] * height * width, None, compute)

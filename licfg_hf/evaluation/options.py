@@ -20,11 +20,7 @@ def _option(default: Any, words: str, low: int | None = None, high: int | None =
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Options of an evaluation; see ``licfg-hf evaluate --help``.
-
-    Raises:
-        InputError: a value is outside its range.
-    """
+    """Options of an evaluation; see ``licfg-hf evaluate --help``. InputError where a value is outside its range."""
 
     model: str
     data: str = _option("cifar10", "reference images: a preset such as cifar10, a Hub id, a local folder, or digits")
@@ -97,18 +93,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL_OR_IMAGES", help=what)
     parser.add_argument("--protocol", choices=PRESETS, help="a known protocol; options given beside it override it")
     for item in fields(EvaluationConfig):
-        if "help" in item.metadata:
-            _add(parser, item.name, item.default, item.type, item.metadata["help"])
-
-
-def _add(parser: argparse.ArgumentParser, name: str, default: object, kind: object, words: str) -> None:
-    words = words.replace("{metrics}", ", ".join(metric_options()))
-    if isinstance(default, bool):
-        parser.add_argument(f"--{name}", action="store_true", default=None, help=words)
-        return
-    shown = "" if default is None or "default" in words else f" (default: {default})"
-    cast = next((one for one in (int, float) if one in getattr(kind, "__args__", (kind,))), str)
-    parser.add_argument(f"--{name}", type=cast, help=words + shown)
+        if "help" not in item.metadata:
+            continue
+        words = item.metadata["help"].replace("{metrics}", ", ".join(metric_options()))
+        if isinstance(item.default, bool):
+            parser.add_argument(f"--{item.name}", action="store_true", default=None, help=words)
+            continue
+        shown = "" if item.default is None or "default" in words else f" (default: {item.default})"
+        cast = next((one for one in (int, float) if one in getattr(item.type, "__args__", (item.type,))), str)
+        parser.add_argument(f"--{item.name}", type=cast, help=words + shown)
 
 
 def metrics_in(text: str) -> tuple[str, ...]:
@@ -117,11 +110,7 @@ def metrics_in(text: str) -> tuple[str, ...]:
 
 
 def config_from(arguments: argparse.Namespace) -> EvaluationConfig:
-    """The options that were given, on top of a protocol's, on top of the defaults.
-
-    Raises:
-        InputError: a value is outside its range.
-    """
+    """The options that were given, on top of a protocol's, on top of the defaults; InputError where one is wrong."""
     from .protocol import PRESETS
 
     names = {item.name for item in fields(EvaluationConfig)}

@@ -4,7 +4,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,14 @@ from .cache import FEATURES_FILE, reference_statistics
 from .extractors import Extractor
 from .metrics import Measured, chosen_metrics
 from .options import EvaluationConfig
-from .samples import CHUNK, SampleSource, chunks, through_jpeg
+from .samples import CHUNK, SampleSource, through_jpeg
 from .statistics import ClassStatistics, FeatureFile, Features, GaussianStatistics
 
 SHOWN = 64  # samples that a report shows
 
 
 def reference_of(images: ImageSet, name: str, extractor: Extractor, batch_size: int) -> Features:
-    """Features of reference images, from the cache or computed now.
-
-    Args:
-        name: of the images, for messages.
-        batch_size: images per pass.
-
-    Raises:
-        InputError: features are not finite.
-    """
+    """Features of reference images, from the cache or computed now; InputError where they are not finite."""
     count = len(images)
     content = {
         "fingerprint": images.fingerprint,
@@ -74,23 +65,19 @@ def passed(
     state: PartialState | None = None,
     quiet: bool = False,
 ) -> Iterator[Measured | None]:
-    """Passes the samples through the extractor, as far as the metrics that are asked for and the report need it.
+    """What metrics are computed from, once the samples went through the extractor; None but on the main process.
 
-    The feature vectors lie in a temporary file until the context ends.
+    Samples are gathered as far as the metrics that are asked for and the report need it. Their feature vectors lie in
+    a temporary file until the context ends.
 
     Args:
         real: features of the reference images.
-        held_out: images that no generator was trained on, where a metric needs them.
         state: the processes, each of which takes its share of the chunks; None for this process alone.
-        quiet: no progress bar.
-
-    Yields:
-        What metrics are computed from; None on processes other than the main one.
 
     Raises:
         InputError: features are not finite.
     """
-    index, count = (state.process_index, state.num_processes) if state is not None else (0, 1)
+    index, processes = (state.process_index, state.num_processes) if state is not None else (0, 1)
     wants_vectors = config.report or any(metric.vectors for metric in chosen_metrics(config.metrics))
     with _shared_folder(state) as folder:
         path = folder / "samples.npy"
@@ -99,12 +86,9 @@ def passed(
         if state is not None:
             state.wait_for_everyone()
         store = FeatureFile(path, writable=True) if wants_vectors else None
-        own = _Share.empty(extractor, config)
-        for number in tqdm(
-            range(index, chunks(source), count),
-            desc=f"samples of {source.name}",
-            disable=True if quiet or index else None,
-        ):
+        own = _Share(extractor, config)
+        numbers = range(index, -(-source.count // CHUNK), processes)
+        for number in tqdm(numbers, desc=f"samples of {source.name}", disable=True if quiet or index else None):
             own.add_chunk(number, source, extractor, config, store)
         if store is not None:
             store.flush()
@@ -116,16 +100,17 @@ def passed(
             return
         whole = _merged(shares)
         vectors: Any = FeatureFile(path) if wants_vectors else None
-        counts: Any = (None, None, None) if whole.counts is None else whole.counts
-        parts: Any = (whole.scores, *counts, torch.cat(whole.pixels) if whole.pixels else None, held_out)
-        yield Measured(config, real, Features(whole.moments, vectors), *parts)
+        parts: Any = (torch.cat(whole.pixels) if whole.pixels else None, held_out)
+        hits, asked, predicted = whole.counts
+        samples = Features(whole.moments, vectors)
+        yield Measured(config, real, samples, whole.scores, hits, asked, predicted, *parts)
 
 
 @contextmanager
 def _shared_folder(state: PartialState | None) -> Iterator[Path]:
     """A temporary folder of the main process that all processes know."""
     is_main = state is None or state.is_main_process
-    path = [tempfile.mkdtemp(prefix="licfg_hf-") if is_main else None]
+    path = [tempfile.mkdtemp(prefix="licfg_hf-") if is_main else ""]
     if state is not None:
         broadcast_object_list(path)
     try:
@@ -135,35 +120,17 @@ def _shared_folder(state: PartialState | None) -> Iterator[Path]:
             shutil.rmtree(path[0], ignore_errors=True)
 
 
-@dataclass
 class _Share:
-    """What one process gathered of the samples.
+    """What one process gathered of the samples, as ``Measured`` has it; class numbers are empty without classes."""
 
-    Attributes:
-        moments: of the features.
-        scores: class probabilities, where a metric needs them.
-        kept: number of first samples whose pixels are kept.
-        counts: samples by class, int64 (3, classes): those of the class asked for alone, all asked for, and predicted;
-            None without class logits.
-        pixels: of the first samples, by chunk.
-    """
-
-    moments: GaussianStatistics
-    scores: ClassStatistics | None
-    kept: int
-    counts: torch.Tensor | None
-    pixels: list[torch.Tensor] = field(default_factory=list)
-
-    @classmethod
-    def empty(cls, extractor: Extractor, config: EvaluationConfig) -> "_Share":
-        metrics = chosen_metrics(config.metrics)
-        needed = any(metric.probabilities for metric in metrics)
-        return cls(
-            GaussianStatistics.empty(extractor.dim),
-            ClassStatistics.empty(config.is_splits, extractor.classes) if needed else None,
-            max([SHOWN if config.report else 0, *(metric.pixels for metric in metrics)]),
-            None if extractor.classes is None else torch.zeros(3, extractor.classes, dtype=torch.int64),
-        )
+    def __init__(self, extractor: Extractor, config: EvaluationConfig):
+        metrics, classes = chosen_metrics(config.metrics), extractor.classes or 0
+        self.wants_scores = any(metric.probabilities for metric in metrics)
+        self.kept = max([SHOWN if config.report else 0, *(metric.pixels for metric in metrics)])  # first samples
+        self.moments = GaussianStatistics.empty(extractor.dim)
+        self.scores = ClassStatistics.empty(config.is_splits, classes)
+        self.counts = torch.zeros(3, classes, dtype=torch.int64)  # hits, asked and predicted by class
+        self.pixels: list[torch.Tensor] = []  # by chunk
 
     def add_chunk(
         self,
@@ -191,7 +158,7 @@ class _Share:
                 raise InputError(f"samples {first} to {last} of {source.name}: {error}") from error
 
     def _add_classes(self, logits: torch.Tensor, labels: torch.Tensor | None, first: int, total: int) -> None:
-        if self.scores is not None:
+        if self.wants_scores:
             self.scores.update(logits, first, total)
         hits, asked, predicted = self.counts
         chosen = logits.argmax(dim=1)
@@ -205,10 +172,9 @@ def _merged(shares: list[_Share]) -> _Share:
     """Shares of the processes as one; chunk ``i`` was drawn by process ``i % processes``."""
     whole, *others = shares
     longest = max(len(share.pixels) for share in shares)
-    pixels = [share.pixels[i] for i in range(longest) for share in shares if i < len(share.pixels)]
+    whole.pixels = [share.pixels[i] for i in range(longest) for share in shares if i < len(share.pixels)]
     for other in others:
         whole.moments = whole.moments.merge(other.moments)
-        whole.scores = None if whole.scores is None else whole.scores.merge(other.scores)
-        whole.counts = None if whole.counts is None else whole.counts + other.counts
-    whole.pixels = pixels
+        whole.scores = whole.scores.merge(other.scores)
+        whole.counts = whole.counts + other.counts
     return whole

@@ -26,58 +26,39 @@ _CURVE_LIMIT = 10_000  # feature vectors of a side; the curve takes a pass over 
 
 
 def write_pictures(
-    folder: Path,
-    result: Mapping[str, Any],
-    source: SampleSource,
-    measured: Measured,
-    reference: ImageSet,
+    folder: Path, result: Mapping[str, Any], source: SampleSource, measured: Measured, reference: ImageSet
 ) -> dict[str, Any]:
-    """Writes the report of a result; returns ``{"curves": ...}``, which belongs into it.
-
-    Args:
-        folder: where the page goes.
-        source: of the samples.
-        measured: of it, with the pixels of the first samples and all feature vectors.
-        reference: the reference images.
-    """
-    samples, features, reference_features = measured.pixels, measured.samples.vectors, measured.real.vectors
-    curves = _curves(reference_features, features)
+    """Writes the report of a result with all feature vectors; returns ``{"curves": ...}``, which belongs into it."""
+    samples, names = measured.pixels, source.class_names or ()
+    curves = _curves(measured.real.vectors, measured.samples.vectors)
     columns = grid_columns(_GRID, source.classes)
     pictures = {
         "samples": image_grid(from_pixels(samples[: _GRID // columns * columns]), columns=columns),
-        "neighbours": _neighbours(samples, features, reference, reference_features),
+        "neighbours": _neighbours(measured, reference),
         **_of_pipeline(source),
     }
     rows = min(source.classes or 0, MOST_COLUMNS)
-    named = "classes" in pictures and source.class_names is not None and 1 < rows == source.classes
-    history = _history(user_path(source.name))
-    write_report(folder, {**result, **curves}, pictures, history, source.class_names if named else ())
+    named = "classes" in pictures and 1 < rows == source.classes
+    write_report(folder, {**result, **curves}, pictures, _history(user_path(source.name)), names if named else ())
     return curves
 
 
 def _curves(real: FeatureSet, fake: FeatureSet) -> dict[str, Any]:
     if max(len(real), len(fake)) > _CURVE_LIMIT:
         return {}
-    points = []
-    for k in _CURVE:
-        if k < min(len(real), len(fake)):
-            overlap = manifold(real, fake, k)
-            points.append({"k": k, "precision": overlap.precision, "recall": overlap.recall})
+    overlaps = {k: manifold(real, fake, k) for k in _CURVE if k < min(len(real), len(fake))}
+    points = [{"k": k, "precision": one.precision, "recall": one.recall} for k, one in overlaps.items()]
     return {"curves": {"precision_recall": points}}
 
 
-def _neighbours(
-    samples: torch.Tensor, features: FeatureSet, reference: ImageSet, reference_features: FeatureSet
-) -> Any:
-    rows = min(_ROWS, len(samples))
-    own = features.rows(torch.arange(rows))
-    distances = torch.cat([torch.cdist(own, block) for block in reference_features.blocks(2000)], dim=1)
+def _neighbours(measured: Measured, reference: ImageSet) -> Image.Image:
+    samples, vectors = measured.pixels[:_ROWS], measured.real.vectors
+    own = measured.samples.vectors.rows(torch.arange(len(samples)))
+    distances = torch.cat([torch.cdist(own, block) for block in vectors.blocks(2000)], dim=1)
     nearest = distances.topk(min(_NEIGHBOURS, distances.shape[1]), dim=1, largest=False).indices
     candidates = nearest.unique()
     images = from_pixels(reference.fetch(candidates, seed=0).cpu())
-    return nearest_neighbours(
-        from_pixels(samples[:rows]), images, own, reference_features.rows(candidates), nearest.shape[1]
-    )
+    return nearest_neighbours(from_pixels(samples), images, own, vectors.rows(candidates), nearest.shape[1])
 
 
 def _of_pipeline(source: SampleSource) -> dict[str, Image.Image]:

@@ -1,10 +1,10 @@
 """The protocol of a measurement, everything that its number depends on, and which numbers may be compared."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
@@ -12,6 +12,7 @@ from ..errors import InputError
 from .metrics import METRICS, special_settings
 
 FORMAT = 1  # of an eval.json
+Item = TypeVar("Item")
 
 
 # They say which run was measured, which of its samples, with what software, and how the reference is called, whose
@@ -26,64 +27,37 @@ _SELECTIONS = ("best", "final", None)
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """The protocol by which a result was measured.
-
-    Attributes:
-        extractor: name of the feature extractor.
-        extractor_hash: first 16 digits of the SHA-256 of its weights, "" where it has none.
-        preprocessing: what images go through before the extractor, in words.
-        reference: data set that samples are compared with, as named.
-        reference_fingerprint: identifies its content.
-        reference_split: split of it.
-        reference_count: its images.
-        samples: generated images.
-        seed: of the sampling.
-        weights: "ema", "raw", "images" (a folder of images was measured) or "unknown".
-        selection: "best" or "final" checkpoint of a run, None where it is not known.
-        truncation: of the latents, None for none.
-        flow: samples went through functional-gradient steps after the generator.
-        jpeg: quality of the JPEG compression that samples went through, None for none.
-        dtype: of the model when sampling.
-        neighbours: k of precision, recall, density and coverage.
-        kid_subsets: subsets that KID is the mean over; 1 of all the samples is the full-sample estimate.
-        kid_subset_size: samples in each.
-        is_splits: splits that the Inception Score is the mean over.
-        step: training step of the model, None where it is not known.
-        config_hash: of the model's settings, None where they are not known.
-        versions: of the software, by package.
-        training_seed: of the run that the weights are from, None where it is not known.
-        held_out: fingerprint, split and number of the images that the neural divergence takes, None without it.
-        further: fields that a newer version wrote and this one does not know.
+    """The protocol by which a result was measured; None stands for what is not known or not used.
 
     Raises:
         InputError: ``weights`` or ``selection`` is none of the known ones, a count is below 1, or the step below 0.
     """
 
-    extractor: str
-    extractor_hash: str
-    preprocessing: str
-    reference: str
-    reference_fingerprint: str
+    extractor: str  # name of the feature extractor
+    extractor_hash: str  # first 16 digits of the SHA-256 of its weights, "" where it has none
+    preprocessing: str  # what images go through before the extractor, in words
+    reference: str  # data set that samples are compared with, as named
+    reference_fingerprint: str  # identifies its content
     reference_split: str
-    reference_count: int
-    samples: int
-    seed: int
-    weights: str
-    selection: str | None
-    truncation: float | None
-    flow: bool
-    jpeg: int | None
-    dtype: str
-    neighbours: int
-    kid_subsets: int
-    kid_subset_size: int
-    is_splits: int
-    step: int | None
-    config_hash: str | None
-    versions: dict[str, str] = field(default_factory=dict)
-    training_seed: int | None = None
-    held_out: str | None = None
-    further: dict[str, Any] = field(default_factory=dict)
+    reference_count: int  # its images
+    samples: int  # generated images
+    seed: int  # of the sampling
+    weights: str  # "ema", "raw", "images" (a folder of images was measured) or "unknown"
+    selection: str | None  # "best" or "final" checkpoint of a run
+    truncation: float | None  # of the latents
+    flow: bool  # samples went through functional-gradient steps after the generator
+    jpeg: int | None  # quality of the JPEG compression that samples went through
+    dtype: str  # of the model when sampling
+    neighbours: int  # k of precision, recall, density and coverage
+    kid_subsets: int  # that KID is the mean over; 1 of all the samples is the full-sample estimate
+    kid_subset_size: int  # samples in each
+    is_splits: int  # that the Inception Score is the mean over
+    step: int | None  # training step of the model
+    config_hash: str | None  # of the model's settings
+    versions: dict[str, str] = field(default_factory=dict)  # of the software, by package
+    training_seed: int | None = None  # of the run that the weights are from
+    held_out: str | None = None  # fingerprint, split and number of the images that the neural divergence takes
+    further: dict[str, Any] = field(default_factory=dict)  # what a newer version wrote and this one does not know
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
@@ -102,12 +76,8 @@ class EvaluationProtocol:
         return content | content.pop("further")
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "EvaluationProtocol":
-        """The protocol that ``as_dict`` turned into ``content``.
-
-        Raises:
-            InputError: a field is missing, of another type or impossible; the message is one line.
-        """
+    def from_dict(cls, content: Any) -> "EvaluationProtocol":
+        """The protocol that ``as_dict`` turned into ``content``; InputError where a field is missing or impossible."""
         if not isinstance(content, Mapping):
             raise InputError("a protocol is a JSON object")
         hints = {name: hint for name, hint in get_type_hints(cls).items() if name != "further"}
@@ -137,16 +107,8 @@ def _fits(value: Any, hint: Any) -> bool:
 def differences(a: EvaluationProtocol, b: EvaluationProtocol, metric: str | None = None) -> list[str]:
     """The reasons why two results cannot be compared, a line for each field that differs; empty if they can.
 
-    Fields that this version does not know may matter, so they are compared for every metric.
-
-    Seeds, step, settings and versions identify a run, average or raw weights and a flow belong to the model: they are
-    not compared, nor is the name of the reference, whose content is known by its fingerprint.
-
-    Args:
-        metric: a key of ``METRICS``: fields that only other metrics depend on are left out; None compares them all.
-
-    Raises:
-        ValueError: the metric is unknown.
+    Of a metric, fields that only other metrics depend on do not count. Those that this version does not know may
+    matter, so they are compared for every metric. What identifies a run is not compared, see ``_IDENTITY``.
     """
     if metric is not None and metric not in METRICS:
         raise ValueError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
@@ -161,21 +123,26 @@ def differences(a: EvaluationProtocol, b: EvaluationProtocol, metric: str | None
 
 
 def _value(value: Any) -> str:
-    text = "none" if value is None else repr(value) if isinstance(value, str) else str(value)
+    return short("none" if value is None else repr(value) if isinstance(value, str) else value)
+
+
+def short(value: Any) -> str:
+    """A value in words, cut where it is long."""
+    text = str(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
+def grouped(items: Iterable[Item], alike: Callable[[Item, Item], bool]) -> list[list[Item]]:
+    """Groups of items that are alike (an equivalence), in the order of their first members."""
+    groups: list[list[Item]] = []
+    for item in items:
+        group = next((group for group in groups if alike(group[0], item)), None)
+        groups.append([item]) if group is None else group.append(item)
+    return groups
+
+
 def require_possible(metric: str, numbers: Mapping[str, float], extractor: str) -> None:
-    """Refuses numbers that no measurement gives, which would come first in an order.
-
-    Args:
-        metric: its name, which may be none of ``METRICS``.
-        numbers: ``value`` and, where known, ``std``, ``low`` and ``high``, all finite.
-        extractor: name of the features.
-
-    Raises:
-        InputError: there is one; the message is one line.
-    """
+    """Refuses numbers that no measurement of a metric, known or not, gives, and which would come first in an order."""
     known, value = METRICS.get(metric), numbers["value"]
     scaled = known is not None and known.low < 0 and known.published is not None and extractor != "inception"
     if known is not None and not (-math.inf if scaled else known.low) <= value <= known.high:
@@ -193,19 +160,17 @@ def label(metric: str, extractor: str) -> str:
 
 
 def in_words(protocol: EvaluationProtocol, metric: str | None = None) -> str:
-    """The protocol as one sentence for people, without what identifies the run.
-
-    Args:
-        metric: a key of ``METRICS``; None leaves out what only one metric depends on.
-    """
-    parts = [f"{protocol.samples:,} samples, {_origin(protocol)}", _against(protocol), _features(protocol)]
-    special = "" if metric is None else settings_in_words(protocol, metric)
-    further = [
-        f"{name}: {_value(value)}"
-        for name, value in protocol.further.items()
-        if value is not None and name not in special_settings()
+    """The protocol as one sentence for people, without what identifies the run; with a metric's own settings."""
+    digest = f" ({protocol.extractor_hash})" if protocol.extractor_hash else ""
+    further = {name: value for name, value in protocol.further.items() if name not in special_settings()}
+    parts = [
+        f"{protocol.samples:,} samples, {_origin(protocol)}",
+        f"against {protocol.reference_count:,} images of {protocol.reference}, split {protocol.reference_split}",
+        f"features {protocol.extractor}{digest} of {protocol.preprocessing}",
+        "" if metric is None else settings_in_words(protocol, metric),
+        *(f"{name}: {_value(value)}" for name, value in further.items() if value is not None),
     ]
-    return "; ".join(part for part in (*parts, special, *further) if part)
+    return "; ".join(filter(None, parts))
 
 
 def makes_samples(protocol: EvaluationProtocol) -> str:
@@ -225,15 +190,6 @@ def _origin(protocol: EvaluationProtocol) -> str:
     return ", ".join(words)
 
 
-def _against(protocol: EvaluationProtocol) -> str:
-    return f"against {protocol.reference_count:,} images of {protocol.reference}, split {protocol.reference_split}"
-
-
-def _features(protocol: EvaluationProtocol) -> str:
-    digest = f" ({protocol.extractor_hash})" if protocol.extractor_hash else ""
-    return f"features {protocol.extractor}{digest} of {protocol.preprocessing}"
-
-
 def settings_in_words(protocol: EvaluationProtocol, metric: str) -> str:
     """Describes the settings that concern one metric alone; "" if there are none, or if the metric is not known."""
     return METRICS[metric].settings_in_words(protocol) if metric in METRICS else ""
@@ -241,20 +197,11 @@ def settings_in_words(protocol: EvaluationProtocol, metric: str) -> str:
 
 @dataclass(frozen=True)
 class Preset:
-    """A known protocol.
+    """A known protocol."""
 
-    Attributes:
-        source: who measured so, in one line.
-        options: values of options of the evaluate command; what the source does not state is absent.
-    """
-
-    source: str
-    options: Mapping[str, Any]
+    source: str  # who measured so, in one line
+    options: Mapping[str, Any]  # of the evaluate command; what the source does not state is absent
 
 
-def _presets() -> dict[str, Preset]:
-    content = yaml.safe_load((files("licfg_hf.evaluation") / "protocols.yaml").read_text(encoding="utf-8"))
-    return {name: Preset(**preset) for name, preset in content.items()}
-
-
-PRESETS = _presets()
+_KNOWN = (files("licfg_hf.evaluation") / "protocols.yaml").read_text(encoding="utf-8")
+PRESETS = {name: Preset(**preset) for name, preset in yaml.safe_load(_KNOWN).items()}

@@ -63,7 +63,6 @@ def write_report(
     Curves are drawn where matplotlib is installed, and are tables otherwise.
 
     Args:
-        folder: where to write.
         result: content of ``eval.json``.
         pictures: those that there are of ``samples``, a grid; ``classes``, the same latents in several classes, a row
             for each; ``neighbours``, from ``nearest_neighbours``; ``interpolation``, paths between latents.
@@ -71,10 +70,7 @@ def write_report(
         class_names: of the rows of ``classes``, and of the columns of ``samples`` where each is a class.
 
     Returns:
-        The page.
-
-    Raises:
-        InputError: the result is damaged, or the folder cannot be written.
+        The page. InputError where the result is damaged, or the folder cannot be written.
     """
     checked = parse_result(result, "the result")
     content = {**pictures, **_curves(checked, history)}
@@ -88,19 +84,21 @@ def write_report(
     ]
     page = _render(checked, result.get("facts", {}), sections)
     try:
-        _write_pictures(folder / _FOLDER, content)
+        (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
+        for name in _SECTIONS:
+            path, picture = folder / _FOLDER / f"{name}.png", content.get(name)
+            if isinstance(picture, Image.Image):
+                save_image(picture, path)
+            else:
+                path.unlink(missing_ok=True)  # of an earlier report
         write_text(folder / _PAGE, page)
-        return folder / _PAGE
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror}") from error
+    return folder / _PAGE
 
 
 def report_files(folder: Path) -> list[Path]:
-    """The files of the report that ``write_report`` wrote into a folder, and no other page or picture.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """The files of the report that ``write_report`` wrote into a folder, and no other page or picture."""
     page = folder / _PAGE
     try:
         if not page.is_file() or _OURS.encode() not in page.read_bytes():
@@ -111,11 +109,7 @@ def report_files(folder: Path) -> list[Path]:
 
 
 def remove_report(folder: Path) -> None:
-    """Removes the files that ``report_files`` names.
-
-    Raises:
-        InputError: one cannot be removed.
-    """
+    """Removes the files that ``report_files`` names."""
     try:
         for path in report_files(folder):
             path.unlink(missing_ok=True)
@@ -130,8 +124,7 @@ def _curves(result: Result, history: Sequence[Mapping[str, Any]]) -> dict[str, I
     found: dict[str, Image.Image | Table] = {}
     if result.classes:
         columns = ("name", "share", "accuracy")
-        rows = [[printable(_number(one.get(key))) for key in columns] for one in result.classes]
-        found["by_class"] = columns, rows
+        found["by_class"] = columns, [[printable(_number(one.get(key))) for key in columns] for one in result.classes]
     if result.precision_recall:
         found["precision_recall"] = _curve("k", sorted(result.precision_recall, key=lambda point: point["k"]))
     name = label("fid", result.protocol.extractor)
@@ -147,20 +140,15 @@ def _finite(line: Mapping[str, Any], *names: str) -> bool:
 
 
 def _curve(horizontal: str, points: Sequence[Mapping[str, float]]) -> Image.Image | Table:
-    """Points as a plot over their entry ``horizontal``, or as a table where there is no matplotlib."""
+    """Points as curves over their entry ``horizontal``, or as a table where there is no matplotlib."""
     names = [horizontal, *(name for name in points[0] if name != horizontal)]
     try:
-        return _plot(names, points)
+        figure, (axis,) = panel_grid(1, columns=1, size=(6.4, 3.6))
     except InputError:  # a report without plots still says everything
         return names, [[_number(point[name]) for name in names] for point in points]
-
-
-def _plot(names: Sequence[str], points: Sequence[Mapping[str, float]]) -> Image.Image:
-    """Curves of all the other names over the first one; raises InputError without matplotlib."""
-    figure, (axis,) = panel_grid(1, columns=1, size=(6.4, 3.6))
     for name in names[1:]:
-        axis.plot([point[names[0]] for point in points], [point[name] for point in points], "o-", label=name)
-    axis.set_xlabel(names[0])
+        axis.plot([point[horizontal] for point in points], [point[name] for point in points], "o-", label=name)
+    axis.set_xlabel(horizontal)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.3)
     if len(names) == 2:
@@ -188,8 +176,6 @@ def _render(result: Result, facts: Mapping[str, Any], sections: Sequence[Mapping
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = _number
     protocol = result.protocol
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(protocol.versions.items()))
-    unknown = [one for one in result.unknown if not one[0].startswith("protocol.")]  # that stand among the others
     metrics = [
         {
             "label": label(name, protocol.extractor),
@@ -200,11 +186,12 @@ def _render(result: Result, facts: Mapping[str, Any], sections: Sequence[Mapping
         for name, metric in METRICS.items()
         if name in result.metrics
     ]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(protocol.versions.items()))
     fields = [(name.replace("_", " "), value) for name, value in (protocol.as_dict() | {"versions": versions}).items()]
+    unknown = [one for one in result.unknown if not one[0].startswith("protocol.")]  # that stand among the others
     fields += [(f"{name} (not known to this version)", value) for name, value in unknown]
     fields += [(name.replace("_", " "), value) for name, value in facts.items()]
-    page = (files("licfg_hf.evaluation") / "templates" / _PAGE).read_text(encoding="utf-8")
-    template = environment.from_string(page)
+    template = environment.from_string((files("licfg_hf.evaluation") / "templates" / _PAGE).read_text("utf-8"))
     return template.render(mark=_OURS, result=result, metrics=metrics, sections=sections, fields=fields)
 
 
@@ -217,14 +204,3 @@ def _number(value: Any) -> str:
     if isinstance(value, float) and not value.is_integer():
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
     return f"{value:.0f}" if isinstance(value, float) else str(value)
-
-
-def _write_pictures(folder: Path, content: Mapping[str, Image.Image | Table]) -> None:
-    """Writes the pictures and removes those of an earlier report that this one lacks."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in _SECTIONS:
-        picture = content.get(name)
-        if isinstance(picture, Image.Image):
-            save_image(picture, folder / f"{name}.png")
-        else:
-            (folder / f"{name}.png").unlink(missing_ok=True)

@@ -21,46 +21,31 @@ from typing import Any
 from ..errors import InputError
 from ..files import require_readable
 from .metrics import METRICS, special_settings
-from .protocol import FORMAT, EvaluationProtocol, require_possible
+from .protocol import FORMAT, EvaluationProtocol, require_possible, short
 
 RESULT_FILE = "eval.json"
 RESULT_FILES = (RESULT_FILE, f"flow/{RESULT_FILE}")  # of the model as it loads, and of its samples moved by the flow
 _PARTS = ("format", "name", "protocol", "metrics", "classes", "curves", "facts", "notes")
 _BEYOND = 1e100  # no metric is so large; its square still is a number
 _NUMBERS = ("value", "std", "low", "high")
-_LONGEST = 200  # characters that are shown of a value that is not known
 
 
 @dataclass(frozen=True)
 class Result:
-    """The content of an ``eval.json``.
+    """The content of an ``eval.json``."""
 
-    Attributes:
-        source: where it came from, for messages.
-        name: what was evaluated, as the user named it.
-        protocol: how.
-        metrics: by name, which may be none of ``METRICS``: ``value`` and, where known, ``std``, ``low`` and ``high``.
-        classes: of each its ``name``, ``share`` and, where it was asked for, ``accuracy``; may be empty.
-        precision_recall: a curve, a dictionary of ``k``, ``precision`` and ``recall`` for each point; may be empty.
-        unknown: names and values, cut to a line, of what this version does not know.
-    """
-
-    source: str
-    name: str
+    source: str  # where it came from, for messages
+    name: str  # what was evaluated, as the user named it
     protocol: EvaluationProtocol
+    # By name, which may be none of ``METRICS``: ``value`` and, where known, ``std``, ``low`` and ``high``.
     metrics: dict[str, dict[str, float]]
-    classes: list[dict[str, Any]]
-    precision_recall: list[dict[str, float]]
-    unknown: tuple[tuple[str, str], ...] = ()
+    classes: list[dict[str, Any]]  # of each its ``name``, ``share`` and, where it was asked for, ``accuracy``
+    precision_recall: list[dict[str, float]]  # ``k``, ``precision`` and ``recall`` of each point of a curve
+    unknown: tuple[tuple[str, str], ...] = ()  # names and short values of what this version does not know
 
 
 def parse_result(content: Any, source: str) -> Result:
-    """Checks the content of an ``eval.json``.
-
-    Raises:
-        InputError: it is not what the evaluation writes, or its numbers are impossible; the message is one line and
-            starts with ``source``.
-    """
+    """Checks the content of an ``eval.json``; InputError in one line, which starts with ``source``."""
     number = content.get("format") if isinstance(content, Mapping) else None
     if type(number) is not int or number < 1:
         raise InputError(f"{source} is not a result of `licfg-hf evaluate`")
@@ -82,7 +67,7 @@ def parse_result(content: Any, source: str) -> Result:
 def _numbers(content: Any, metric: str, extractor: str) -> dict[str, float]:
     numbers = {key: content[key] for key in _NUMBERS if key in content} if isinstance(content, Mapping) else {}
     if "value" not in numbers or not all(_is_number(number) for number in numbers.values()):
-        raise InputError(f"{metric} needs a finite value, not {_short(content)}")
+        raise InputError(f"{metric} needs a finite value, not {short(content)}")
     require_possible(metric, numbers, extractor)
     return numbers
 
@@ -101,10 +86,10 @@ def _classes(classes: Any, extractor: str) -> list[dict[str, Any]]:
 
 
 def _curve(curves: Any, extractor: str) -> list[dict[str, float]]:
-    points = curves.get("precision_recall", []) if isinstance(curves, Mapping) else None
     try:
+        points = curves.get("precision_recall", [])
         curve = [{key: point[key] for key in ("k", "precision", "recall")} for point in points]
-    except (TypeError, KeyError) as error:
+    except (AttributeError, TypeError, KeyError) as error:
         raise InputError("its curve of precision and recall cannot be read") from error
     if not all(_is_number(number) for point in curve for number in point.values()):
         raise InputError("its curve of precision and recall has no finite numbers")
@@ -119,30 +104,17 @@ def _is_number(value: Any) -> bool:
 
 
 def _unknown(content: Mapping[str, Any], protocol: EvaluationProtocol) -> list[tuple[str, str]]:
-    found = [(key, _short(value)) for key, value in content.items() if key not in _PARTS]
+    found = [(key, value) for key, value in content.items() if key not in _PARTS]
     known = special_settings()
-    found += [(f"protocol.{key}", _short(value)) for key, value in protocol.further.items() if key not in known]
+    found += [(f"protocol.{key}", value) for key, value in protocol.further.items() if key not in known]
     for metric, numbers in content["metrics"].items():
-        if metric not in METRICS:
-            found.append((metric, _short(numbers["value"])))
-        found += [(f"{metric}.{key}", _short(value)) for key, value in numbers.items() if key not in _NUMBERS]
-    return found
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+        found += [(metric, numbers["value"])] if metric not in METRICS else []
+        found += [(f"{metric}.{key}", value) for key, value in numbers.items() if key not in _NUMBERS]
+    return [(name, short(value)) for name, value in found]
 
 
 def read_result(path: Path) -> Result:
-    """Reads a result.
-
-    Args:
-        path: an ``eval.json``, or a folder that holds one.
-
-    Raises:
-        InputError: there is none, or it is damaged; the message is one line.
-    """
+    """Reads an ``eval.json``, or that of a folder; InputError where there is none, or a damaged one."""
     if not path.exists():
         raise InputError(f"{path} does not exist: name a folder that holds {RESULT_FILE}, or such a file")
     file = path / RESULT_FILE if path.is_dir() else path

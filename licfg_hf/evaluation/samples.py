@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from ..data import DataConfig, ImageSet, open_images
+from ..data.config import EMBEDDED, PRESETS
 from ..data.image_sets import ImageSubset
 from ..errors import InputError, SamplesNotFinite
 from ..files import sha256_of, user_path
 from ..images import pixels_to_pil
 from ..pipelines import GANPipeline, load_flow, open_pipeline
-from ..pipelines.base import HubPipeline
 from ..pipelines.locate import locate
 from ..seeds import seed_for
 from .options import EvaluationConfig
@@ -31,22 +31,13 @@ _WEIGHTS = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors")
 
 
 class SampleSource(Protocol):
-    """Images to evaluate.
+    """Images to evaluate."""
 
-    Attributes:
-        name: as the user named it.
-        count: number of images.
-        shape: (channels, height, width).
-        facts: what a protocol says of them: weights, selection, truncation, flow, dtype, step, config_hash.
-        classes: number of classes, where each image was asked for by class; else None.
-        class_names: what they are called; None where nobody says.
-    """
-
-    name: str
+    name: str  # as the user named it
     count: int
-    shape: tuple[int, int, int]
-    facts: dict[str, Any]
-    classes: int | None
+    shape: tuple[int, int, int]  # (channels, height, width)
+    facts: dict[str, Any]  # fields of the protocol: weights, selection, truncation, flow, dtype, step, config_hash
+    classes: int | None  # how many, where each image was asked for by class
     class_names: tuple[str, ...] | None
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -54,22 +45,9 @@ class SampleSource(Protocol):
         ...
 
 
-def chunks(source: SampleSource) -> int:
-    """Number of chunks."""
-    return -(-source.count // CHUNK)
-
-
-def _span(source: SampleSource, number: int) -> tuple[int, int]:
-    return number * CHUNK, min((number + 1) * CHUNK, source.count)
-
-
 @dataclass
 class ImageSamples:
-    """Images of a data set in a fixed random order, so that no number depends on the order in which they are stored.
-
-    Attributes:
-        count: how many; at most all.
-    """
+    """Images of a data set in a fixed random order: no number depends on the order in which they are stored."""
 
     name: str
     images: ImageSet
@@ -84,43 +62,35 @@ class ImageSamples:
         self.facts = {"weights": "images", "flow": False, "dtype": "uint8", **none}
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        first, last = _span(self, number)
-        return self.images.fetch(torch.arange(first, last), seed=0).cpu(), None
+        chosen = torch.arange(number * CHUNK, min((number + 1) * CHUNK, self.count))
+        return self.images.fetch(chosen, seed=0).cpu(), None
 
 
 class ModelSamples:
-    """Samples of a pipeline; classes in turn where it has classes.
+    """Samples of the pipeline in a folder, whose training.json says what the weights are; classes in turn."""
 
-    Args:
-        name: as the user named it.
-        pipeline: on the device where it samples.
-        folder: of the pipeline; training.json in it says what the weights are.
-    """
-
-    def __init__(self, name: str, pipeline: HubPipeline, folder: Path, config: EvaluationConfig):
-        self.name, self.pipeline, self.seed = name, pipeline, config.seed
-        self.count = config.limit or _DEFAULT_SAMPLES
-        pipeline.set_progress_bar_config(disable=True)
-        is_gan = isinstance(pipeline, GANPipeline)
+    def __init__(self, folder: Path, config: EvaluationConfig, device: torch.device):
+        self.name, self.seed, self.count = config.model, config.seed, config.limit or _DEFAULT_SAMPLES
+        self.pipeline: Any = open_pipeline(folder, config.model, device)
+        self.pipeline.set_progress_bar_config(disable=True)
+        is_gan = isinstance(self.pipeline, GANPipeline)
         if config.truncation is not None and not is_gan:
-            raise InputError(f"{type(pipeline).__name__} has no truncation")
-        self.classes = pipeline.num_classes if is_gan else None
-        self.class_names = pipeline.class_names if is_gan else None
+            raise InputError(f"{type(self.pipeline).__name__} has no truncation")
+        self.classes: int | None = self.pipeline.num_classes if is_gan else None
+        self.class_names: tuple[str, ...] | None = self.pipeline.class_names if is_gan else None
         self.options: dict[str, Any] = {} if config.truncation is None else {"truncation": config.truncation}
         if config.flow:
             try:
-                self.options["flow"] = load_flow(folder, pipeline.device)
+                self.options["flow"] = load_flow(folder, device)
             except ValueError as error:
                 raise InputError(str(error)) from error
-        network = pipeline.model if is_gan else pipeline.unet
-        self.facts = {
-            **_training_facts(folder),
-            "truncation": config.truncation,
-            "flow": config.flow,
-            "dtype": str(network.dtype).removeprefix("torch."),
-        }
+        network = self.pipeline.model if is_gan else self.pipeline.unet
+        dtype = str(network.dtype).removeprefix("torch.")
+        own = {"truncation": config.truncation, "flow": config.flow, "dtype": dtype}
+        self.facts: dict[str, Any] = _training_facts(folder) | own
         self.weights = weights_hash(weights_of(folder), config.flow)
-        self.shape = tuple(self._draw(1, 0)[0].shape[1:])
+        _, channels, height, width = self._draw(1, 0)[0].shape
+        self.shape = (channels, height, width)
 
     def _draw(self, count: int, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         # The seeds of a training's own evaluations, so that both draw the same samples.
@@ -134,9 +104,9 @@ class ModelSamples:
         return (images.float() * 255).round().to(torch.uint8).cpu(), labels
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        first, last = _span(self, number)
         images, labels = self._draw(CHUNK, number)  # always whole, so that a limit does not change its images
-        return images[: last - first], None if labels is None else labels[: last - first]
+        size = min(CHUNK, self.count - number * CHUNK)
+        return images[:size], None if labels is None else labels[:size]
 
 
 def settings_hash(identity: Mapping[str, Any]) -> str:
@@ -181,16 +151,10 @@ def _training_facts(folder: Path) -> dict[str, Any]:
 
 
 def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource:
-    """Opens the samples to evaluate: a pipeline's if the name is one, else a data set's images.
-
-    Raises:
-        InputError: the name is neither, or the options do not fit it.
-    """
+    """Opens the samples to evaluate: a pipeline's if the name is one, else a data set's images; else InputError."""
     folder = user_path(config.model)
-    if (folder / "model_index.json").is_file() or not (folder.exists() or _names_data(config.model)):
-        folder = locate(config.model, config.revision)
-        pipeline = open_pipeline(folder, config.model, device)
-        return ModelSamples(config.model, pipeline, folder, config)
+    if (folder / "model_index.json").is_file() or not (folder.exists() or config.model in (*PRESETS, *EMBEDDED)):
+        return ModelSamples(locate(config.model, config.revision), config, device)
     if config.truncation is not None or config.flow or config.revision is not None:
         raise InputError(f"{config.model} is a set of images: it has neither truncation, flow nor revision")
     given = {"split": config.split, "image_size": config.image_size, "image_channels": config.image_channels}
@@ -207,17 +171,9 @@ def is_grey(images: ImageSet) -> bool:
 
 
 def require_finite_samples(images: torch.Tensor, name: str) -> None:
-    """Raises:
-    SamplesNotFinite: a pixel is NaN or infinite, which no uint8 could say.
-    """
+    """Raises SamplesNotFinite where a pixel is NaN or infinite, which no uint8 could say."""
     if not torch.isfinite(images).all():
         raise SamplesNotFinite(f"samples of {name} hold NaN or infinity")
-
-
-def _names_data(name: str) -> bool:
-    from ..data.config import EMBEDDED, PRESETS
-
-    return name in PRESETS or name in EMBEDDED
 
 
 def through_jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:

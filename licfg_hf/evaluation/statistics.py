@@ -6,7 +6,7 @@ images but for feature vectors, which lie in a memory-mapped file.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,11 +40,7 @@ class GaussianStatistics:
 
     @classmethod
     def of(cls, features: torch.Tensor) -> "GaussianStatistics":
-        """The moments of vectors (n, d).
-
-        Raises:
-            ValueError: one is not finite.
-        """
+        """The moments of vectors (n, d); ValueError where one is not finite."""
         _require_finite(features, "features")
         values = features.double().cpu()
         if not len(values):
@@ -63,11 +59,7 @@ class GaussianStatistics:
 
     @property
     def covariance(self) -> torch.Tensor:
-        """(d, d), unbiased.
-
-        Raises:
-            ValueError: there are fewer than two vectors.
-        """
+        """(d, d), unbiased; ValueError where there are fewer than two vectors."""
         if self.count < 2:
             raise ValueError("a covariance needs at least two feature vectors")
         return self.scatter / (self.count - 1)
@@ -87,16 +79,11 @@ class ClassStatistics:
     """Sums over class probabilities p(y|x) for the Inception Score, for each of ``splits`` runs of the index order.
 
     The order must therefore not be by class.
-
-    Attributes:
-        counts: images of each split, (splits,).
-        probabilities: sum of p, (splits, classes), float64.
-        negentropies: sum of sum_y p log p, (splits,), float64.
     """
 
-    counts: torch.Tensor
-    probabilities: torch.Tensor
-    negentropies: torch.Tensor
+    counts: torch.Tensor  # images of each split, (splits,), float64
+    probabilities: torch.Tensor  # sum of p, (splits, classes), float64
+    negentropies: torch.Tensor  # sum of sum_y p log p, (splits,), float64
 
     @classmethod
     def empty(cls, splits: int, classes: int) -> "ClassStatistics":
@@ -105,11 +92,7 @@ class ClassStatistics:
         return cls(counts, torch.zeros(splits, classes, dtype=torch.float64), negentropies)
 
     def update(self, logits: torch.Tensor, first: int, total: int) -> None:
-        """Adds images ``first`` .. of ``total`` by their logits (n, classes).
-
-        Raises:
-            ValueError: a logit is not finite.
-        """
+        """Adds images ``first`` .. of ``total`` by their logits (n, classes); ValueError where one is not finite."""
         _require_finite(logits, "class logits")
         logs = logits.double().cpu().log_softmax(dim=1)
         probabilities = logs.exp()
@@ -121,18 +104,11 @@ class ClassStatistics:
 
     def merge(self, other: "ClassStatistics") -> "ClassStatistics":
         """The statistics of both sets together."""
-        return ClassStatistics(
-            self.counts + other.counts,
-            self.probabilities + other.probabilities,
-            self.negentropies + other.negentropies,
-        )
+        names = [item.name for item in fields(self)]
+        return ClassStatistics(*(getattr(self, name) + getattr(other, name) for name in names))
 
     def scores(self) -> torch.Tensor:
-        """exp(E KL(p(y|x) || p(y))) of each split, (splits,).
-
-        Raises:
-            ValueError: a split has no image.
-        """
+        """exp(E KL(p(y|x) || p(y))) of each split, (splits,); ValueError where one has no image."""
         if (self.counts == 0).any():
             raise ValueError(f"there are fewer images than the {len(self.counts)} splits")
         marginal = self.probabilities / self.counts[:, None]
@@ -165,11 +141,7 @@ class FeatureSet:
 
 
 class TensorFeatures(FeatureSet):
-    """Feature vectors (n, d) that are held in memory.
-
-    Raises:
-        ValueError: one is not finite.
-    """
+    """Feature vectors (n, d) that are held in memory; ValueError where one is not finite."""
 
     def __init__(self, features: torch.Tensor):
         _require_finite(features, "features")
@@ -177,13 +149,7 @@ class TensorFeatures(FeatureSet):
 
 
 class FeatureFile(FeatureSet):
-    """Feature vectors (n, d), float32, in a file that is mapped into memory.
-
-    Args:
-        path: a ``.npy`` file; it must be there unless ``shape`` is given, which makes it.
-        shape: (n, d) of a new file, open for writing.
-        writable: open a file that is there for writing.
-    """
+    """Feature vectors, float32, in a ``.npy`` file that is mapped into memory; a shape (n, d) makes a new one."""
 
     def __init__(self, path: Path, shape: tuple[int, int] | None = None, writable: bool = False):
         if shape is not None:
@@ -193,11 +159,7 @@ class FeatureFile(FeatureSet):
         self._array: np.memmap = np.lib.format.open_memmap(path, mode="r+" if shape is not None or writable else "r")
 
     def write(self, first: int, features: torch.Tensor) -> None:
-        """Puts vectors at rows ``first`` ..
-
-        Raises:
-            ValueError: one is not finite.
-        """
+        """Puts vectors at rows ``first`` ..; ValueError where one is not finite."""
         _require_finite(features, "features")
         self._array[first : first + len(features)] = features.float().cpu().numpy()
 
@@ -207,12 +169,7 @@ class FeatureFile(FeatureSet):
 
 
 class Features(NamedTuple):
-    """Features of a set of images.
-
-    Attributes:
-        moments: of all.
-        vectors: each, in order; absent (None) where nobody asked for more than the moments.
-    """
+    """Features of a set of images."""
 
     moments: GaussianStatistics
-    vectors: FeatureSet
+    vectors: FeatureSet  # each, in order; absent (None) where nobody asked for more than the moments

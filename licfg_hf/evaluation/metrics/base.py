@@ -34,23 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """The facts of a measurement that are known before it begins.
-
-    Attributes:
-        config: the options.
-        samples: number of samples.
-        classes: number of classes that they are asked for by; None where they are not.
-        reference: images that they are compared with.
-        extractor: of the features.
-        held_out: reference images that no generator was trained on; None where there are none.
-    """
+    """The facts of a measurement that are known before it begins."""
 
     config: "EvaluationConfig"
     samples: int
-    classes: int | None
+    classes: int | None  # by which samples are asked for, where they are
     reference: "ImageSet"
     extractor: "Extractor"
-    held_out: "ImageSet | None" = None
+    held_out: "ImageSet | None" = None  # reference images that no generator was trained on
 
     @property
     def smallest(self) -> int:
@@ -62,30 +53,18 @@ class Plan:
 class Measured:
     """The results of the passes over both sides, from which metrics are computed.
 
-    What no metric asked for is absent (None): the type is that of what a metric that asks finds.
-
-    Attributes:
-        config: the options.
-        real: features of the reference images.
-        samples: features of the samples; their vectors where a metric says ``vectors``.
-        scores: class probabilities of the samples, where a metric says ``probabilities``.
-        hits: samples by the class asked for, those that the classifier takes for it, int64 (classes,), where the
-            features come with classes.
-        asked: the same, all of them.
-        predicted: samples by the class that the classifier takes them for, likewise.
-        pixels: the first samples, uint8 (n, channels, height, width), as many as a metric says.
-        held_out: reference images that no generator was trained on, where a metric says ``held_out``.
+    What no metric asked for is absent (None) or empty: the type is that of what a metric that asks finds.
     """
 
     config: "EvaluationConfig"
-    real: "Features"
-    samples: "Features"
-    scores: "ClassStatistics"
-    hits: "torch.Tensor"
-    asked: "torch.Tensor"
-    predicted: "torch.Tensor"
-    pixels: "torch.Tensor"
-    held_out: "ImageSet"
+    real: "Features"  # of the reference images
+    samples: "Features"  # with their vectors where a metric says ``vectors``
+    scores: "ClassStatistics"  # class probabilities of the samples, where a metric says ``probabilities``
+    hits: "torch.Tensor"  # samples by the class asked for that the classifier takes for it, int64 (classes,)
+    asked: "torch.Tensor"  # samples by the class asked for
+    predicted: "torch.Tensor"  # samples by the class that the classifier takes them for
+    pixels: "torch.Tensor"  # the first samples, uint8 (n, channels, height, width), as many as a metric says
+    held_out: "ImageSet"  # images that no generator was trained on, where a metric says ``held_out``
 
     @cached_property
     def manifold(self) -> "Manifold":
@@ -96,54 +75,31 @@ class Measured:
 
 
 class Metric:
-    """A number of a result. Subclasses set ``name``, ``title`` and ``higher_is_better`` and define ``compute``.
+    """A number of a result. Subclasses set ``name``, ``title`` and ``higher_is_better`` and define ``compute``."""
 
-    Attributes:
-        name: in ``eval.json``.
-        title: for people, whatever the features are.
-        higher_is_better: which way it is better.
-        option: its name on the command line, where several may share one; ``name`` where it is not given.
-        published: the name that the literature reserves for Inception features, None where there is none.
-        settings: fields of the protocol that no other metric depends on, unless it lists them too.
-        added: settings of its own, which become further fields of the protocol: name -> JSON value.
-        ignores: fields that it does not depend on, though the others do.
-        low, high: no value is outside; -1 stands for estimates that stray a little below 0. How far those of a kernel
-            distance stray depends on the features' scale, so that ``low`` holds for Inception features there.
-        vectors: it needs the feature vectors, not only their moments.
-        classes: it needs features that come with classes.
-        probabilities: it needs class probabilities, and so such features.
-        by_class: the result also lists every class.
-        conditional: there is a number only where samples are asked for by class.
-        pixels: it needs the pixels of so many first samples.
-        held_out: it needs reference images that no generator was trained on.
-        place: in lists, the lower the earlier.
-    """
-
-    name: str
-    title: str
+    name: str  # in ``eval.json``
+    title: str  # for people, whatever the features are
     higher_is_better: bool
-    option: str = ""
-    published: str | None = None
-    settings: tuple[str, ...] = ()
-    added: Mapping[str, Any] = {}
-    ignores: tuple[str, ...] = ()
+    option: str = ""  # on the command line, where several may share one; ``name`` where it is not given
+    published: str | None = None  # the name that the literature reserves for Inception features
+    settings: tuple[str, ...] = ()  # fields of the protocol that no other metric depends on, unless it lists them too
+    added: Mapping[str, Any] = {}  # settings of its own, which become further fields of the protocol: JSON values
+    ignores: tuple[str, ...] = ()  # fields that it does not depend on, though the others do
+    # No value is outside; -1 stands for estimates that stray a little below 0. How far those of a kernel distance
+    # stray depends on the features' scale, so that ``low`` holds for Inception features there.
     low: float = 0.0
     high: float = math.inf
-    vectors: bool = False
-    classes: bool = False
-    probabilities: bool = False
-    by_class: bool = False
-    conditional: bool = False
-    pixels: int = 0
-    held_out: bool = False
-    place: int = 100
+    vectors: bool = False  # it needs the feature vectors, not only their moments
+    classes: bool = False  # it needs features that come with classes
+    probabilities: bool = False  # it needs class probabilities, and so such features
+    by_class: bool = False  # the result also lists every class
+    conditional: bool = False  # there is a number only where samples are asked for by class
+    pixels: int = 0  # it needs the pixels of so many first samples
+    held_out: bool = False  # it needs reference images that no generator was trained on
+    place: int = 100  # in lists, the lower the earlier
 
     def require(self, plan: Plan) -> None:
-        """Checks, before long work begins, that it can be computed.
-
-        Raises:
-            InputError: it cannot.
-        """
+        """Raises InputError where it cannot be computed, before long work begins."""
 
     def settings_in_words(self, protocol: "EvaluationProtocol") -> str:
         """Describes the settings that concern this metric alone; "" if there are none."""
@@ -195,11 +151,7 @@ def chosen_metrics(options: Iterable[str]) -> list[Metric]:
 
 
 def require_metrics(plan: Plan) -> None:
-    """Checks, before long work begins, that the metrics that are asked for can be computed.
-
-    Raises:
-        InputError: one cannot.
-    """
+    """Raises InputError, before long work begins, where a metric that is asked for cannot be computed."""
     chosen = chosen_metrics(plan.config.metrics)
     for metric in chosen:
         if (metric.classes or metric.probabilities) and plan.extractor.classes is None:
