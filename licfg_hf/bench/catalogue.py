@@ -1,13 +1,16 @@
 """Networks and techniques that can be measured, by name; without PyTorch, so that ``--help`` comes at once."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 
 from ..errors import InputError
+from ..recipes import Recipe, get_recipe
 
 BASELINE = "none"
 STEPS = ("discriminator", "generator", "iteration")
@@ -16,70 +19,65 @@ _KNOWN = yaml.safe_load(Path(__file__).with_name("catalogue.yaml").read_text(enc
 
 @dataclass(frozen=True)
 class Model:
-    """Networks and how they are trained.
-
-    The fields stand in ``catalogue.yaml`` with their meanings.
-    """
+    """Networks and how they are trained: a preset of a recipe. The fields stand in ``catalogue.yaml``."""
 
     words: str
-    family: str
-    learning_rates: tuple[float, float]
-    size: int = 32
-    channels: int = 3
+    recipe: str
+    preset: str
+    image: tuple[int, int, int] = (3, 32, 32)
     classes: int | None = None
-    generator: Mapping[str, Any] = field(default_factory=dict)
-    discriminator: Mapping[str, Any] = field(default_factory=dict)
-    loss: str = "non_saturating"
-    betas: tuple[float, float] = (0.0, 0.9)
-    ema_decay: float = 0.9999
-    discriminator_steps: int = 1
-    generator_batches: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 MODELS = {name: Model(**values) for name, values in _KNOWN["models"].items()}
-# Name -> (kind, public name of the term or kind of the normalizer, its arguments).
-TECHNIQUES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
-    name: (kind, what, arguments) for name, (kind, what, arguments) in _KNOWN["techniques"].items()
-}
+TECHNIQUES: dict[str, dict[str, Any]] = _KNOWN["techniques"]
 DEFAULT: tuple[str, ...] = tuple(_KNOWN["default"])
 CONDITIONS: dict[str, str] = _KNOWN["conditions"]
 MEMORY: dict[str, str] = _KNOWN["memory"]
 
 
-def parts(technique: str) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """What stands in the catalogue for each part of A+B; nothing for the baseline."""
-    return [] if technique == BASELINE else [TECHNIQUES[part] for part in technique.split("+")]
+def options_of(technique: str) -> dict[str, Any]:
+    """The options of a recipe that stand for A+B, and for nothing else."""
+    options = dict(_KNOWN["baseline"])
+    for part in technique.split("+") if technique != BASELINE else ():
+        options |= TECHNIQUES[part]
+    return options
+
+
+def training_of(model: Model, technique: str, batch_size: int, **more: Any) -> tuple[Recipe, Namespace]:
+    """The model's recipe, and its options for a training with the technique; ``more`` are further ones.
+
+    The generator's batch grows with ``batch_size`` as the preset has it.
+    """
+    recipe = get_recipe(model.recipe)
+    given = {"preset": model.preset, **model.options, **options_of(technique), **more}
+    words = [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in given.items()]
+    _, options = recipe.parse(words)
+    batches = (options.generator_batch_size or options.batch_size) // options.batch_size
+    options.batch_size, options.generator_batch_size = batch_size, batch_size * batches
+    return recipe, options
 
 
 def parse(text: str) -> list[str]:
-    """Techniques from ``a,b+c``, checked, with the baseline first.
-
-    Raises:
-        InputError: a name is not known, missing or repeated, or techniques are combined that exclude each other.
-    """
+    """Techniques from ``a,b+c``, checked, with the baseline first."""
     shorthand = {"all": tuple(TECHNIQUES), "default": DEFAULT}
     names = [name for word in listed(text, "--techniques") for name in shorthand.get(word, (word,))]
     for name in names:
-        unknown = [] if name == BASELINE else [part for part in name.split("+") if part not in TECHNIQUES]
-        if unknown:
+        parts = [] if name == BASELINE else name.split("+")
+        if unknown := [part for part in parts if part not in TECHNIQUES]:
             known = ", ".join((BASELINE, *TECHNIQUES))
             raise InputError(f"no technique {unknown[0]!r}; there are: {known}, and A+B for both at once")
-        kinds = [kind for kind, _, _ in parts(name)]
+        kinds = [next(iter(TECHNIQUES[part])) for part in parts]
         if len(set(kinds)) < len(kinds):
             raise InputError(f"{name} names two techniques of one kind: {', '.join(kinds)}")
     return list(dict.fromkeys((BASELINE, *names)))
 
 
 def listed(text: str, option: str) -> list[str]:
-    """The words of a comma-separated option.
-
-    Raises:
-        InputError: a word is empty or stands twice.
-    """
+    """The words of a comma-separated option, of which none is empty or stands twice."""
     words = [word.strip() for word in text.split(",")]
     if not all(words):
         raise InputError(f"{option} has an empty name in {text!r}: write a,b")
-    twice = {word for word in words if words.count(word) > 1}
-    if twice:
+    if twice := {word for word in words if words.count(word) > 1}:
         raise InputError(f"{option} names {', '.join(sorted(twice))} twice: name it once")
     return words

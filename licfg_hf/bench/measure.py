@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError
 from ..text import one_line
-from .cases import Arena, Case
 from .catalogue import BASELINE
 from .cost import count_flops, peak_bytes
+from .steps import Shared, TechniqueSteps
 
 _LEAST_SECONDS = 0.05  # of a timed run: a step that takes less is repeated
 _BAR: dict[str, Any] = {"disable": None, "leave": False}  # of progress
@@ -33,13 +33,7 @@ def interleaved(
 ) -> Iterator[dict[Key, float]]:
     """Times every step in every round, in an order that is drawn anew, so that what slows a machine slows all.
 
-    Args:
-        steps: key -> (step, how often it runs in a round).
-        rounds: timed rounds, after one that is not.
-        clock: in seconds.
-
-    Yields:
-        key -> seconds of one run, for each round.
+    ``steps`` says how often each runs in a round; the first round, which warms up, is not among the results.
     """
     rng, order = random.Random(0), list(steps)
     for number in range(rounds + 1):
@@ -49,19 +43,14 @@ def interleaved(
             yield times
 
 
-def measure(arena: Arena, techniques: Sequence[str], steps: Sequence[str], rounds: int, compiled: bool) -> list[dict]:
-    """A row for each step of each technique, as they stand in ``bench.json``.
-
-    Args:
-        compiled: measure every technique compiled, too.
-
-    Raises:
-        InputError: the baseline itself cannot be run.
-    """
+def measure(
+    shared: Shared, techniques: Sequence[str], steps: Sequence[str], rounds: int, compiled: bool
+) -> list[dict]:
+    """A row for each step of each technique, compiled too where that is asked for, as they stand in ``bench.json``."""
     wanted = [(name, mode) for mode in ((False, True) if compiled else (False,)) for name in techniques]
     limits = {"recompile_limit": 8 * len(wanted), "accumulated_recompile_limit": 64 * len(wanted)}
     with torch._dynamo.config.patch(limits) if compiled else nullcontext():  # all compile the same functions
-        tried = [one for which in tqdm(wanted, "preparing", **_BAR) for one in _tried(arena, *which, steps)]
+        tried = [one for which in tqdm(wanted, "preparing", **_BAR) for one in _tried(shared, *which, steps)]
         rows = [row for row, _ in tried]
         runs = {index: (run, row["steps_per_time"]) for index, (row, run) in enumerate(tried) if run is not None}
         for times in tqdm(interleaved(runs, rounds), "timing", rounds, **_BAR):
@@ -71,34 +60,34 @@ def measure(arena: Arena, techniques: Sequence[str], steps: Sequence[str], round
 
 
 def _tried(
-    arena: Arena, technique: str, compiled: bool, steps: Sequence[str]
+    shared: Shared, technique: str, compiled: bool, steps: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], Callable[[], Any] | None]]:
     """(what is known of a step before it is timed, the step itself), or the problem and None."""
-    case = None
+    measured = None
     for name in steps:
         row = {"step": name, "technique": technique, "compiled": compiled}
         try:
-            case = case or Case(arena, technique, compiled)
-            run = case.steps[name]
-            yield row | _costs(case, run), run
+            measured = measured or TechniqueSteps(shared, technique, compiled)
+            run = measured.steps[name]
+            yield row | _costs(measured, run), run
         except Exception as error:  # whatever it is, the others can still be measured
             problem = "out of memory" if isinstance(error, torch.OutOfMemoryError) else one_line(error, 200)
             if technique == BASELINE and not compiled:
                 raise InputError(f"the steps cannot be run at all: {problem}") from error
-            case = None  # steps that cannot be compiled would go on without
+            measured = None  # steps that cannot be compiled would go on without
             yield {**row, "problem": problem}, None
 
 
-def _costs(case: Case, step: Callable[[], Any]) -> dict[str, Any]:
+def _costs(measured: TechniqueSteps, step: Callable[[], Any]) -> dict[str, Any]:
     first, second = seconds(step), seconds(step)
-    case.forget_gradients()
-    flops = None if case.compiled else count_flops(step)
-    case.forget_gradients()
+    measured.forget_gradients()
+    flops = None if measured.compiled else count_flops(step)
+    measured.forget_gradients()
     return {
         "compile_seconds": max(first - second, 0.0),
         "flops": flops,
-        "peak_bytes": peak_bytes(step, case.arena.device),
-        "resident_bytes": case.resident_bytes(),
+        "peak_bytes": peak_bytes(step, measured.shared.device),
+        "resident_bytes": measured.resident_bytes(),
         "times": [],
         "steps_per_time": max(1, math.ceil(_LEAST_SECONDS / max(second, 1e-6))),
     }
@@ -124,11 +113,7 @@ def compared(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, A
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """The median and the quartiles.
-
-    Raises:
-        ValueError: there are no values.
-    """
+    """The median and the quartiles of at least one value."""
     if not values:
         raise ValueError("there is no median of no values")
     low, middle, high = statistics.quantiles([*values] * 2 if len(values) == 1 else values, method="inclusive")

@@ -39,11 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Does what ``licfg-hf bench`` is asked for.
-
-    Raises:
-        InputError: an option is wrong, or the steps cannot be run here.
-    """
+    """Does what ``licfg-hf bench`` is asked for."""
     _require_usable(arguments)
     folder = user_path(arguments.output or f"output/bench-{arguments.model}")
     require_writable(folder, "--output", folder=True)
@@ -60,41 +56,39 @@ def _require_usable(arguments: argparse.Namespace) -> None:
     if arguments.output == "":
         raise InputError("--output is empty: name a folder")
     for name, default in _OF_STEPS.items():
-        if arguments.trainer and getattr(arguments, name) is not None:
-            raise InputError(
-                f"--{name} cannot be combined with --trainer, which measures float32 steps with one penalty"
-            )
         if getattr(arguments, name) is None:
             setattr(arguments, name, default)
+        elif arguments.trainer:
+            why = "which measures float32 steps with one penalty"
+            raise InputError(f"--{name} cannot be combined with --trainer, {why}")
     if arguments.steps_of_trainer is not None and not arguments.trainer:
         raise InputError("--steps_of_trainer needs --trainer")
     for name, most in (("batch_size", 10**6), ("rounds", 10**6), ("steps_of_trainer", MANY)):
         require_whole(1, most, **{f"--{name}": getattr(arguments, name)})
     arguments.techniques, given = parse(arguments.techniques), listed(arguments.steps, "--steps")
-    unknown = [step for step in given if step not in STEPS]
-    if unknown:
+    if unknown := [step for step in given if step not in STEPS]:
         raise InputError(f"--steps are among {', '.join(STEPS)}, not {', '.join(unknown)}")
     arguments.steps = [step for step in STEPS if step in given]
 
 
 def _steps(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from .cases import SEED, Arena, open_device
     from .measure import measure
     from .report import protocol, steps_in_words
+    from .steps import Shared, open_device
 
     model, batch_size = MODELS[arguments.model], arguments.batch_size
-    arena = Arena(model, batch_size, open_device(arguments.device, arguments.dtype))
-    rows = measure(arena, arguments.techniques, arguments.steps, arguments.rounds, arguments.compile)
+    shared = Shared(model, batch_size, open_device(arguments.device, arguments.dtype))
+    rows = measure(shared, arguments.techniques, arguments.steps, arguments.rounds, arguments.compile)
     about = protocol(
-        arena.device,
+        shared.device,
         model=arguments.model,
         networks=vars(model),
-        parameters=arena.parameters,
-        image=[model.channels, model.size, model.size],
+        parameters=shared.parameters,
+        image=list(model.image),
         batch_size=batch_size,
-        generator_batch_size=batch_size * model.generator_batches,
+        generator_batch_size=shared.options.generator_batch_size,
         dtype=arguments.dtype,
-        seed=SEED,
+        seed=shared.options.seed,
         rounds=arguments.rounds,
         **CONDITIONS,
     )
@@ -102,9 +96,9 @@ def _steps(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _trainer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from .cases import open_device
     from .overhead import measure
     from .report import protocol, trainer_in_words
+    from .steps import open_device
 
     device, steps = open_device(arguments.device).device, arguments.steps_of_trainer or _TRAINER_STEPS
     plan = {arguments.model: (arguments.batch_size, -(-steps // 10)), "quickstart": (_QUICKSTART_BATCH, steps)}

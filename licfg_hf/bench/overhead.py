@@ -14,13 +14,10 @@ from typing import Any
 import psutil
 from torch.utils.benchmark import timer
 
-import licfg_hf
-
 from ..data.loader import StepImages
 from ..training.sampler import random_generator
 from ..training.step import train_step
-from .cases import build_networks, build_penalties, training_config
-from .catalogue import Model
+from .catalogue import Model, training_of
 from .measure import seconds, spread
 
 BLOCKS = 20  # of timed steps; each gives one ratio
@@ -58,24 +55,15 @@ class _Blocks:
 
 
 def measure(name: str, model: Model, batch_size: int, steps: int) -> dict[str, Any]:
-    """Trains on the digits and measures on the way; the row of ``overhead.json``.
-
-    Args:
-        steps: of the trainer that are timed; the bare loop takes as many.
-
-    Raises:
-        TrainingInterrupted: a signal came.
-        InputError: the batch does not fit.
-    """
-    block, technique = max(1, steps // BLOCKS), "spectral+eps" if name == "quickstart" else "eps"
-    images = licfg_hf.open_images(licfg_hf.DataConfig(data="digits", image_size=model.size), progress=False)
-    model = Model(**{**vars(model), "channels": images.shape[0]})
-    generator, discriminator, task = build_networks(model, technique)
+    """Trains on the digits and times ``steps`` steps of either loop on the way; the row of ``overhead.json``."""
+    block = max(1, steps // BLOCKS)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        own = {"output_dir": f"{folder}/training", "checkpoint_every": _NEVER, "sample_every": None}
-        config = training_config(model, batch_size, max_steps=block * (BLOCKS + 1) + 1, **own)
-        loss, penalties = licfg_hf.get_loss(model.loss), build_penalties(technique)
-        trainer: Any = licfg_hf.Trainer(config, generator, discriminator, images, task, loss, penalties)
+        length = {"max_steps": block * (BLOCKS + 1) + 1, "output_dir": f"{folder}/training"}
+        never = {"checkpoint_every": _NEVER, "sample_every": None, "evaluate_samples": None, "standing_batches": None}
+        data = {"data": "digits", "image_size": model.image[1], "horizontal_flip": False}
+        technique = "spectral+eps" if name == "quickstart" else "eps"
+        recipe, options = training_of(model, technique, batch_size, **length, **never, **data)
+        trainer: Any = recipe.trainer(options)
         trainer.loader = blocks = _Blocks(trainer, block)
         trainer.train()
     times, resident = {loop: values[1:] for loop, values in blocks.times.items()}, blocks.resident[1:]

@@ -3,9 +3,9 @@
 import pytest
 
 import licfg_hf
-from licfg_hf.bench.cases import build_penalties
-from licfg_hf.bench.catalogue import DEFAULT, MODELS, TECHNIQUES, parse
+from licfg_hf.bench.catalogue import DEFAULT, MODELS, TECHNIQUES, options_of, parse, training_of
 from licfg_hf.errors import InputError
+from licfg_hf.recipes.objective import ObjectiveConfig
 
 
 def test_the_baseline_comes_first_and_nothing_twice():
@@ -21,10 +21,12 @@ def test_all_and_default():
 
 def test_several_techniques_at_once():
     assert parse("spectral+eps:tangent+cr") == ["none", "spectral+eps:tangent+cr"]
-    penalty, consistency = build_penalties("spectral+eps:tangent+cr")
+    objective = ObjectiveConfig(**options_of("spectral+eps:tangent+cr"))
+    _, (penalty, consistency) = objective.build()
+    assert objective.normalizers() == [{"kind": "spectral", "k": 1.0}]
     assert penalty.penalty == licfg_hf.EpsCenteredGradientPenalty(0.01, method="tangent")
     assert consistency.penalty == licfg_hf.ConsistencyRegularization(10.0)
-    assert (penalty.name, consistency.name) == ("penalty", "consistency")
+    assert consistency.name == "consistency"
 
 
 @pytest.mark.parametrize(
@@ -46,8 +48,15 @@ def test_what_is_refused(text, message):
         parse(text)
 
 
-def test_every_technique_names_what_there_is():
+def test_every_technique_is_one_part_of_the_objective():
     for name in parse("all"):
-        assert len(build_penalties(name)) <= 1
-    for model in MODELS.values():
-        assert licfg_hf.get_loss(model.loss) and hasattr(licfg_hf, f"{model.family}Discriminator")
+        objective = ObjectiveConfig(**options_of(name))
+        assert len(objective.build()[1]) + len(objective.normalizers()) == (name != "none")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_a_preset_with_nothing_but_the_technique(name):
+    recipe, options = training_of(MODELS[name], "r1", 16)
+    assert MODELS[name].preset in recipe.presets and options.batch_size == 16
+    assert options.generator_batch_size == (32 if name == "sngan" else 16)
+    assert (options.penalty, options.penalty_interval, options.normalizer) == ("r1", 1, "none")

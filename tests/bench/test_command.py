@@ -11,17 +11,16 @@ from licfg_hf.bench import measure
 from licfg_hf.bench.catalogue import DEFAULT, MODELS, TECHNIQUES, Model
 from licfg_hf.cli import main as command
 
-SHAPE = {"base_channels": 8, "channel_multipliers": (1, 2)}
-TINY = {
-    "tiny": Model("tiny", "SNGAN", (1e-3, 1e-3), size=8, channels=1, discriminator_steps=2, generator_batches=2,
-                  generator={**SHAPE, "latent_dim": 4}, discriminator=SHAPE),
-    "tiny-conditional": Model("tiny", "BigGAN", (1e-3, 1e-3), size=8, channels=1, classes=3,
-                              generator={**SHAPE, "latent_dim": 4}, discriminator={**SHAPE, "normalizers": ()}),
-    "tiny-ddgan": Model("tiny", "DDGAN", (1e-3, 1e-3), size=8, channels=1,
-                        generator={**SHAPE, "layers_per_block": 1, "attention_resolutions": (), "latent_dim": 4,
-                                   "latent_embedding_dim": 16, "latent_layers": 1},
-                        discriminator={"base_channels": 4, "time_embedding_dim": 16}),
+SHAPE = {"generator.base_channels": 8, "generator.latent_dim": 4, "discriminator.base_channels": 8}
+DDGAN = {
+    "generator.base_channels": 8, "generator.latent_embedding_dim": 16, "generator.latent_dim": 4,
+    "generator.latent_layers": 1, "discriminator.base_channels": 4, "discriminator.time_embedding_dim": 16,
 }  # fmt: skip
+TINY = {
+    "tiny": Model("tiny", "sngan_pgn_cifar", "quickstart", (1, 8, 8), options={**SHAPE, "generator_batch_size": 128}),
+    "tiny-conditional": Model("tiny", "biggan_eps_cifar", "quickstart", (1, 8, 8), 3, SHAPE),
+    "tiny-ddgan": Model("tiny", "ddgan_eps_cifar", "quickstart", (1, 8, 8), options=DDGAN),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +65,9 @@ def test_every_technique(tmp_path, capsys):
 
 def test_the_protocol_goes_with_the_numbers(tmp_path):
     about = bench(tmp_path, "--techniques", "none", "--steps", "generator")["protocol"]
-    assert about["model"] == "tiny" and about["networks"]["family"] == "SNGAN" and len(about["parameters"]) == 2
+    assert (
+        about["model"] == "tiny" and about["networks"]["recipe"] == "sngan_pgn_cifar" and len(about["parameters"]) == 2
+    )
     assert about["image"] == [1, 8, 8] and about["batch_size"] == 4 and about["generator_batch_size"] == 8
     assert about["rounds"] == 1 and about["dtype"] == "float32"
     assert about["threads"] == torch.get_num_threads() and about["versions"]["torch"] == torch.__version__
