@@ -1,7 +1,5 @@
 """Who may write to a repository of the Hub, and why it did not work, in one line."""
 
-import re
-
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled, OIDCError
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
@@ -11,27 +9,11 @@ from ..text import hub_refusal, one_line
 
 # What the Hub's client raises where it or the connection fails.
 FAILURES = (HTTPError, OSError, ValueError, RuntimeError, KeyError, OIDCError)
-_BRANCH = re.compile(r"(?=.{1,240}$)(?!-|/|@$)(?!.*(\.\.|//|@\{|\.lock$|[./]$))[^\s~^:?*\[\\\x00-\x1f\x7f]+")
 _PATIENCE = 10.0  # seconds; the client itself would wait for ever
 
 
-def require_branch_name(revision: str | None) -> None:
-    """Checks the name of a branch by git's rules.
-
-    Raises:
-        InputError: it cannot be called so.
-    """
-    if revision is not None and not _BRANCH.fullmatch(revision):
-        rule = "at most 240 letters, no spaces, no '..', no ~^:?*[\\ and is not @"
-        raise InputError(f"revision cannot be {revision!r}: the name of a branch has {rule}")
-
-
 def require_token() -> None:
-    """Checks what can be known without a request: whether the Hub may be asked, and a token is there.
-
-    Raises:
-        InputError: not so; the message is one line.
-    """
+    """Raises InputError where the Hub may not be asked, or there is no token; it makes no request."""
     if constants.is_offline_mode():
         raise InputError(reason(OfflineModeIsEnabled(), ""))
     if get_token() is None:
@@ -39,12 +21,9 @@ def require_token() -> None:
 
 
 def require_accepted_token() -> None:
-    """Asks the Hub, with little patience, whether it accepts the token and lets it write.
+    """Asks the Hub, with little patience, whether it accepts the token and lets it write; else InputError.
 
     A Hub that is overloaded or out of order says nothing of the token, and by the end of a training it will be back.
-
-    Raises:
-        InputError: it does not, or cannot be reached; the message is one line.
     """
     require_token()
     try:
@@ -64,12 +43,9 @@ def require_accepted_token() -> None:
 
 
 def reason(error: Exception, repo_id: str, known: dict[int, str] | None = None) -> str:
-    """Says in one line why a call of the Hub failed, and what to do.
+    """Why a call of the Hub about ``repo_id`` failed, one of ``FAILURES``, and what to do, in one line.
 
-    Args:
-        error: one of ``FAILURES``.
-        repo_id: what was asked for.
-        known: other words for some HTTP statuses.
+    ``known`` has other words for some HTTP statuses.
     """
     while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):  # of an upload in a thread
         error = error.__cause__

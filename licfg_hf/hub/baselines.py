@@ -25,15 +25,10 @@ _NO_PLACE = "published: its protocol is not known in every detail, so it has no 
 
 @dataclass(frozen=True)
 class StatedProtocol:
-    """The protocol as a publication states it; "" for a part that is not known.
+    """The protocol as a publication states it; "" for a part that is not known."""
 
-    Attributes:
-        title: whose protocol it is.
-        ranked: all its figures were measured alike; otherwise they have no order.
-    """
-
-    title: str
-    ranked: bool
+    title: str  # whose protocol it is
+    ranked: bool  # all its figures were measured alike; otherwise they have no order
     reference: str = ""
     samples: str = ""
     extractor: str = ""
@@ -52,22 +47,15 @@ class StatedProtocol:
 
 @dataclass(frozen=True)
 class Figure:
-    """A published result.
-
-    Attributes:
-        image_size: height and width in pixels.
-        checked: key of ``READ_IN``.
-        source: the publication.
-        metrics: by key of ``METRICS``: ``value`` and, where it is known, ``std``.
-    """
+    """A published result."""
 
     method: str
     dataset: str
-    image_size: int
+    image_size: int  # height and width in pixels
     protocol: str
-    checked: str
-    source: str
-    metrics: dict[str, dict[str, float]]
+    checked: str  # key of ``READ_IN``
+    source: str  # the publication
+    metrics: dict[str, dict[str, float]]  # by key of ``METRICS``: ``value`` and, where it is known, ``std``
     setting: str = ""
     url: str | None = None
 

@@ -11,16 +11,12 @@ from ..errors import InputError
 from ..text import require_repository
 from .access import require_accepted_token
 from .card import write_card
-from .publish import publish, push_command
+from .publish import Destination, publish
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Writes ``README.md``, the card of the finished model.
-
-    Args:
-        details: variables of the card, see ``write_card``.
-    """
+    """Writes ``README.md``, the card of the finished model; ``details`` are its variables, see ``write_card``."""
 
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -49,29 +45,21 @@ class PushToHub:
         require_repository(self.repo_id)
 
     def setup(self, trainer: Any) -> None:
-        """Called before anything is trained.
-
-        Raises:
-            InputError: the Hub does not accept the token.
-        """
+        """Called before anything is trained; InputError where the Hub does not accept the token."""
         try:
             require_accepted_token()
         except InputError as error:
             raise InputError(f"push_to_hub: {error}. Nothing was trained yet") from error
 
     def train_end(self, trainer: Any) -> None:
-        """Called when the finished model is in its folder.
-
-        Raises:
-            InputError: it was not published; the message says how to do it by hand.
-        """
+        """Called when the finished model is in its folder; where it is not published, InputError says what to do."""
         if not trainer.accelerator.is_main_process:
             return
         trainer.progress.say(f"publishing {trainer.folder} as {self.repo_id}")
         try:
             published = publish(trainer.folder, self.repo_id, private=self.private)
         except InputError as error:
-            again = push_command(trainer.folder, self.repo_id, private=self.private)
+            again = Destination(self.repo_id, self.private).command(trainer.folder)
             if again in str(error):
                 raise
             raise InputError(

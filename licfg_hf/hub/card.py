@@ -64,11 +64,9 @@ def write_card(
     """Writes ``folder/README.md``, the card of a finished run.
 
     Args:
-        folder: the pipeline folder.
         facts: content of training.json: settings, identity, versions, device.
         results: contents of the folder's ``eval.json`` files, that of the model as it loads first.
-        loss: the adversarial loss.
-        penalties: the penalties, each of which prints the coefficient that it applies.
+        penalties: each of them prints the coefficient that it applies.
         details: ``title``, ``summary``, ``training`` (how the generator learned), ``method``, ``citation``,
             ``pipeline`` (class name), ``class_names``, ``license`` (of the weights, as the Hub calls it; without it
             the card states none), ``data_license``, ``command`` (that made the run), ``notes`` (list of sentences),
@@ -102,13 +100,9 @@ def write_card(
 def card_of_a_folder(
     repo_id: str, pipeline: str | None, contents: Mapping[str, Any], selection: Mapping[str, Any]
 ) -> str:
-    """A card for a folder that has none, such as ``best/`` of a run.
+    """A card for a folder of a pipeline class, or of networks alone, that has none, such as ``best/`` of a run.
 
-    Args:
-        repo_id: where it goes.
-        pipeline: name of its class; None for networks alone.
-        contents: those of the folder's JSON files, by name.
-        selection: why it is the best of its run; empty where it is not.
+    ``contents`` are those of its JSON files by name, and ``selection`` says why it is the best of its run.
     """
     step, by = contents.get("training.json", {}).get("step"), selection.get("by")
     when = f" after {step:,} steps" if isinstance(step, int) else ""

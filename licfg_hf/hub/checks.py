@@ -37,12 +37,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def read(path: Path, encoding: str = "utf-8") -> str:
-    """The text of a file, with the line ends that it has.
-
-    Raises:
-        InputError: it is no UTF-8 text, or no file; the message is one line.
-        OSError: it cannot be read.
-    """
+    """The text of a file, with the line ends that it has; InputError where it is no text or no file."""
     require_readable(path)
     try:
         with path.open(encoding=encoding, newline="") as file:
@@ -52,11 +47,7 @@ def read(path: Path, encoding: str = "utf-8") -> str:
 
 
 def parse(name: str, text: str) -> Any:
-    """JSON or YAML content, by the end of the file's name.
-
-    Raises:
-        InputError: it is damaged; the message is one line.
-    """
+    """JSON or YAML content, by the end of the file's name; InputError where it is damaged."""
     try:
         return json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
@@ -64,14 +55,7 @@ def parse(name: str, text: str) -> Any:
 
 
 def read_object(path: Path, name: str | None = None) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Args:
-        name: for messages; None is the path.
-
-    Raises:
-        InputError: there is none; the message is one line.
-    """
+    """The JSON object in a file, which messages call ``name`` or by its path; InputError where there is none."""
     content = parse(name or str(path), read(path))
     if not isinstance(content, dict):
         raise InputError(f"{name or path} is damaged: it is not a JSON object")
@@ -81,8 +65,7 @@ def read_object(path: Path, name: str | None = None) -> dict[str, Any]:
 def require_finished(folder: Path) -> tuple[str | None, list[str]]:
     """The class of the pipeline, None where the folder holds networks only, and the folders of its parts.
 
-    Raises:
-        InputError: a finished model does not lie there, or not one that would load; the message is one line.
+    Raises InputError where no finished model lies there, or not one that would load.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
@@ -155,11 +138,7 @@ def _network_class(place: Path) -> type | None:
 
 
 def require_flow(place: Path) -> None:
-    """Tries the functional-gradient steps in a folder.
-
-    Raises:
-        InputError: the numbers are damaged, or a discriminator is missing; the message is one line.
-    """
+    """Raises InputError where a folder's functional-gradient steps are damaged, or lack a discriminator."""
     try:
         steps = read_numbers(place / FLOW_CONFIG)["steps"]
     except ValueError as error:
@@ -170,13 +149,9 @@ def require_flow(place: Path) -> None:
 
 
 def require_loadable(place: Path, kind: Any = None) -> None:
-    """Tries the network or scheduler that lies in a folder.
+    """Raises InputError where ``kind.from_pretrained(place)`` would fail, or leave weights at random.
 
-    Args:
-        kind: its class; None is that of its config, or any where that is not known here.
-
-    Raises:
-        InputError: ``kind.from_pretrained(place)`` would fail, or leave weights at random; the message is one line.
+    Without ``kind`` the class is that of its config, or any where that is not known here.
     """
     try:
         kind = kind or _network_class(place)
@@ -192,17 +167,21 @@ def require_loadable(place: Path, kind: Any = None) -> None:
         for files in weights.values():
             shards = [shapes_in(path) for path in files if path.suffix == ".safetensors"]
             found = {name: shape for shard in shards for name, shape in shard.items()}
-            _require_shapes(found, {name: tuple(value.shape) for name, value in wanted.items()})
+            if missing := [name for name in wanted if name not in found]:
+                raise InputError(f"its weights lack {_listed(missing)}, which its config asks for")
+            for name, value in wanted.items():
+                shape = tuple(value.shape)
+                if found[name] != shape:
+                    raise InputError(f"its weights are not those of its config: {name} is {found[name]}, not {shape}")
     except LOAD_FAILURES as error:
         raise InputError(f"{place} cannot be loaded: {one_line(error)}") from error
 
 
 def weight_files(place: Path) -> dict[str, list[Path]]:
-    """The weights in a network's folder as diffusers finds them: variant ("" for none) -> files, of which the first
-    may be an index. An index comes before a whole file.
+    """The weights in a network's folder as diffusers finds them, by variant ("" for none); InputError where an index
+    is damaged.
 
-    Raises:
-        InputError: an index is damaged, or names files that are not there; the message is one line.
+    The first file of a variant may be an index, which comes before a whole file.
     """
     found = {}
     for path in sorted(place.iterdir()):
@@ -226,25 +205,12 @@ def _shards(index: Path) -> list[Path]:
 
 
 def shapes_in(path: Path) -> Shapes:
-    """The shapes of the tensors in a safetensors file. A file that is cut short does not fit its own header.
-
-    Raises:
-        InputError: it is damaged; the message is one line.
-    """
+    """The shapes of the tensors in a safetensors file; one that is cut short does not fit its header: InputError."""
     try:
         with safe_open(path, "pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is damaged: {one_line(error)}") from error
-
-
-def _require_shapes(found: Shapes, wanted: Shapes) -> None:
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise InputError(f"its weights lack {_listed(missing)}, which its config asks for")
-    for name, shape in wanted.items():
-        if found[name] != shape:
-            raise InputError(f"its weights are not those of its config: {name} is {found[name]}, not {shape}")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Takes the folders of this machine out of what is published."""
+"""What must not leave this machine: the names of its folders are taken out, and secrets are refused."""
 
 import json
 import os
@@ -11,11 +11,12 @@ from typing import Any
 
 import yaml
 
+from ..errors import InputError
 from ..text import last_part
 
 _COMMAND = re.compile(r"^- Command: `(.+)`\n", re.MULTILINE)  # of a card
 # Settings and results that name places; what else has slashes in it may be anything.
-_PLACES = (
+_PLACES = [
     "data",
     "reference",
     "name",
@@ -25,16 +26,14 @@ _PLACES = (
     "config",
     "evaluate_features",
     "extractor",
-)
+]
 BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # of a card
 
 
 class Cleaner:
     """Takes the folders of this machine out of what is published: of a path, its last part stays.
 
-    Args:
-        folder: what is published.
-        contents: settings and results; every string in them that is a path, absolute or not, is taken out everywhere.
+    Every string in ``contents``, settings and results, that is a path, absolute or not, is taken out everywhere.
     """
 
     def __init__(self, folder: Path, contents: Iterable[Any]):
@@ -157,3 +156,39 @@ def _is_machine_path(text: str) -> bool:
 def _last_part(text: str) -> str:
     before, path = _parted(text)
     return before + last_part(path)
+
+
+# Secrets that lie in the texts of a model folder by mistake
+
+_NAME = r"(?i:token|secret|passwd|password|passphrase|credentials?|(?:api|access|private|secret)_?-?key)"
+_VALUE = r"(?!(?i:true|false|none|null)\b)[\w+/=.~!@#%^&*-]{6,}"
+_SECRETS = {
+    "a token of Hugging Face": r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}",
+    "a key of an API": r"\bsk-(?:\w{1,10}-){0,3}\w{16,}|\bAIza[\w-]{30,}|\bnpm_\w{30,}|\bpypi-\w{30,}",
+    "a token of GitHub or GitLab": r"\bgh[a-z]_[A-Za-z0-9]{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}",
+    "a key of AWS": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    "a token of Slack": r"\bxox[a-z]-[\w-]{10,}",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",
+    "an address with a password": r"\b[A-Za-z][\w+.-]{0,20}://[^\s/@:\"'<>]*:[^\s/@\"'<>]+@",
+    "a key of Weights & Biases": r"(?i:wandb|key|token)\b[^\n]{0,40}?\b[0-9a-f]{40}\b",
+}
+# A value behind a name that says what it is. In prose and code it has letters and digits, as os.environ has not.
+_SETTING = rf"{_NAME}\\?[\"']?\s*[:=]\s*\\?[\"']?{_VALUE}"
+_IN_PROSE = rf"{_NAME}(?:\\?[\"']?\s*[:=]\s*\\?[\"']?|\s+)(?=[^\s\"',]*\d)(?=\S*[A-Za-z]){_VALUE}"
+_EMBEDDED = re.compile(r"base64,[\w+/=]+")  # pictures in a report
+
+
+def require_no_secrets(path: Path, text: str) -> None:
+    """Refuses a text with what looks like a token, key or password; the message does not repeat it."""
+    settings = path.suffix in (".json", ".yaml")
+    kinds = _SECRETS | {"a password or token": _SETTING if settings else _IN_PROSE}
+    if ".index." in path.name:  # the weights of a network, of which one may be called token
+        kinds = _SECRETS
+    text = _EMBEDDED.sub("base64,", text)
+    for kind, pattern in kinds.items():
+        if found := re.search(pattern, text):
+            line = text.count("\n", 0, found.start()) + 1
+            raise InputError(
+                f"{path}, line {line}, has what looks like {kind}: remove it before you publish, and revoke it if "
+                "others have seen it"
+            )

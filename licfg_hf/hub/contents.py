@@ -3,22 +3,22 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from ..errors import InputError
 from ..evaluation.result import RESULT_FILES
 from ..evaluation.samples import settings_hash, weights_hash, weights_of
-from ..pipelines.model_index import COMPONENT_CODE, PIPELINE_CODE, plain
+from ..pipelines.model_index import COMPONENT_CODE, PIPELINE_CODE, part_class, plain
 from ..staging import finish_update
-from .benchmarks import BENCHMARK_FILE, Benchmark, benchmark_file
 from .card import card_of_a_folder, published_card
 from .checks import parse, read, read_object, require_finished, require_flow, require_loadable, shapes_in, weight_files
-from .cleaning import Cleaner, dump, settings_in
-from .remote_code import with_remote_code
-from .results import with_results
-from .secrets import require_no_secrets
+from .cleaning import Cleaner, dump, require_no_secrets, settings_in
+from .results import BENCHMARK_FILE, benchmark_file, with_results
+
+if TYPE_CHECKING:
+    from .publish import Destination
 
 Files = dict[str, bytes | Path]
 
@@ -39,72 +39,68 @@ _MADE_HERE = re.compile(
 _SELECTION_FILE = "selection.json"  # beside the best generator of a run; it says why, and stays here
 _IDENTITY = {"step": "step", "config_hash": "settings", "training_seed": "training seed"}  # fields of a protocol
 
+# For people who have not imported this library: DiffusionPipeline.from_pretrained(..., trust_remote_code=True).
+_PIPELINE = """\
+# For DiffusionPipeline.from_pretrained(..., trust_remote_code=True): the pipeline of the installed licfg_hf.
+from licfg_hf import {name}  # noqa: F401
+"""
+# One content for every part of every model. diffusers copies each of these files to the same place before it imports
+# it, and Python takes two files of one size and one second for the same: names in it would get mixed up.
+_COMPONENT = b"""\
+# For DiffusionPipeline.from_pretrained(..., trust_remote_code=True): the networks and schedulers of licfg_hf.
+from licfg_hf.models import *  # noqa: F403
+from licfg_hf.schedulers import *  # noqa: F403
+"""
+
 
 def could_be_ours(path: str) -> bool:
     """True if a file of a repository is called as one that ``collect`` gives."""
     return bool(_FROM_A_FOLDER.fullmatch(path) or _MADE_HERE.fullmatch(path))
 
 
-def collect(
-    folder: Path, repo_id: str, revision: str | None, benchmarks: Sequence[Benchmark], remote_code: bool
-) -> Files:
-    """Collects the published files of a folder: path in the repository -> content, or the file if it is unchanged.
-
-    Args:
-        folder: a pipeline, or one network.
-        repo_id: where it goes, for the card.
-        revision: branch, for the card; None is the main one.
-        benchmarks: metrics for leaderboards of the Hub.
-        remote_code: whether Python files for plain diffusers go along.
+def collect(folder: Path, to: "Destination") -> Files:
+    """The published files of a folder: path in the repository -> content, or the file if it is unchanged.
 
     Raises:
-        InputError: no finished model lies there, a file cannot be read, is damaged, is of another model, or is none of
-            the folder's; or it has not what an option needs. The message is one line.
+        InputError: no finished model lies there, a file is damaged, is of another model, or is none of the folder's;
+            or it has not what an option needs. The message is one line.
+        OSError: a file cannot be read.
     """
-    try:
-        return _collect(folder, repo_id, revision, benchmarks, remote_code)
-    except OSError as error:
-        raise InputError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
-
-
-def _collect(
-    folder: Path, repo_id: str, revision: str | None, benchmarks: Sequence[Benchmark], remote_code: bool
-) -> Files:
     finish_update(folder)
     pipeline, parts = require_finished(folder)
     paths = {path.relative_to(folder).as_posix(): path for path in _chosen(folder, parts)}
     _require_sound(paths)
-    contents = {name: _content(name, path) for name, path in paths.items() if path.suffix in (".json", ".yaml")}
-    selection = folder / _SELECTION_FILE
-    card = (
-        # From any editor: without a byte order mark, and with the line ends that patterns look for.
-        read(paths["README.md"], encoding="utf-8-sig").replace("\r\n", "\n")
-        if "README.md" in paths
-        else card_of_a_folder(
-            repo_id, pipeline, contents, read_object(selection, _SELECTION_FILE) if selection.is_file() else {}
-        )
-    )
+    contents = {
+        name: read_object(path, name) if name in ("training.json", *RESULT_FILES) else parse(name, read(path))
+        for name, path in paths.items()
+        if path.suffix in (".json", ".yaml")
+    }
+    if (
+        "README.md" in paths
+    ):  # from any editor: without a byte order mark, and with the line ends that patterns look for
+        card = read(paths["README.md"], encoding="utf-8-sig").replace("\r\n", "\n")
+    else:
+        selection = folder / _SELECTION_FILE
+        best = read_object(selection, _SELECTION_FILE) if selection.is_file() else {}
+        card = card_of_a_folder(to.repo_id, pipeline, contents, best)
     cleaner = Cleaner(folder, [*contents.values(), *settings_in(card)])
     published = {name: cleaner.value(content) for name, content in contents.items()}
     _require_results_of_this_model(folder, contents, published)
     files: Files = dict(paths)
     if "model_index.json" in published:  # it may come from a repository that names Python files
         published["model_index.json"] = plain(published["model_index.json"])
-    if remote_code:
-        published["model_index.json"], code = with_remote_code(published.get("model_index.json"))
+    if to.remote_code:
+        published["model_index.json"], code = _with_remote_code(published.get("model_index.json"))
         files |= code
     files |= {name: dump(name, content).encode() for name, content in published.items() if content != contents[name]}
-    if benchmarks:
-        files[BENCHMARK_FILE] = benchmark_file(benchmarks, published.get(RESULT_FILES[0]))
+    if to.benchmarks:
+        files[BENCHMARK_FILE] = benchmark_file(to.benchmarks, published.get(RESULT_FILES[0]))
     if "report.html" in paths:
         files["report.html"] = cleaner.text(read(paths["report.html"])).encode()
     results = [published[name] for name in RESULT_FILES if name in published]
-    files["README.md"] = with_results(published_card(repo_id, revision, cleaner.card(card)), results).encode()
+    card = published_card(to.repo_id, None if to.create_pr else to.revision, cleaner.card(card))
+    files["README.md"] = with_results(card, results).encode()
     return dict(sorted(files.items()))
-
-
-def _content(name: str, path: Path) -> Any:
-    return read_object(path, name) if name in ("training.json", *RESULT_FILES) else parse(name, read(path))
 
 
 def left_out(folder: Path, files: Files, inside: str = "") -> list[str]:
@@ -117,6 +113,25 @@ def left_out(folder: Path, files: Files, inside: str = "") -> list[str]:
         elif name not in files:
             names.append(f"{name}/" if path.is_dir() else name)
     return names
+
+
+def _with_remote_code(index: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """A ``model_index.json`` that names classes by Python files, and these files; each only imports this library."""
+    if index is None:
+        raise InputError("--remote_code needs a pipeline: there is no model_index.json")
+    code = {f"{PIPELINE_CODE}.py": _PIPELINE.format(name=index["_class_name"]).encode()}
+    named = {**index, "_class_name": [PIPELINE_CODE, index["_class_name"]]}
+    for name, value in index.items():
+        library, called = value if isinstance(value, list) and len(value) == 2 else (None, None)
+        known = part_class(called)
+        if known is not None and library == known.__module__ and known.__module__.startswith("licfg_hf."):
+            named[name] = [COMPONENT_CODE, called]
+            code[f"{name}/{COMPONENT_CODE}.py"] = _COMPONENT
+        elif library not in (None, "diffusers", "transformers"):  # diffusers finds those of its own without help
+            raise InputError(
+                f"--remote_code needs networks of licfg_hf or diffusers, and {name!r} is {library}.{called}"
+            )
+    return named, code
 
 
 def _chosen(folder: Path, parts: Sequence[str]) -> list[Path]:

@@ -12,11 +12,10 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
 from ..errors import InputError
-from ..evaluation.protocol import EvaluationProtocol, differences
 from ..evaluation.result import parse_result
 from ..text import is_repository, one_line
 from .access import reason
-from .ranking import Entry, Omissions, Query, entry_of
+from .ranking import Entry, Omissions, Query, are_alike, entry_of
 from .results import read_protocol
 
 TAG = "licfg"  # of every model that this package publishes
@@ -39,12 +38,9 @@ def hub_entries(query: Query, omissions: Omissions) -> list[Entry]:
 
 
 def _models(public: bool, omissions: Omissions) -> Iterator[tuple[str, Any]]:
-    """Ids of the Hub's models with the content of their ``model-index``, which is anything.
+    """Ids of the Hub's models, perhaps only public ones, with the content of their ``model-index``, which is anything.
 
     Nothing else is asked for: the client parses the card's other fields and fails on some contents.
-
-    Args:
-        public: only those that everybody may see, whoever is logged in.
     """
     seen, token = 0, False if public else None
     try:
@@ -67,11 +63,7 @@ def _models(public: bool, omissions: Omissions) -> Iterator[tuple[str, Any]]:
 
 
 def entries_of(repository: str, index: Any, query: Query, omissions: Omissions) -> list[Entry]:
-    """Entries of one model; what cannot be shown becomes a note.
-
-    Args:
-        index: content of its ``model-index``.
-    """
+    """Entries of one model by its ``model-index``; what cannot be shown becomes a note."""
     shown: list[Entry] = []
     damaged: list[str] = []
     repeated = left_out = 0
@@ -89,7 +81,7 @@ def entries_of(repository: str, index: Any, query: Query, omissions: Omissions) 
             continue
         if entry is None:
             continue
-        same = next((one for one in shown if _is_one_run(one.protocol, entry.protocol, query.metric)), None)
+        same = next((one for one in shown if _is_one_run(one, entry, query.metric)), None)
         if same is not None:
             repeated += same.value != entry.value
         elif len(shown) == _MOST_ENTRIES:
@@ -100,12 +92,10 @@ def entries_of(repository: str, index: Any, query: Query, omissions: Omissions) 
     return shown
 
 
-def _is_one_run(one: EvaluationProtocol | None, other: EvaluationProtocol | None, metric: str) -> bool:
+def _is_one_run(one: Entry, other: Entry, metric: str) -> bool:
     """True if two entries differ in nothing but seeds, software and the like, as which anything can be stated."""
-    if one is None or other is None:
-        return False
-    same = all(getattr(one, name) == getattr(other, name) for name in ("step", "weights", "flow"))
-    return same and not differences(one, other, metric)
+    same = all(getattr(one.protocol, name) == getattr(other.protocol, name) for name in ("step", "weights", "flow"))
+    return same and are_alike(one, other, metric)
 
 
 def _about(repository: str, metric: str, damaged: list[str], repeated: int, left_out: int) -> Iterator[str]:
@@ -141,11 +131,7 @@ def _names_in(dataset: Any, content: Mapping[str, Any]) -> set[str]:
 
 
 def _entry(repository: str, content: Mapping[str, Any], query: Query) -> Entry | None:
-    """The entry of a metric; None where it was measured against other data.
-
-    Raises:
-        ValueError: it is damaged, or its numbers are impossible.
-    """
+    """The entry of a metric; None where it was measured against other data, ValueError where it is damaged."""
     arguments = content.get("args")
     if not isinstance(arguments, Mapping) or "protocol" not in arguments:
         raise InputError("it states no protocol")

@@ -29,21 +29,16 @@ _PICTURES = ("samples.png", "report/samples.png")
 def build(
     dataset: str, metric: str, runs: Sequence[Path], hub: bool, baselines: bool, public: bool = False
 ) -> Leaderboard:
-    """Collects a leaderboard.
+    """Collects a leaderboard; InputError where the metric is unknown, or a run has no result or a damaged one.
 
     Results are of the data set if their reference is called so (of a path, the last part counts), or if its content is
     that of a run here which is. Contents that differ have no common order, and a note names them.
 
     Args:
         dataset: name of a preset, its Hub id, a reference as the evaluation was given it, or a content's fingerprint.
-        metric: key of ``METRICS``.
         runs: ``eval.json`` files, or folders that hold one.
         hub: ask the Hub for models with the tag ``licfg``. Where it cannot be reached, a note says so.
-        baselines: show published figures.
         public: others will see it: no models that only the user may see, and of local paths only the last part.
-
-    Raises:
-        InputError: the metric is unknown, or a run has no result or a damaged one.
     """
     if metric not in METRICS:
         raise InputError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
@@ -67,14 +62,7 @@ def build(
 
 
 def _local_entries(runs: Sequence[tuple[Path, Result]], query: Query, omissions: Omissions) -> list[Entry]:
-    """Entries of runs, with a picture of their samples; what does not belong on the leaderboard becomes a note.
-
-    Args:
-        runs: ``eval.json`` files, or folders that hold one, and what they say.
-
-    Raises:
-        InputError: a protocol cannot be shown as it is.
-    """
+    """Entries of runs, with a picture of their samples; what does not belong on the leaderboard becomes a note."""
     entries, seen = [], set()
     for run, result in runs:
         folder = run if run.is_dir() else run.parent
@@ -100,11 +88,7 @@ def _data_name(name: str, public: bool) -> str:
 
 
 def thumbnail(folder: Path, size: int = 256) -> bytes | None:
-    """The upper left part of a run's sample grid as a JPEG file; None where there is no grid that can be read.
-
-    Args:
-        size: height and width in pixels of the part, at most.
-    """
+    """The upper left ``size`` pixels of a run's sample grid as a JPEG file; None where no grid can be read."""
     path = next((folder / name for name in _PICTURES if (folder / name).is_file()), None)
     if path is None:
         return None
@@ -124,11 +108,7 @@ def push_space(leaderboard: Leaderboard, repository: str) -> str:
     """Publishes the page as a static Space, with its data as ``data.json``; returns the Space's address.
 
     A Space that is there gets another commit.
-
-    Raises:
-        InputError: it failed; the message is one line.
     """
-    require_repository(repository, "--push_space")
     contents = {"index.html": to_html(leaderboard), "data.json": to_json(leaderboard)}
     operations = [CommitOperationAdd(name, text.encode("utf-8")) for name, text in contents.items()]
     api = HfApi(library_name="licfg_hf")
@@ -174,12 +154,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Does what ``licfg-hf leaderboard`` is asked for.
-
-    Raises:
-        InputError: there is nothing to show, a run cannot be read, the file cannot be written, or the Space cannot be
-            updated.
-    """
+    """Does what ``licfg-hf leaderboard`` is asked for; InputError where it cannot."""
     named, space = arguments.output, arguments.push_space
     if named is None and arguments.format == "html":
         named = _PAGE
@@ -200,7 +175,11 @@ def run(arguments: argparse.Namespace) -> None:
     if output is None:
         print(text, end="")
     else:
-        _write(output, text)
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            write_text(output, text)
+        except OSError as error:
+            raise InputError(f"cannot write {output}: {error.strerror}") from error
         print(f"leaderboard in {output}")
         _say(leaderboard.notes)
     if space is not None:
@@ -210,11 +189,3 @@ def run(arguments: argparse.Namespace) -> None:
 def _say(notes: Sequence[str]) -> None:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error

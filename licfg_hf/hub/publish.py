@@ -3,12 +3,14 @@
 import argparse
 import json
 import os
+import re
 import shlex
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
@@ -17,33 +19,59 @@ from ..errors import InputError
 from ..files import user_path
 from ..signals import SignalHandler
 from ..text import one_line, printable, require_repository
-from .access import FAILURES, reason, require_branch_name, require_token
-from .benchmarks import BENCHMARK_FILE, Benchmark
+from .access import FAILURES, reason, require_token
 from .contents import Files, collect, could_be_ours, left_out
-from .results import read_card
+from .results import BENCHMARK_FILE, Benchmark, read_card
 
+_BRANCH = re.compile(r"(?=.{1,240}$)(?!-|/|@$)(?!.*(\.\.|//|@\{|\.lock$|[./]$))[^\s~^:?*\[\\\x00-\x1f\x7f]+")
 _LISTED = 10  # files that stay here
 
 
 @dataclass(frozen=True)
+class Destination:
+    """Where a model goes on the Hub, and how; InputError where that cannot be."""
+
+    repo_id: str
+    private: bool | None = None  # of a new repository; None takes the owner's default
+    revision: str | None = None  # branch; None is the main one
+    create_pr: bool = False  # open a pull request instead of committing to the branch
+    message: str | None = None  # of the commit
+    benchmarks: Sequence[Benchmark] = ()  # report metrics of ``eval.json`` to these leaderboards, too
+    # Add code by which plain ``DiffusionPipeline`` opens the repository, where this library is installed and its code
+    # is trusted. Without it, a folder that was downloaded with such code loses it.
+    remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        require_repository(self.repo_id)
+        if self.revision is not None and not _BRANCH.fullmatch(self.revision):
+            rule = "at most 240 letters, no spaces, no '..', no ~^:?*[\\ and is not @"
+            raise InputError(f"revision cannot be {self.revision!r}: the name of a branch has {rule}")
+        if self.message is not None and not self.message.strip():
+            raise InputError("the message of the commit is empty: write one, or leave --message out")
+
+    def command(self, folder: Path) -> str:
+        """The shell command that publishes a folder there."""
+        words = ["licfg-hf", "push", str(folder), "--repo_id", self.repo_id]
+        words += [] if self.private is None else ["--private" if self.private else "--no-private"]
+        words += ["--revision", self.revision] if self.revision else []
+        words += ["--create_pr"] if self.create_pr else []
+        words += ["--message", self.message] if self.message else []
+        for benchmark in self.benchmarks:
+            words += ["--benchmark", benchmark.dataset, benchmark.task, benchmark.metric]
+        words += ["--remote_code"] if self.remote_code else []
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
 class Published:
-    """A model as it lies on the Hub.
+    """A model as it lies on the Hub."""
 
-    Attributes:
-        url: of the repository, or of the pull request.
-        commit: id of the commit; None after a dry run.
-        files: path in the repository -> bytes.
-        changed: whether it was not there before; False where there was nothing to change.
-        removed: files of an earlier push that were removed, because the model does not have them any more.
-        left: files and folders of the model's folder that are never sent.
-    """
-
-    url: str
-    commit: str | None
-    files: dict[str, int]
-    changed: bool = True
-    removed: tuple[str, ...] = ()
-    left: tuple[str, ...] = ()
+    url: str  # of the repository, or of the pull request
+    commit: str | None  # None after a dry run
+    files: dict[str, int]  # path in the repository -> bytes
+    changed: bool = True  # False where there was nothing to change
+    removed: tuple[str, ...] = ()  # files of an earlier push that the model does not have any more
+    left: tuple[str, ...] = ()  # files and folders of the model's folder that are never sent
 
     def __str__(self) -> str:
         total = f"{len(self.files)} files, {sum(self.files.values()):,} bytes"
@@ -55,17 +83,7 @@ class Published:
         return f"published: {self.url} ({total}, commit {self.commit[:8]}){removed}"
 
 
-def publish(
-    folder: str | Path,
-    repo_id: str,
-    private: bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    dry_run: bool = False,
-    message: str | None = None,
-    benchmarks: Sequence[Benchmark] = (),
-    remote_code: bool = False,
-) -> Published:
+def publish(folder: str | Path, repo_id: str, dry_run: bool = False, **options: Any) -> Published:
     """Uploads a finished model folder as one commit; the repository and the branch are created where they are not.
 
     The folder stays as it is. The uploaded card names the repository in its code, carries the metrics of
@@ -75,14 +93,8 @@ def publish(
     Args:
         folder: a pipeline, or one network.
         repo_id: ``owner/name`` of a model repository.
-        private: of a new repository; None takes the owner's default.
-        revision: branch; None is the main one.
-        create_pr: open a pull request instead of committing to the branch.
         dry_run: contact nobody, only say what would be uploaded.
-        message: of the commit.
-        benchmarks: report metrics of ``eval.json`` to these leaderboards, too.
-        remote_code: add code by which plain ``DiffusionPipeline`` opens the repository, where this library is
-            installed and its code is trusted. Without it, a folder that was downloaded with such code loses it.
+        options: others of ``Destination``.
 
     Raises:
         InputError: the name is not one, the folder holds no finished model or not what an option needs, or the upload
@@ -90,65 +102,37 @@ def publish(
         SystemExit: SIGTERM or Ctrl-C during the upload; that command was printed.
     """
     folder = user_path(folder)
-    require_repository(repo_id)
-    require_branch_name(revision)
-    if message is not None and not message.strip():
-        raise InputError("the message of the commit is empty: write one, or leave --message out")
-    files = collect(folder, repo_id, None if create_pr else revision, benchmarks, remote_code)
-    left = tuple(left_out(folder, files))
-    again = push_command(folder, repo_id, private, revision, create_pr, benchmarks, remote_code, message)
+    to = Destination(repo_id, **options)
+    try:
+        files = collect(folder, to)
+    except OSError as error:
+        raise InputError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
+    again = f"Nothing local was changed; to finish: {to.command(folder)}"
     try:
         sizes = {name: len(one) if isinstance(one, bytes) else one.stat().st_size for name, one in files.items()}
+        published = Published(f"{constants.ENDPOINT}/{repo_id}", None, sizes, left=tuple(left_out(folder, files)))
         if dry_run:
-            return Published(f"{constants.ENDPOINT}/{repo_id}", None, sizes, left=left)
-        with _stopped_says(f"stopped during the upload of {folder}. Nothing local was changed; to finish: {again}"):
-            url, commit, head, removed = _upload(
-                files, repo_id, private, revision, create_pr, message or f"Upload {folder.resolve().name}"
-            )
+            return published
+        with _stopped_says(f"stopped during the upload of {folder}. {again}"):
+            return _upload(files, to, published, f"Upload {folder.resolve().name}")
     except FAILURES as error:
-        raise InputError(
-            f"{folder} was not published: {reason(error, repo_id)}. Nothing local was changed; to finish: {again}"
-        ) from error
-    return Published(url, commit, sizes, commit != head, removed, left)
-
-
-def push_command(
-    folder: Path,
-    repo_id: str,
-    private: bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    benchmarks: Sequence[Benchmark] = (),
-    remote_code: bool = False,
-    message: str | None = None,
-) -> str:
-    """The shell command that publishes a folder."""
-    words = ["licfg-hf", "push", str(folder), "--repo_id", repo_id]
-    words += [] if private is None else ["--private" if private else "--no-private"]
-    words += ["--revision", revision] if revision else []
-    words += ["--create_pr"] if create_pr else []
-    words += ["--message", message] if message else []
-    for benchmark in benchmarks:
-        words += ["--benchmark", benchmark.dataset, benchmark.task, benchmark.metric]
-    words += ["--remote_code"] if remote_code else []
-    return shlex.join(words)
+        raise InputError(f"{folder} was not published: {reason(error, repo_id)}. {again}") from error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``licfg-hf push``."""
-    parser.add_argument("folder", metavar="FOLDER", help="finished model: a pipeline, or one network")
-    parser.add_argument(
-        "--repo_id", required=True, metavar="OWNER/NAME", help="model repository; it is created if missing"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="finished model: a pipeline, or one network")
+    add("--repo_id", required=True, metavar="OWNER/NAME", help="model repository; it is created if missing")
+    add(
         "--private",
         action=argparse.BooleanOptionalAction,
         help="make a new repository private, or public (default: its owner's setting on the Hub)",
     )
-    parser.add_argument("--revision", help="branch; it is created if missing (default: the main one)")
-    parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
-    parser.add_argument("--message", help="message of the commit (default: Upload FOLDER)")
-    parser.add_argument(
+    add("--revision", help="branch; it is created if missing (default: the main one)")
+    add("--create_pr", action="store_true", help="open a pull request instead of committing")
+    add("--message", help="message of the commit (default: Upload FOLDER)")
+    add(
         "--benchmark",
         nargs=3,
         action="append",
@@ -157,32 +141,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="report a metric of eval.json to a task of a benchmark data set OWNER/NAME of the Hub, by "
         f"{BENCHMARK_FILE}; may be given several times",
     )
-    parser.add_argument(
+    add(
         "--remote_code",
         action="store_true",
         help="add Python files by which DiffusionPipeline.from_pretrained(..., trust_remote_code=True) opens the "
         "repository where licfg_hf is installed; licfg_hf itself never runs them (default: no code)",
     )
-    parser.add_argument(
-        "--dry_run", action="store_true", help="only list what would be uploaded; the Hub is not contacted"
-    )
+    add("--dry_run", action="store_true", help="only list what would be uploaded; the Hub is not contacted")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Does what ``licfg-hf push`` was asked for, and prints what it did."""
     if not arguments.folder:
         raise InputError('FOLDER is empty: name the model\'s folder, or "." for the current one')
-    published = publish(
-        arguments.folder,
-        arguments.repo_id,
-        arguments.private,
-        arguments.revision,
-        arguments.create_pr,
-        arguments.dry_run,
-        arguments.message,
-        [Benchmark(*words) for words in arguments.benchmark],
-        arguments.remote_code,
-    )
+    names = ("private", "revision", "create_pr", "dry_run", "message", "remote_code")
+    options = {name: getattr(arguments, name) for name in names}
+    benchmarks = [Benchmark(*words) for words in arguments.benchmark]
+    published = publish(arguments.folder, arguments.repo_id, benchmarks=benchmarks, **options)
     more = f" and {len(published.left) - _LISTED} more" if len(published.left) > _LISTED else ""
     left = f"stays here: {printable(', '.join(published.left[:_LISTED]) or 'nothing')}{more}"
     if published.commit is not None:
@@ -214,33 +189,33 @@ def _stopped_says(line: str) -> SignalHandler:
     return handler
 
 
-def _upload(
-    files: Files, repo_id: str, private: bool | None, revision: str | None, create_pr: bool, message: str
-) -> tuple[str, str, str | None, tuple[str, ...]]:
-    """Sends the files; returns the address, the commit, the one before it, and what was removed."""
+def _upload(files: Files, to: Destination, published: Published, title: str) -> Published:
+    """Sends the files."""
     require_token()
     api = HfApi(library_name="licfg_hf")
     additions = [CommitOperationAdd(name, one if isinstance(one, bytes) else str(one)) for name, one in files.items()]
     _require_card(files["README.md"])
-    _require_repository(api, repo_id, private)
-    if revision is not None and revision != "main" and not create_pr and not revision.startswith("refs/"):
-        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    _require_repository(api, to)
+    revision = to.revision
+    if revision is not None and revision != "main" and not to.create_pr and not revision.startswith("refs/"):
+        api.create_branch(to.repo_id, branch=revision, exist_ok=True)
     try:
-        info = api.model_info(repo_id, revision=revision)
+        info = api.model_info(to.repo_id, revision=revision)
         head, known = info.sha, [file.rfilename for file in info.siblings or []]
     except GatedRepoError:
         head, known = None, []
     removed = tuple(sorted(path for path in known if could_be_ours(path) and path not in files))
     # Not by upload_folder: it may split a folder into several commits, and a branch must never hold half a model.
     commit = api.create_commit(
-        repo_id,
+        to.repo_id,
         [*additions, *(CommitOperationDelete(path) for path in removed)],
-        commit_message=message,
+        commit_message=to.message or title,
         revision=revision,
-        create_pr=create_pr,
+        create_pr=to.create_pr,
         parent_commit=head,  # what is removed was looked up there
     )
-    return commit.pr_url or f"{constants.ENDPOINT}/{repo_id}", commit.oid, head, removed
+    url = commit.pr_url or published.url
+    return replace(published, url=url, commit=commit.oid, changed=commit.oid != head, removed=removed)
 
 
 def _require_card(content: bytes | Path) -> None:
@@ -255,21 +230,24 @@ def _require_card(content: bytes | Path) -> None:
         raise InputError(f"the Hub does not take its README.md: {one_line(said)}") from error
 
 
-def _require_repository(api: HfApi, repo_id: str, private: bool | None) -> None:
+def _require_repository(api: HfApi, to: Destination) -> None:
     """Creates the repository unless it is there."""
     try:
-        known = api.model_info(repo_id, expand=["private"])
+        known = api.model_info(to.repo_id, expand=["private"])
     except GatedRepoError:  # there, and the right to write is another matter
         return
     except RepositoryNotFoundError:
         try:
-            api.create_repo(repo_id, private=private)
+            api.create_repo(to.repo_id, private=to.private)
         except HfHubHTTPError as error:
             if error.response.status_code == 409:
                 raise InputError(
-                    f"the name {repo_id} is taken by another owner or another kind of repository: choose another one"
+                    f"the name {to.repo_id} is taken by another owner or another kind of repository: choose another "
+                    "one"
                 ) from error
             raise
         return
-    if private and known.private is False:
-        raise InputError(f"{repo_id} exists and is public: make it private on the Hub first, or leave out --private")
+    if to.private and known.private is False:
+        raise InputError(
+            f"{to.repo_id} exists and is public: make it private on the Hub first, or leave out --private"
+        )

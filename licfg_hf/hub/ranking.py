@@ -7,7 +7,7 @@ from typing import Any
 from ..data.config import EMBEDDED, PRESETS
 from ..errors import InputError
 from ..evaluation.metrics import METRICS
-from ..evaluation.protocol import EvaluationProtocol, differences, in_words, label, makes_samples
+from ..evaluation.protocol import EvaluationProtocol, differences, grouped, in_words, label, makes_samples
 from ..evaluation.result import Result
 from ..text import LONGEST, last_part, one_line
 
@@ -18,72 +18,50 @@ _SEEDS = ("seed", "training_seed")
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure.
+    """A figure."""
 
-    Attributes:
-        source: "hub", "local" or "published".
-        name: of the model or method; one printable line, from outside.
-        value: of the leaderboard's metric.
-        std, low, high: its spread, None where it is not known.
-        setting: what tells entries of one name apart, "" for nothing.
-        place: 1 for the best of the ranking, the same for equal values; None where there is no order.
-        link: web address of the model or publication, None for none.
-        details: what the figure depends on, as pairs of a name and a text.
-        picture: samples, as a JPEG file; None for none.
-        protocol: how it was measured, where that is known; the data set has the name that people see.
-    """
-
-    source: str
-    name: str
-    value: float
+    source: str  # "hub", "local" or "published"
+    name: str  # of the model or method; one printable line, from outside
+    value: float  # of the leaderboard's metric
     std: float | None = None
     low: float | None = None
     high: float | None = None
-    setting: str = ""
-    place: int | None = None
-    link: str | None = None
-    details: tuple[tuple[str, str], ...] = ()
-    picture: bytes | None = field(default=None, repr=False)
-    protocol: EvaluationProtocol | None = None
+    setting: str = ""  # what tells entries of one name apart
+    place: int | None = None  # 1 for the best of the ranking, the same for equal values; None where there is no order
+    link: str | None = None  # web address of the model or publication
+    details: tuple[tuple[str, str], ...] = ()  # what the figure depends on: names and texts
+    picture: bytes | None = field(default=None, repr=False)  # samples, as a JPEG file
+    protocol: EvaluationProtocol | None = None  # where it is known; the data set has the name that people see
+
+    @property
+    def measured(self) -> EvaluationProtocol:
+        """The protocol of an entry that is not a published one."""
+        if self.protocol is None:
+            raise ValueError(f"{self.name} has no protocol")
+        return self.protocol
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Figures of one protocol, best first.
+    """Figures of one protocol, best first."""
 
-    Attributes:
-        title: short name of the protocol.
-        label: name of the metric with these features.
-        words: the protocol as a sentence.
-        measured: measured by this package's evaluation, with its whole protocol known.
-        ranked: its rows have an order.
-        differs: why it cannot be compared with the first measured ranking, a line each; empty for that one.
-    """
-
-    title: str
-    label: str
-    words: str
-    measured: bool
-    ranked: bool
+    title: str  # short name of the protocol
+    label: str  # name of the metric with these features
+    words: str  # the protocol as a sentence
+    measured: bool  # by this package's evaluation, with its whole protocol known
+    ranked: bool  # its rows have an order
     rows: tuple[Entry, ...]
-    differs: tuple[str, ...] = ()
+    differs: tuple[str, ...] = ()  # why it cannot be compared with the first measured ranking, a line each
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All figures of a metric on a data set.
-
-    Attributes:
-        dataset: name of the reference data.
-        metric: key of ``METRICS``.
-        groups: measured ones first.
-        notes: what was left out and why, a line each.
-    """
+    """All figures of a metric on a data set."""
 
     dataset: str
-    metric: str
-    groups: tuple[Ranking, ...]
-    notes: tuple[str, ...] = ()
+    metric: str  # key of ``METRICS``
+    groups: tuple[Ranking, ...]  # measured ones first
+    notes: tuple[str, ...] = ()  # what was left out and why, a line each
 
     @property
     def higher_is_better(self) -> bool:
@@ -93,15 +71,10 @@ class Leaderboard:
 
 @dataclass
 class Omissions:
-    """Results that were left out, with the reason, a line each.
+    """Results that were left out, with the reason, a line each."""
 
-    Attributes:
-        own: what the user has to know; all of them are shown.
-        models: about models of strangers, who can cause as many as they like.
-    """
-
-    own: list[str] = field(default_factory=list)
-    models: list[str] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)  # what the user has to know; all of them are shown
+    models: list[str] = field(default_factory=list)  # about models of strangers, who can cause as many as they like
 
     def lines(self) -> tuple[str, ...]:
         """Own ones first; those about models are counted from the fortieth on."""
@@ -111,21 +84,13 @@ class Omissions:
 
 @dataclass(frozen=True)
 class Query:
-    """The question that a leaderboard answers.
+    """The question that a leaderboard answers."""
 
-    Attributes:
-        names: all names of the data set; of a path, the last part counts.
-        shown: the one that people see.
-        metric: key of ``METRICS``.
-        public: others will see it: nothing that only the user may see, and no folders of this machine.
-        fingerprints: of images that belong to it, whatever they are called.
-    """
-
-    names: tuple[str, ...]
-    shown: str
-    metric: str
-    public: bool = False
-    fingerprints: frozenset[str] = frozenset()
+    names: tuple[str, ...]  # all those of the data set; of a path, the last part counts
+    shown: str  # the one that people see
+    metric: str  # key of ``METRICS``
+    public: bool = False  # others will see it: nothing that only the user may see, and no folders of this machine
+    fingerprints: frozenset[str] = frozenset()  # of images that belong to it, whatever they are called
 
     def is_of(self, protocol: EvaluationProtocol) -> bool:
         """True if a result was measured against this data set. One name may stand for several: see ``Ranking``."""
@@ -144,16 +109,7 @@ def in_order(entries: Sequence[Entry], metric: str, ranked: bool) -> tuple[Entry
 
 
 def entry_of(source: str, name: str, result: Result, query: Query, **more: Any) -> Entry:
-    """The entry of a result.
-
-    Args:
-        source: "hub" or "local".
-        name: that people see.
-        more: further fields of the entry.
-
-    Raises:
-        InputError: its protocol cannot be shown as it is, which could pass for another one.
-    """
+    """The entry of a result; InputError where its protocol cannot be shown as it is, and could pass for another."""
     _require_presentable(result.protocol, result.source)
     # The reference's fingerprint tells copies apart, so that its several names need not.
     protocol = replace(result.protocol, reference=query.shown)
@@ -182,11 +138,7 @@ def _details(protocol: EvaluationProtocol) -> Iterator[tuple[str, str]]:
 
 
 def _require_presentable(protocol: EvaluationProtocol, source: str) -> None:
-    """Refuses texts that are long or have characters that cannot be seen, and huge numbers.
-
-    Raises:
-        InputError: there is one.
-    """
+    """Refuses texts that are long or have characters that cannot be seen, and huge numbers."""
     versions = protocol.versions
     further = {name: str(value)[:LONGEST] for name, value in protocol.further.items()}
     values = [
@@ -201,25 +153,22 @@ def _require_presentable(protocol: EvaluationProtocol, source: str) -> None:
         raise InputError(f"{source}: its protocol has impossibly large numbers")
 
 
+def are_alike(one: Entry, other: Entry, metric: str) -> bool:
+    """True if two entries can be compared by a metric."""
+    return not differences(one.measured, other.measured, metric)
+
+
 def measured_rankings(entries: Sequence[Entry], metric: str) -> list[Ranking]:
     """Entries with a protocol, by that: those with local runs first, then the largest."""
-    parts: list[tuple[EvaluationProtocol, list[Entry]]] = []
-    for entry in entries:
-        if entry.protocol is None:
-            raise ValueError(f"{entry.name} has no protocol")
-        same = (part for protocol, part in parts if not differences(protocol, entry.protocol, metric))
-        part = next(same, None)
-        parts.append((entry.protocol, [entry])) if part is None else part.append(entry)
-    parts.sort(key=lambda part: (all(entry.source != "local" for entry in part[1]), -len(part[1])))
-    return [
-        Ranking(
-            title=f"Protocol {number}",
-            label=label(metric, protocol.extractor),
-            words=in_words(protocol, metric) + ".",
-            measured=True,
-            ranked=True,
-            rows=in_order(part, metric, ranked=True),
-            differs=tuple(differences(parts[0][0], protocol, metric)),
+    parts = grouped(entries, lambda one, other: are_alike(one, other, metric))
+    parts.sort(key=lambda part: (all(entry.source != "local" for entry in part), -len(part)))
+    rankings = []
+    for number, part in enumerate(parts, start=1):
+        protocol, first = part[0].measured, parts[0][0].measured
+        words, rows = f"{in_words(protocol, metric)}.", in_order(part, metric, ranked=True)
+        differs = tuple(differences(first, protocol, metric))
+        name = label(metric, protocol.extractor)
+        rankings.append(
+            Ranking(f"Protocol {number}", name, words, measured=True, ranked=True, rows=rows, differs=differs)
         )
-        for number, (protocol, part) in enumerate(parts, start=1)
-    ]
+    return rankings

@@ -22,6 +22,7 @@ from licfg_hf.errors import InputError
 from licfg_hf.hub.cleaning import Cleaner
 from licfg_hf.hub.contents import collect, left_out
 from licfg_hf.hub.hub_models import entries_of
+from licfg_hf.hub.publish import Destination
 from licfg_hf.hub.ranking import Omissions, Query
 from licfg_hf.objective.functional_gradient import FunctionalGradientFlow
 from licfg_hf.pipelines.flow import save_flow
@@ -59,7 +60,7 @@ def gan(tmp_path) -> Path:
 
 
 def pushed(folder: Path) -> dict:
-    return collect(folder, "u/x", None, (), False)
+    return collect(folder, Destination("u/x"))
 
 
 def change(path: Path, **values) -> None:
@@ -293,7 +294,7 @@ TEXTS = {
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("secret", SECRETS)
 def test_secrets_are_found_with_file_and_line_and_not_repeated(tmp_path, name, secret):
-    from licfg_hf.hub.secrets import require_no_secrets
+    from licfg_hf.hub.cleaning import require_no_secrets
 
     text = (TEXTS[name] or '{{\n"x": "{}"}}').format(secret)
     with pytest.raises(InputError, match=re.escape(f"{name}, line 2, has what looks like")) as caught:
