@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from ..errors import InputError
 from ..files import require_readable
 from ..models import Discriminator
-from ..models.registry import REGISTERED
+from ..models.base import REGISTERED
 from ..pipelines import pipeline_class
 from ..pipelines.base import LOAD_FAILURES
 from ..pipelines.flow import CONFIG as FLOW_CONFIG

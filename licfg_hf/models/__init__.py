@@ -7,7 +7,7 @@ A new file needs no line here: it is imported with the others. Lines here are fo
 from importlib import import_module
 from pkgutil import iter_modules
 
-from .base import DiscriminatorOutput, Generator, GeneratorOutput
+from .base import REGISTERED, DiscriminatorOutput, Generator, GeneratorOutput, register_model
 from .biggan import BigGANDiscriminator, BigGANGenerator
 from .biggan_deep import BigGANDeepDiscriminator, BigGANDeepGenerator
 from .dcgan import DCGANDiscriminator, DCGANGenerator
@@ -15,18 +15,11 @@ from .ddgan import DDGANDiscriminator, DDGANGenerator
 from .diffusion_features import DiffusionDiscriminator
 from .discriminator import Discriminator
 from .projected import ProjectedDiscriminator
-from .registry import REGISTERED, register_model
 from .sngan import SNGANDiscriminator, SNGANGenerator
 
 for _file in iter_modules(__path__):
     import_module(f".{_file.name}", __name__)
 _networks = {name: network for name, network in REGISTERED.items() if network.__module__.startswith(f"{__name__}.")}
 globals().update(_networks)
-__all__ = [
-    "Discriminator",
-    "DiscriminatorOutput",
-    "Generator",
-    "GeneratorOutput",
-    "register_model",
-    *sorted(_networks),
-]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["Discriminator", "DiscriminatorOutput", "Generator", "GeneratorOutput", "register_model"]
+__all__ += sorted(_networks)  # pyright: ignore[reportUnsupportedDunderAll]

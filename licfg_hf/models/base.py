@@ -1,32 +1,53 @@
-"""The base of every network of this library: a diffusers model that is saved only if its config brings it back."""
+"""The base of every network: a diffusers model that is saved only if its config brings it back, and known by name."""
 
 import os
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ClassVar, TypeVar, cast
 
-import torch
 from accelerate import init_empty_weights
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.outputs import BaseOutput
+from torch import Tensor
 
 from .class_names import ID2LABEL
 from .heads import require_labels
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Model = TypeVar("Model", bound=type[ModelMixin])
+
+REGISTERED: dict[str, type[ModelMixin]] = {}  # by the name that a config.json gives as ``_class_name``
+
+
+def register_model(network: Model) -> Model:
+    """Class decorator: commands and pipelines load saved networks of this class, once its module is imported.
+
+    A repository only names a class. So whatever it says, no module is imported for it, and no other class is built.
+
+    Args:
+        network: a diffusers model, such as a subclass of ``Generator`` or ``Discriminator``.
+
+    Raises:
+        ValueError: another class of this name is registered.
+    """
+    name, place = network.__name__, (network.__module__, network.__qualname__)
+    other = REGISTERED.get(name)
+    if other is not None and (other.__module__, other.__qualname__) != place:  # else its module is imported again
+        raise ValueError(f"a network {name} is registered already, in {other.__module__}: choose another name")
+    REGISTERED[name] = network
+    # diffusers opens a pipeline's network only if it finds one of its own base classes where that class is defined.
+    vars(sys.modules[network.__module__]).setdefault("ModelMixin", ModelMixin)
+    return network
 
 
 @dataclass
 class GeneratorOutput(BaseOutput):
-    """Output of a generator.
+    """Output of a generator: images (batch, channels, height, width) in [-1, 1]."""
 
-    Attributes:
-        sample: images (batch, channels, height, width) in [-1, 1].
-    """
-
-    sample: torch.Tensor
+    sample: Tensor
 
 
 @dataclass
@@ -38,8 +59,8 @@ class DiscriminatorOutput(BaseOutput):
         class_logits: (batch, classes) of an auxiliary classifier, else None.
     """
 
-    logits: torch.Tensor
-    class_logits: torch.Tensor | None = None
+    logits: Tensor
+    class_logits: Tensor | None = None
 
 
 def as_in(original: Any) -> Callable[[Function], Function]:
@@ -76,11 +97,7 @@ class Network(ModelMixin, ConfigMixin):
     @classmethod
     @as_in(ConfigMixin.load_config.__func__)
     def load_config(cls, *args: Any, **options: Any) -> Any:
-        """Works as in diffusers, but of this class, or of one that it extends.
-
-        Raises:
-            ValueError: the config is that of another class, or this class is only a base of networks.
-        """
+        """Works as in diffusers; a ValueError if the config is not of this class or of one that it extends."""
         loaded = super().load_config(*args, **options)
         name = (loaded[0] if isinstance(loaded, tuple) else loaded).get("_class_name")
         networks = [kind.__name__ for kind in cls.__mro__ if issubclass(kind, Network) and not kind._is_base]
@@ -99,10 +116,9 @@ class Network(ModelMixin, ConfigMixin):
         return arguments, unused, hidden | names
 
     def require_saveable(self) -> None:
-        """Checks that a network built from the config has the same weights.
+        """Raises a ValueError if a network that is built from the config has other weights.
 
-        Raises:
-            ValueError: it has not; a part of the model was normalized by itself, for example.
+        A part of the model was normalized by itself, for example.
         """
         arguments = {name: value for name, value in self.config.items() if name[0] != "_" and name != ID2LABEL}
         with init_empty_weights():
@@ -116,11 +132,7 @@ class Network(ModelMixin, ConfigMixin):
 
     @as_in(ModelMixin.save_pretrained)
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **options: Any) -> None:
-        """Works as in diffusers.
-
-        Raises:
-            ValueError: as ``require_saveable``.
-        """
+        """Works as in diffusers; a ValueError as ``require_saveable``."""
         self.require_saveable()
         super().save_pretrained(save_directory, *args, **options)
 
@@ -132,7 +144,7 @@ class Generator(Network, base=True):
     latents (batch, latent_dim) and class labels -> images before the tanh that brings them into [-1, 1].
     """
 
-    synthesize: Callable[..., torch.Tensor]
+    synthesize: Callable[..., Tensor]
 
     @property
     def latent_dim(self) -> int:
@@ -140,8 +152,8 @@ class Generator(Network, base=True):
         return self.config["latent_dim"]
 
     def forward(
-        self, latents: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
-    ) -> GeneratorOutput | tuple[torch.Tensor]:
+        self, latents: Tensor, class_labels: Tensor | None = None, return_dict: bool = True
+    ) -> GeneratorOutput | tuple[Tensor]:
         """Latents (batch, latent_dim), and classes -> images (batch, channels, height, width) in [-1, 1].
 
         Args:
@@ -153,11 +165,11 @@ class Generator(Network, base=True):
         return self._output(latents, class_labels, return_dict)
 
     def _output(
-        self, latents: torch.Tensor, class_labels: torch.Tensor | None, return_dict: bool, **options: Any
-    ) -> GeneratorOutput | tuple[torch.Tensor]:
+        self, latents: Tensor, class_labels: Tensor | None, return_dict: bool, **options: Any
+    ) -> GeneratorOutput | tuple[Tensor]:
         if self.config.get("num_classes") is not None:
             class_labels = require_labels(class_labels, "this generator")
-        images = torch.tanh(self.synthesize(latents, class_labels, **options))
+        images = self.synthesize(latents, class_labels, **options).tanh()
         return GeneratorOutput(sample=images) if return_dict else (images,)
 
     def forget_normalizers(self, kinds: Collection[str]) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
-from torch import nn
+from torch import Tensor, nn
 
 from ..objective.weights import spectral_normalize
-from .base import Generator
+from .base import Generator, register_model
 from .blocks import (
     BatchNorm,
     ConditionalBatchNorm,
@@ -21,7 +21,6 @@ from .blocks import (
 )
 from .discriminator import Discriminator
 from .heads import HeadName, embed_labels, make_head
-from .registry import register_model
 from .sizes import attention_places, default_halvings, require_positive, smallest_size, widths
 
 # sample_size -> (base channels, multipliers) from the lowest resolution to the highest.
@@ -62,8 +61,7 @@ class BigGANGenerator(Generator):
         shared_dim: length of a class embedding that all layers share; None gives each conditional BatchNorm its own.
         hierarchical: each block gets its own part of the latent beside the class embedding.
         base_channels: unit of the channels; None takes the published number.
-        channel_multipliers: channels at each resolution from the lowest to the highest, in units of
-            ``base_channels``; None takes the published ones.
+        channel_multipliers: channels from the lowest resolution up, in units of the base; None takes the published.
         attention_resolutions: resolutions in pixels after which self-attention follows.
         spectral_norm: whether convolutions and linear layers are spectrally normalized.
         norm_eps: eps of BatchNorm.
@@ -121,7 +119,7 @@ class BigGANGenerator(Generator):
         if spectral_norm:
             spectral_normalize_generator(self)
 
-    def synthesize(self, latents: torch.Tensor, class_labels: torch.Tensor) -> torch.Tensor:
+    def synthesize(self, latents: Tensor, class_labels: Tensor) -> Tensor:
         first, conditions = latents, [class_labels] * len(self.blocks)
         if self.class_embedding is not None:
             embedded = embed_labels(self.class_embedding, class_labels)
@@ -144,7 +142,7 @@ class BigGANDiscriminator(Discriminator):
         num_classes: number of classes; None for unlabelled data.
         head_type: ``projection``, ``linear`` or ``auxiliary``; None takes ``projection`` where there are classes.
         base_channels: unit of the channels; None takes the published number.
-        channel_multipliers: channels of each block, in units of ``base_channels``; None takes the published ones.
+        channel_multipliers: channels of each block, in units of the base; None takes the published ones.
         halvings: how many blocks, from the first, halve the size; None takes the published number.
         attention_resolutions: resolutions in pixels after which self-attention follows.
         wide: whether blocks have as many hidden channels as they give, instead of as they get.
@@ -191,5 +189,5 @@ class BigGANDiscriminator(Discriminator):
         initialize(self, initialization)
         self.add_normalizers(normalizers)
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
+    def features(self, images: Tensor) -> Tensor:
         return F.relu(run_blocks(images, self.blocks, self.attentions)).sum((2, 3))

@@ -11,14 +11,13 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
-from torch import nn
+from torch import Tensor, nn
 
-from .base import Generator, GeneratorOutput
+from .base import Generator, GeneratorOutput, register_model
 from .biggan import SPECTRAL, spectral_normalize_generator
 from .blocks import BatchNorm, ConditionalBatchNorm, MakeNorm, SelfAttention, initialize, run_blocks, upsample
 from .discriminator import Discriminator
 from .heads import HeadName, embed_labels, make_head
-from .registry import register_model
 from .sizes import attention_places, default_halvings, require_positive, smallest_size, widths
 
 # sample_size -> (base channels, multipliers) from the lowest resolution to the highest.
@@ -38,20 +37,16 @@ _STATISTICS = 51  # truncations 0, 0.02, ..., 1
 
 
 class StatisticsTable(nn.Module):
-    """Normalizes with the mean and variance that belong to a truncation.
-
-    The table is fixed: it is not updated in training.
+    """Normalizes with the mean and variance that belong to a truncation; training does not change the table.
 
     Args:
-        channels: of the features.
-        eps: of the normalization.
         reference_quirks: interpolate as pytorch-pretrained-BigGAN does: the weights of the two rows are swapped, and
             the row is found in floating point, so that for example 0.14 takes the row of 0.16. False interpolates
             linearly between the neighbouring rows.
     """
 
-    running_means: torch.Tensor
-    running_vars: torch.Tensor
+    running_means: Tensor
+    running_vars: Tensor
 
     def __init__(self, channels: int, eps: float, reference_quirks: bool):
         super().__init__()
@@ -69,11 +64,11 @@ class StatisticsTable(nn.Module):
         row = min(int(position), last)
         return row, min(row + 1, last), 1 - (position - row)
 
-    def forward(self, features: torch.Tensor, truncation: float) -> torch.Tensor:
+    def forward(self, features: Tensor, truncation: float) -> Tensor:
         """Features (batch, channels, height, width), normalized for a truncation in (0, 1]."""
         lower, upper, weight = self._rows(truncation)
 
-        def row(table: torch.Tensor) -> torch.Tensor:
+        def row(table: Tensor) -> Tensor:
             mixed = table[lower] * weight + table[upper] * (1 - weight)
             return (table[lower] if weight == 1 else mixed)[None, :, None, None]
 
@@ -88,19 +83,12 @@ class AffineTableNorm(nn.Module):
         self.norm = StatisticsTable(channels, eps, reference_quirks)
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
-    def forward(self, features: torch.Tensor, truncation: float) -> torch.Tensor:
+    def forward(self, features: Tensor, truncation: float) -> Tensor:
         return self.weight[:, None, None] * self.norm(features, truncation) + self.bias[:, None, None]
 
 
 class DeepGeneratorBlock(nn.Module):
-    """Bottleneck of four convolutions; the skip keeps the first channels.
-
-    Args:
-        in_channels: of the features that come in.
-        out_channels: of those that go out, at most ``in_channels``.
-        make_norm: channels -> normalization, called with (features, condition, ...).
-        upsamples: double height and width.
-    """
+    """Bottleneck of four convolutions; the skip keeps the first ``out_channels`` of at least as many."""
 
     def __init__(self, in_channels: int, out_channels: int, make_norm: MakeNorm, upsamples: bool):
         super().__init__()
@@ -111,7 +99,7 @@ class DeepGeneratorBlock(nn.Module):
         self.norm3, self.conv3 = make_norm(hidden), nn.Conv2d(hidden, hidden, 3, padding=1)
         self.norm4, self.conv4 = make_norm(hidden), nn.Conv2d(hidden, out_channels, 1)
 
-    def forward(self, features: torch.Tensor, *condition: Any) -> torch.Tensor:
+    def forward(self, features: Tensor, *condition: Any) -> Tensor:
         hidden = self.conv1(F.relu(self.norm1(features, *condition)))
         hidden = F.relu(self.norm2(hidden, *condition))
         skip = features[:, : self.out_channels]
@@ -133,8 +121,7 @@ class BigGANDeepGenerator(Generator):
         latent_dim: length of the latent vector.
         shared_dim: length of the class embedding.
         base_channels: unit of the channels; None takes the published number.
-        channel_multipliers: channels at each resolution from the lowest to the highest, in units of
-            ``base_channels``; None takes the published ones.
+        channel_multipliers: channels from the lowest resolution up, in units of the base; None takes the published.
         attention_resolutions: resolutions in pixels after which self-attention follows.
         variant: ``standard`` (BatchNorm) or ``truncation_table`` (statistics from tables, by truncation).
         reference_quirks: how tables are interpolated, see ``StatisticsTable``.
@@ -174,10 +161,8 @@ class BigGANDeepGenerator(Generator):
         eps = norm_eps or (1e-4 if self.uses_tables else 1e-5)
 
         def make_norm(width: int) -> nn.Module:
-            if self.uses_tables:
-                table = StatisticsTable(width, eps, reference_quirks)
-                return ConditionalBatchNorm(width, condition_dim, norm=table)
-            return ConditionalBatchNorm(width, condition_dim, eps=eps)
+            table = StatisticsTable(width, eps, reference_quirks) if self.uses_tables else None
+            return ConditionalBatchNorm(width, condition_dim, eps=eps, norm=table)
 
         self.class_embedding = nn.Embedding(num_classes, shared_dim)
         self.linear_in = nn.Linear(condition_dim, channels[0] * self.bottom**2)
@@ -185,13 +170,8 @@ class BigGANDeepGenerator(Generator):
         plan = [step for i, o in pairwise(channels) for step in ((i, i, False), (i, o, True))]
         self.blocks = nn.ModuleList(DeepGeneratorBlock(i, o, make_norm, up) for i, o, up in plan)
         sizes = [self.bottom * 2 ** ((index + 1) // 2) for index in range(len(plan))]
-        self.attentions = nn.ModuleDict(
-            {
-                str(index): SelfAttention(plan[index][1])
-                for index in attention_places(sizes, attention_resolutions)
-                if plan[index][2]
-            }
-        )
+        places = [index for index in attention_places(sizes, attention_resolutions) if plan[index][2]]
+        self.attentions = nn.ModuleDict({str(index): SelfAttention(plan[index][1]) for index in places})
         # The released generator computes as many channels as the last block has and keeps the first ones.
         if self.uses_tables:
             self.norm_out = AffineTableNorm(channels[-1], eps, reference_quirks)
@@ -205,11 +185,11 @@ class BigGANDeepGenerator(Generator):
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride], the truncation stands third, as it always did
         self,
-        latents: torch.Tensor,
-        class_labels: torch.Tensor | None = None,
+        latents: Tensor,
+        class_labels: Tensor | None = None,
         truncation: float = 1.0,
         return_dict: bool = True,
-    ) -> GeneratorOutput | tuple[torch.Tensor]:
+    ) -> GeneratorOutput | tuple[Tensor]:
         """Latents (batch, latent_dim) and classes -> images (batch, channels, height, width) in [-1, 1].
 
         Args:
@@ -224,7 +204,7 @@ class BigGANDeepGenerator(Generator):
             raise ValueError(f"truncation is in (0, 1], not {truncation}")
         return self._output(latents, class_labels, return_dict, truncation=truncation)
 
-    def synthesize(self, latents: torch.Tensor, class_labels: torch.Tensor, truncation: float) -> torch.Tensor:
+    def synthesize(self, latents: Tensor, class_labels: Tensor, truncation: float) -> Tensor:
         vector = torch.cat([embed_labels(self.class_embedding, class_labels), latents], dim=1)
         statistics = (truncation,) if self.uses_tables else ()
         hidden = self.linear_in(vector).unflatten(1, (-1, self.bottom, self.bottom))
@@ -239,18 +219,16 @@ class DeepDiscriminatorBlock(nn.Module):
         super().__init__()
         self.downsample = downsample
         hidden = out_channels // 4
-        self.conv1 = nn.Conv2d(in_channels, hidden, 1)
-        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.conv3 = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.conv4 = nn.Conv2d(hidden, out_channels, 1)
+        self.conv1, self.conv2 = nn.Conv2d(in_channels, hidden, 1), nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.conv3, self.conv4 = nn.Conv2d(hidden, hidden, 3, padding=1), nn.Conv2d(hidden, out_channels, 1)
         missing = out_channels - in_channels
         self.shortcut = nn.Conv2d(in_channels, missing, 1) if missing > 0 else None
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        hidden = self.conv1(F.relu(features))
-        hidden = self.conv2(F.relu(hidden))
-        hidden = F.relu(self.conv3(F.relu(hidden)))
-        skip = features
+    def forward(self, features: Tensor) -> Tensor:
+        skip, hidden = features, features
+        for convolve in (self.conv1, self.conv2, self.conv3):
+            hidden = convolve(F.relu(hidden))
+        hidden = F.relu(hidden)
         if self.downsample:
             hidden, skip = F.avg_pool2d(hidden, 2), F.avg_pool2d(skip, 2)
         if self.shortcut is not None:
@@ -268,8 +246,7 @@ class BigGANDeepDiscriminator(Discriminator):
         num_classes: number of classes; None for unlabelled data.
         head_type: ``projection``, ``linear`` or ``auxiliary``; None takes ``projection`` where there are classes.
         base_channels: unit of the channels; None takes the published number.
-        channel_multipliers: channels of the input convolution and of each pair of blocks, in units of
-            ``base_channels``; None takes the published ones.
+        channel_multipliers: channels of the first convolution and each pair of blocks; None takes the published ones.
         halvings: how many pairs of blocks, from the first, halve the size; None takes the published number.
         attention_resolutions: resolutions in pixels after which self-attention follows.
         initialization: as in ``BigGANDeepGenerator``.
@@ -313,5 +290,5 @@ class BigGANDeepDiscriminator(Discriminator):
         initialize(self, initialization)
         self.add_normalizers(normalizers)
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
+    def features(self, images: Tensor) -> Tensor:
         return F.relu(run_blocks(self.conv_in(images), self.blocks, self.attentions)).sum((2, 3))

@@ -1,13 +1,13 @@
 """The parts of convolutional GANs: conditional BatchNorm, self-attention, residual blocks, initialization."""
 
-import functools
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import repeat
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from .heads import embed_labels
 
@@ -18,10 +18,8 @@ class ConditionalBatchNorm(nn.Module):
     """Normalization whose scale and shift depend on the class or on a vector: (1 + gain(y)) * norm(x) + bias(y).
 
     Args:
-        channels: of the features.
         condition_dim: length of the condition vector; with ``num_classes`` it is not used.
         num_classes: scale and shift are looked up by label instead (BigGAN without a shared embedding, cGAN).
-        eps: of BatchNorm.
         norm: in place of BatchNorm; called with the features and what else the layer is called with.
     """
 
@@ -35,13 +33,11 @@ class ConditionalBatchNorm(nn.Module):
     ):
         super().__init__()
         self.norm = norm or nn.BatchNorm2d(channels, affine=False, eps=eps)
-        if num_classes is not None:
-            self.gain, self.bias = nn.Embedding(num_classes, channels), nn.Embedding(num_classes, channels)
-        else:
-            width = condition_dim or 0
-            self.gain, self.bias = nn.Linear(width, channels, bias=False), nn.Linear(width, channels, bias=False)
+        linear = partial(nn.Linear, condition_dim or 0, bias=False)
+        make = linear if num_classes is None else partial(nn.Embedding, num_classes)
+        self.gain, self.bias = make(channels), make(channels)
 
-    def forward(self, features: torch.Tensor, condition: torch.Tensor, *statistics: Any) -> torch.Tensor:
+    def forward(self, features: Tensor, condition: Tensor, *statistics: Any) -> Tensor:
         gain, bias = (
             embed_labels(layer, condition) if isinstance(layer, nn.Embedding) else layer(condition)
             for layer in (self.gain, self.bias)
@@ -52,15 +48,15 @@ class ConditionalBatchNorm(nn.Module):
 class BatchNorm(nn.BatchNorm2d):
     """BatchNorm with the call of ``ConditionalBatchNorm``; the condition is ignored."""
 
-    def forward(self, input: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, input: Tensor, condition: Tensor | None = None) -> Tensor:
         return super().forward(input)
 
 
 def norm_of_classes(channels: int, num_classes: int | None, eps: float = 1e-5) -> nn.Module:
     """BatchNorm, conditional where there are classes."""
-    return (
-        BatchNorm(channels, eps=eps) if num_classes is None else ConditionalBatchNorm(channels, None, num_classes, eps)
-    )
+    if num_classes is None:
+        return BatchNorm(channels, eps=eps)
+    return ConditionalBatchNorm(channels, None, num_classes, eps)
 
 
 class SelfAttention(nn.Module):
@@ -78,22 +74,21 @@ class SelfAttention(nn.Module):
         self.o = nn.Conv2d(half, channels, 1, bias=False)
         self.gamma = nn.Parameter(torch.zeros(()))
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        height, width = features.shape[2:]
+    def forward(self, features: Tensor) -> Tensor:
         queries = self.theta(features).flatten(2)
         keys = F.max_pool2d(self.phi(features), 2).flatten(2)
         values = F.max_pool2d(self.g(features), 2).flatten(2)
         weights = (queries.transpose(1, 2) @ keys).softmax(dim=-1)
-        attended = (values @ weights.transpose(1, 2)).unflatten(2, (height, width))
+        attended = (values @ weights.transpose(1, 2)).unflatten(2, features.shape[2:])
         return self.gamma * self.o(attended) + features
 
 
 def run_blocks(
-    features: torch.Tensor,
+    features: Tensor,
     blocks: Iterable[nn.Module],
     attentions: nn.ModuleDict | None = None,
     conditions: Iterable[tuple[Any, ...]] | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     """Features through the blocks, each called with its conditions and followed by the attention of its number."""
     if conditions is None:
         conditions = repeat(())  # made here: torch.compile cannot iterate over one that is there before
@@ -104,28 +99,15 @@ def run_blocks(
     return features
 
 
-def upsample(features: torch.Tensor, mode: str) -> torch.Tensor:
+def upsample(features: Tensor, mode: str) -> Tensor:
     """(batch, channels, height, width) -> twice the height and width; ``nearest`` or ``bilinear``."""
     return F.interpolate(features, scale_factor=2, mode=mode, align_corners=None if mode == "nearest" else False)
 
 
 class GeneratorBlock(nn.Module):
-    """norm-ReLU-up-conv-norm-ReLU-conv beside an up-conv1x1 shortcut.
+    """norm-ReLU-up-conv-norm-ReLU-conv beside an up-conv1x1 shortcut; it goes up by ``nearest`` or ``bilinear``."""
 
-    Args:
-        in_channels: of the features that come in.
-        out_channels: of those that go out.
-        make_norm: channels -> ``BatchNorm`` or ``ConditionalBatchNorm``.
-        upsample_mode: ``nearest`` or ``bilinear``.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        make_norm: MakeNorm,
-        upsample_mode: str = "nearest",
-    ):
+    def __init__(self, in_channels: int, out_channels: int, make_norm: MakeNorm, upsample_mode: str = "nearest"):
         super().__init__()
         self.upsample_mode = upsample_mode
         self.norm1 = make_norm(in_channels)
@@ -134,7 +116,7 @@ class GeneratorBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, features: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
         hidden = upsample(F.relu(self.norm1(features, condition)), self.upsample_mode)
         hidden = self.conv2(F.relu(self.norm2(self.conv1(hidden), condition)))
         return hidden + self.shortcut(upsample(features, self.upsample_mode))
@@ -146,8 +128,6 @@ class DiscriminatorBlock(nn.Module):
     The first block of a network has no leading ReLU and pools before its shortcut's convolution, the others after.
 
     Args:
-        in_channels: of the features that come in.
-        out_channels: of those that go out.
         hidden_channels: between the two convolutions.
         downsample: halve height and width.
         first: whether it is the network's first block.
@@ -161,7 +141,7 @@ class DiscriminatorBlock(nn.Module):
         hidden_channels: int,
         downsample: bool,
         first: bool,
-        activate_shortcut: bool = False,
+        activate_shortcut: bool,
     ):
         super().__init__()
         self.downsample, self.first, self.activate_shortcut = downsample, first, activate_shortcut
@@ -170,10 +150,10 @@ class DiscriminatorBlock(nn.Module):
         changes = downsample or in_channels != out_channels
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if changes else None
 
-    def _pool(self, features: torch.Tensor) -> torch.Tensor:
+    def _pool(self, features: Tensor) -> Tensor:
         return F.avg_pool2d(features, 2) if self.downsample else features
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         hidden = features if self.first else F.relu(features)
         features = hidden if self.activate_shortcut else features
         hidden = self._pool(self.conv2(F.relu(self.conv1(hidden))))
@@ -183,28 +163,23 @@ class DiscriminatorBlock(nn.Module):
         return hidden + skip
 
 
-def initialize(module: nn.Module, how: str, normal_std: float = 0.02) -> None:
+def initialize(module: nn.Module, how: str) -> None:
     """Initializes the weights of every convolution, linear and embedding layer, in place.
 
-    Args:
-        how: ``orthogonal``, ``normal`` (N(0, 0.02^2)), ``xavier`` (uniform) or ``kaiming`` (normal). ``kaiming`` and
-            ``xavier`` also set biases to zero, as GNGAN and mimicry do; the others leave PyTorch's, as BigGAN does.
-
-    Raises:
-        ValueError: unknown initialization.
+    ``orthogonal`` and ``normal`` (N(0, 0.02^2)) leave PyTorch's biases, as BigGAN does; ``xavier`` (uniform) and
+    ``kaiming`` (normal) set them to zero, as GNGAN and mimicry do. Another name is a ValueError.
     """
     fill = {
         "orthogonal": nn.init.orthogonal_,
-        "normal": functools.partial(nn.init.normal_, std=normal_std),
+        "normal": partial(nn.init.normal_, std=0.02),
         "xavier": nn.init.xavier_uniform_,
         "kaiming": nn.init.kaiming_normal_,
     }
     if how not in fill:
         raise ValueError(f"initialization is one of {', '.join(fill)}, not {how!r}")
     for layer in module.modules():
-        if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)):
-            if layer.weight.is_meta:
-                continue  # from_pretrained builds on the meta device: the weights come from the file
+        # on the meta device from_pretrained builds: the weights come from the file
+        if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)) and not layer.weight.is_meta:
             fill[how](layer.weight)
             bias = getattr(layer, "bias", None)
             if how in ("xavier", "kaiming") and bias is not None:

@@ -6,6 +6,7 @@ The names are no argument of a network: they change nothing that it computes, an
 import difflib
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from diffusers.configuration_utils import ConfigMixin
@@ -31,19 +32,14 @@ def class_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def label_of(name: str, names: Sequence[str] | None, count: int) -> int:
-    """The label of a class: by its name, or else a whole number in digits.
+    """The label of a class: by its name, or else a whole number in digits; a ValueError of one line where none is.
 
-    Args:
-        name: as the user wrote it; letters with marks may be composed or not.
-        names: of all classes; None where they have none.
-        count: number of classes.
-
-    Raises:
-        ValueError: there is no such class; the message is one line and names classes.
+    Letters with marks may be composed or not.
     """
-    known = {_composed(one): label for label, one in reversed(list(enumerate(names or ())))}
-    if _composed(name) in known:
-        return known[_composed(name)]
+    composed = partial(unicodedata.normalize, "NFC")
+    known = {composed(one): label for label, one in reversed(list(enumerate(names or ())))}
+    if composed(name) in known:
+        return known[composed(name)]
     if name.isascii() and name.isdigit() and int(name) < count:
         return int(name)
     if names is None:
@@ -53,7 +49,3 @@ def label_of(name: str, names: Sequence[str] | None, count: int) -> int:
     listed = ", ".join(map(repr, close or names[:_LISTED]))
     more = f" and {count - _LISTED} more" if not close and count > _LISTED else ""
     raise ValueError(f"there is no class {name!r}; {'did you mean' if close else 'there are'} {listed}{more}")
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

@@ -5,13 +5,12 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
-from torch import nn
+from torch import Tensor, nn
 
-from .base import Generator
+from .base import Generator, register_model
 from .blocks import initialize, norm_of_classes, run_blocks
 from .discriminator import Discriminator
 from .heads import HeadName, make_head
-from .registry import register_model
 from .sizes import require_positive, smallest_size, widths
 
 _GENERATOR = {32: (64, (8, 4, 2, 1)), 64: (64, (16, 8, 4, 2, 1))}
@@ -26,7 +25,7 @@ class _UpBlock(nn.Module):
         self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1)
         self.norm = norm_of_classes(out_channels, num_classes)
 
-    def forward(self, features: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
         return torch.relu(self.norm(self.conv(features), condition))
 
 
@@ -67,7 +66,7 @@ class DCGANGenerator(Generator):
         self.conv_out = nn.Conv2d(channels[-1], out_channels, 3, padding=1)
         initialize(self, initialization)
 
-    def synthesize(self, latents: torch.Tensor, class_labels: torch.Tensor | None) -> torch.Tensor:
+    def synthesize(self, latents: Tensor, class_labels: Tensor | None) -> Tensor:
         hidden = self.linear_in(latents).unflatten(1, (-1, self.bottom, self.bottom))
         return self.conv_out(run_blocks(hidden, self.blocks, conditions=repeat((class_labels,))))
 
@@ -121,5 +120,5 @@ class DCGANDiscriminator(Discriminator):
         initialize(self, initialization)
         self.add_normalizers(normalizers)
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
+    def features(self, images: Tensor) -> Tensor:
         return run_blocks(images, self.blocks).sum((2, 3))

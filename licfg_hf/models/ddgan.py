@@ -12,28 +12,23 @@ from typing import Any, ClassVar, TypeVar, cast
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
-from torch import nn
+from torch import Tensor, nn
 
-from .base import DiscriminatorOutput, GeneratorOutput, Network
+from ..errors import InputError
+from .base import DiscriminatorOutput, GeneratorOutput, Network, register_model
 from .discriminator import Discriminator, normalizes_output
-from .layers import (
-    FIRDownsample,
-    FIRDownsampleConv,
-    FIRUpsample,
-    MinibatchStdDev,
-    PixelNorm,
-    batched_timestep,
-    timestep_embedding,
-    variance_scaling_,
-)
-from .registry import register_model
 from .sizes import attention_places, require_depth, require_positive, smallest_size
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def _initialize(layer: Layer, scale: float = 1.0, mode: str = "fan_avg") -> Layer:
-    variance_scaling_(layer.weight, scale, mode)
+    """Uniform variance scaling by ``fan_avg`` or ``fan_out``; the scale 0 means 1e-10, i.e. practically zero."""
+    receptive_field = math.prod(layer.weight.shape[2:])
+    fan_in, fan_out = layer.weight.shape[1] * receptive_field, layer.weight.shape[0] * receptive_field
+    fan = {"fan_avg": (fan_in + fan_out) / 2, "fan_out": fan_out}[mode]
+    bound = math.sqrt(3 * (scale or 1e-10) / fan)
+    nn.init.uniform_(layer.weight, -bound, bound)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
@@ -44,12 +39,108 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int = 3, scale: floa
     return _initialize(layer, scale)
 
 
-def _dense(in_features: int, out_features: int, mode: str = "fan_avg") -> nn.Linear:
-    return _initialize(nn.Linear(in_features, out_features), mode=mode)
+def _dense(in_features: int, out_features: int, mode: str = "fan_avg", scale: float = 1.0) -> nn.Linear:
+    return _initialize(nn.Linear(in_features, out_features), scale, mode)
 
 
 def _group_norm(channels: int, affine: bool) -> nn.GroupNorm:
     return nn.GroupNorm(min(channels // 4, 32), channels, eps=1e-6, affine=affine)
+
+
+class FIRKernel(nn.Module):
+    """The separable low-pass filter of StyleGAN2 and NCSN++, normalized to sum 1.
+
+    Grouped convolutions in plain PyTorch: nothing to build, differentiable twice, works under ``torch.compile``.
+    """
+
+    kernel: Tensor
+
+    def __init__(self):
+        super().__init__()
+        line = torch.tensor((1, 3, 3, 1), dtype=torch.float32)
+        kernel = torch.outer(line, line)
+        self.register_buffer("kernel", kernel / kernel.sum(), persistent=False)
+
+    def _per_channel(self, sample: Tensor, gain: float = 1.0) -> Tensor:
+        kernel = (gain * self.kernel).to(sample.dtype)
+        return kernel.expand(sample.shape[1], 1, *kernel.shape)
+
+
+class FIRDownsample(FIRKernel):
+    """(batch, channels, height, width) -> half the height and width, filtered first."""
+
+    def forward(self, sample: Tensor) -> Tensor:
+        return F.conv2d(sample, self._per_channel(sample), stride=2, padding=1, groups=sample.shape[1])
+
+
+class FIRUpsample(FIRKernel):
+    """(batch, channels, height, width) -> twice the height and width, filtered; the mean is kept (gain 2^2)."""
+
+    def forward(self, sample: Tensor) -> Tensor:
+        kernel = self._per_channel(sample, gain=4.0)
+        return F.conv_transpose2d(sample, kernel, stride=2, padding=1, groups=sample.shape[1])
+
+
+class FIRDownsampleConv(FIRKernel):
+    """3x3 convolution with stride 2 after the FIR filter (NCSN++'s strided convolution)."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = _initialize(nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=2))
+
+    def forward(self, sample: Tensor) -> Tensor:
+        # Padding 2 on each side leaves (size + 1) values after the 4-tap filter, hence size / 2 after the convolution.
+        filtered = F.conv2d(sample, self._per_channel(sample), padding=2, groups=sample.shape[1])
+        return self.conv(filtered)
+
+
+class PixelNorm(nn.Module):
+    """Divides each vector (batch, features) by its root mean square (ProGAN)."""
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return vector * torch.rsqrt(vector.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+class MinibatchStdDev(nn.Module):
+    """Appends one feature map that holds the standard deviation over groups of samples (ProGAN).
+
+    It couples the samples of a group, so the critic's input gradient is not purely per-sample: a sample's group is
+    made of the indices i, i + batch / group, i + 2 batch / group, ...
+    """
+
+    def __init__(self, group_size: int = 4):
+        super().__init__()
+        self.group_size = group_size
+
+    def require_batch(self, batch: int) -> None:
+        """Raises an InputError if a batch is larger than a group and not a multiple of it."""
+        if batch > self.group_size and batch % self.group_size:
+            raise InputError(
+                f"minibatch standard deviation needs a batch per process and micro-batch that is a multiple of "
+                f"{self.group_size} (or at most {self.group_size}), not {batch}"
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        batch, channels, height, width = features.shape
+        self.require_batch(batch)
+        group = min(batch, self.group_size)
+        grouped = features.float().view(group, batch // group, channels, height, width)
+        deviation = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+        deviation = deviation.to(features.dtype).repeat(group).view(batch, 1, 1, 1)
+        return torch.cat([features, deviation.expand(batch, 1, height, width)], dim=1)
+
+
+def _embed_timestep(timestep: Tensor | int, dim: int, sample: Tensor) -> Tensor:
+    """Sinusoidal embedding (batch, dim) of an int, 0-d or (batch,) timestep: all sines, then all cosines.
+
+    Frequencies are exp(-ln(10,000) * i / (dim / 2 - 1)), i = 0 .. dim / 2 - 1.
+    """
+    timestep = torch.as_tensor(timestep, dtype=torch.int64, device=sample.device)
+    timestep = timestep.expand(sample.shape[0]) if timestep.ndim == 0 else timestep
+    half = dim // 2
+    exponent = torch.arange(half, dtype=torch.float32, device=sample.device) * (-math.log(10000.0) / (half - 1))
+    angles = timestep.float()[:, None] * exponent.exp()[None, :]
+    return torch.cat([angles.sin(), angles.cos()], dim=1).to(sample.dtype)
 
 
 class AdaptiveGroupNorm(nn.Module):
@@ -62,7 +153,7 @@ class AdaptiveGroupNorm(nn.Module):
         with torch.no_grad():
             self.style.bias[:channels] = 1.0  # scale starts around 1, shift around 0
 
-    def forward(self, sample: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+    def forward(self, sample: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.style(embedding)[:, :, None, None].chunk(2, dim=1)
         return scale * self.norm(sample) + shift
 
@@ -90,7 +181,7 @@ class ResidualBlock(nn.Module):
         needs_shortcut = in_channels != out_channels or resample is not None
         self.shortcut = _conv(in_channels, out_channels, kernel_size=1) if needs_shortcut else None
 
-    def forward(self, sample: torch.Tensor, time: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+    def forward(self, sample: Tensor, time: Tensor, latent: Tensor) -> Tensor:
         hidden = F.silu(self.norm1(sample, latent))
         if self.resample is not None:
             hidden, sample = self.resample(hidden), self.resample(sample)
@@ -108,40 +199,29 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.norm = _group_norm(channels, affine=True)
         self.to_q, self.to_k, self.to_v = (_dense(channels, channels) for _ in range(3))
-        self.to_out = _initialize(nn.Linear(channels, channels), scale=0.0)
+        self.to_out = _dense(channels, channels, scale=0.0)
 
-    def forward(self, sample: torch.Tensor) -> torch.Tensor:
+    def forward(self, sample: Tensor) -> Tensor:
         tokens = self.norm(sample).flatten(2).transpose(1, 2)
         scores = self.to_q(tokens) @ self.to_k(tokens).transpose(1, 2) / math.sqrt(sample.shape[1])
         hidden = self.to_out(scores.softmax(dim=-1) @ self.to_v(tokens))
         return (sample + hidden.transpose(1, 2).reshape(sample.shape)) / math.sqrt(2)
 
 
-class DownLevel(nn.Module):
-    """One resolution of the encoder; all but the last end in a downsampling and the input pyramid's contribution."""
+class Level(nn.Module):
+    """One resolution: residual blocks, and what it has of self-attention, resampling and the input's pyramid."""
 
-    def __init__(
-        self,
-        resnets: Iterable[nn.Module],
-        attentions: Iterable[nn.Module],
-        downsampler: nn.Module | None = None,
-        pyramid: nn.Module | None = None,
-    ):
+    attentions: nn.ModuleList
+    attention: nn.Module | None
+    downsampler: nn.Module | None
+    pyramid: nn.Module | None
+    upsampler: nn.Module | None
+
+    def __init__(self, resnets: Iterable[nn.Module], **parts: nn.Module | None):
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
-        self.attentions = nn.ModuleList(attentions)
-        self.downsampler = downsampler
-        self.pyramid = pyramid
-
-
-class UpLevel(nn.Module):
-    """One resolution of the decoder: residual blocks on skip connections, attention, upsampling."""
-
-    def __init__(self, resnets: Iterable[nn.Module], attention: nn.Module | None, upsampler: nn.Module | None):
-        super().__init__()
-        self.resnets = nn.ModuleList(resnets)
-        self.attention = attention
-        self.upsampler = upsampler
+        for name, part in parts.items():
+            self.add_module(name, part)
 
 
 @register_model
@@ -211,19 +291,14 @@ class DDGANGenerator(Network):
         self.conv_in = _conv(in_channels, base_channels)
         skips = self._build_encoder(resnet)
         channels = skips[-1]
-        self.mid_resnet1 = resnet(channels, channels)
-        self.mid_attention = SelfAttention(channels)
+        self.mid_resnet1, self.mid_attention = resnet(channels, channels), SelfAttention(channels)
         self.mid_resnet2 = resnet(channels, channels)
         channels = self._build_decoder(resnet, skips)
         self.norm_out = _group_norm(channels, affine=True)
         self.conv_out = _conv(channels, in_channels, scale=0.0)
 
     def _levels(self) -> list[tuple[int, bool]]:
-        """Channels of each resolution, and whether it has self-attention.
-
-        Raises:
-            ValueError: self-attention is wanted where no network of this shape can have it.
-        """
+        """Channels of each resolution, and whether it has self-attention."""
         config = self.config
         sizes = [config["sample_size"] // 2**level for level in range(len(config["channel_multipliers"]))]
         widths = [config["base_channels"] * multiplier for multiplier in config["channel_multipliers"]]
@@ -237,16 +312,16 @@ class DDGANGenerator(Network):
         pyramid_channels, skips = self.config["in_channels"], [self.config["base_channels"]]
         for index, (width, attends) in enumerate(levels):
             resnets = [resnet(skips[-1] if layer == 0 else width, width) for layer in range(layers)]
-            attentions = [SelfAttention(width) for _ in resnets] if attends else []
+            attentions = nn.ModuleList(SelfAttention(width) for _ in resnets if attends)
             skips += [width] * layers
-            if index == len(levels) - 1:
-                self.down_levels.append(DownLevel(resnets, attentions))
-                break
-            pyramid = FIRDownsampleConv(pyramid_channels, width)
-            _initialize(pyramid.conv)
-            self.down_levels.append(DownLevel(resnets, attentions, resnet(width, width, FIRDownsample()), pyramid))
-            pyramid_channels = width
-            skips.append(width)
+            pyramid = downsampler = None
+            if index < len(levels) - 1:
+                pyramid = FIRDownsampleConv(pyramid_channels, width)
+                downsampler = resnet(width, width, FIRDownsample())
+                pyramid_channels = width
+                skips.append(width)
+            level = Level(resnets, attentions=attentions, downsampler=downsampler, pyramid=pyramid)
+            self.down_levels.append(level)
         return skips
 
     def _build_decoder(self, resnet: Callable[..., ResidualBlock], skips: list[int]) -> int:
@@ -260,18 +335,18 @@ class DDGANGenerator(Network):
                 channels = width
             attention = SelfAttention(channels) if attends else None
             upsampler = resnet(channels, channels, FIRUpsample()) if index else None
-            self.up_levels.append(UpLevel(resnets, attention, upsampler))
+            self.up_levels.append(Level(resnets, attention=attention, upsampler=upsampler))
         return channels
 
-    def _run(self, block: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
+    def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         checkpoint = self._gradient_checkpointing_func
         if torch.is_grad_enabled() and self.gradient_checkpointing and checkpoint is not None:
             return checkpoint(block, *inputs)
         return block(*inputs)
 
-    def _encode(self, sample: torch.Tensor, time: torch.Tensor, latent: torch.Tensor) -> list[torch.Tensor]:
+    def _encode(self, sample: Tensor, time: Tensor, latent: Tensor) -> list[Tensor]:
         skips, pyramid = [self.conv_in(sample)], sample
-        for level in cast("Iterable[DownLevel]", self.down_levels):
+        for level in cast("Iterable[Level]", self.down_levels):
             for index, resnet in enumerate(level.resnets):
                 hidden = self._run(resnet, skips[-1], time, latent)
                 if len(level.attentions):
@@ -284,30 +359,22 @@ class DDGANGenerator(Network):
         return skips
 
     def forward(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor | int,
-        latents: torch.Tensor,
-        return_dict: bool = True,
-    ) -> GeneratorOutput | tuple[torch.Tensor]:
-        """x_{t+1}, t and z -> prediction of x_0.
+        self, sample: Tensor, timestep: Tensor | int, latents: Tensor, return_dict: bool = True
+    ) -> GeneratorOutput | tuple[Tensor]:
+        """x_{t+1}, t and z -> prediction of x_0, (batch, channels, height, width) in [-1, 1].
 
         Args:
             sample: x_{t+1}, (batch, channels, height, width).
             timestep: t, from 0; an int, a 0-d or a (batch,) tensor.
             latents: z ~ N(0, I), (batch, latent_dim).
-
-        Returns:
-            ``GeneratorOutput`` or ``(sample,)``: images (batch, channels, height, width) in [-1, 1].
         """
-        time = timestep_embedding(batched_timestep(timestep, sample), self.config["base_channels"])
-        time = self.time_mlp(time.to(sample.dtype))
+        time = self.time_mlp(_embed_timestep(timestep, self.config["base_channels"], sample))
         latent = self.latent_mapping(latents)
         skips = self._encode(sample, time, latent)
         hidden = self._run(self.mid_resnet1, skips[-1], time, latent)
         hidden = self._run(self.mid_attention, hidden)
         hidden = self._run(self.mid_resnet2, hidden, time, latent)
-        for level in cast("Iterable[UpLevel]", self.up_levels):
+        for level in cast("Iterable[Level]", self.up_levels):
             for resnet in level.resnets:
                 hidden = self._run(resnet, torch.cat([hidden, skips.pop()], dim=1), time, latent)
             if level.attention is not None:
@@ -329,7 +396,7 @@ class DownBlock(nn.Module):
         self.shortcut = _conv(in_channels, out_channels, kernel_size=1, bias=False)
         self.downsample = FIRDownsample() if downsample else None
 
-    def forward(self, sample: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def forward(self, sample: Tensor, time: Tensor) -> Tensor:
         hidden = self.conv1(F.leaky_relu(sample, 0.2)) + self.time_projection(time)[:, :, None, None]
         hidden = F.leaky_relu(hidden, 0.2)
         if self.downsample is not None:
@@ -393,12 +460,8 @@ class DDGANDiscriminator(Discriminator):
 
     @normalizes_output
     def forward(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor | int,
-        next_sample: torch.Tensor,
-        return_dict: bool = True,
-    ) -> DiscriminatorOutput | tuple[torch.Tensor]:
+        self, sample: Tensor, timestep: Tensor | int, next_sample: Tensor, return_dict: bool = True
+    ) -> DiscriminatorOutput | tuple[Tensor]:
         """(x_t, t, x_{t+1}) -> logits (batch, 1).
 
         Args:
@@ -406,14 +469,13 @@ class DDGANDiscriminator(Discriminator):
             timestep: t, from 0; an int, a 0-d or a (batch,) tensor.
             next_sample: x_{t+1}, the noisier image that both real and generated x_t share.
         """
-        time = timestep_embedding(batched_timestep(timestep, sample), self.config["time_embedding_dim"])
-        time = F.leaky_relu(self.time_mlp(time.to(sample.dtype)), 0.2)
+        time = _embed_timestep(timestep, self.config["time_embedding_dim"], sample)
+        time = F.leaky_relu(self.time_mlp(time), 0.2)
         hidden = self.conv_in(torch.cat([sample, next_sample], dim=1))
         for block in self.blocks:
             hidden = block(hidden, time)
         hidden = F.leaky_relu(self.conv_out(self.stddev(hidden)), 0.2)
         # The head stays in full precision under autocast: its values go straight into the loss.
         with torch.autocast(hidden.device.type, enabled=False):
-            pooled = hidden.to(self.linear_out.weight.dtype).sum(dim=(2, 3))
-            logits = self.linear_out(pooled)
+            logits = self.linear_out(hidden.to(self.linear_out.weight.dtype).sum(dim=(2, 3)))
         return DiscriminatorOutput(logits=logits) if return_dict else (logits,)

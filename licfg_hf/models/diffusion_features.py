@@ -10,13 +10,13 @@ from accelerate import init_empty_weights
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from diffusers.models.unets.unet_2d import UNet2DModel
-from torch import nn
+from torch import Tensor, nn
 
 from ..objective.weights import refresh_power_iterations
 from ..text import first_line
+from .base import register_model
 from .discriminator import Discriminator
 from .heads import HeadName, MultiScaleHead
-from .registry import register_model
 from .sizes import require_depth, require_positive
 
 _BLOCKS = ("DownBlock2D", "AttnDownBlock2D")
@@ -43,15 +43,11 @@ DDPM_CIFAR10 = {
 def _encoder_settings(unet: UNet2DModel) -> dict[str, Any]:
     """What decides the features, with JSON's types."""
     settings = {name: value for name, value in unet.config.items() if name[0] != "_"}
-    return {name: json.loads(json.dumps(settings[name])) for name in settings.keys() - _NOT_OF_THE_ENCODER}
+    return json.loads(json.dumps({name: settings[name] for name in settings.keys() - _NOT_OF_THE_ENCODER}))
 
 
 def build_unet(unet_config: dict[str, Any]) -> UNet2DModel:
-    """A U-Net whose encoder has the blocks that give features.
-
-    Raises:
-        ValueError: the config is not that of such a ``UNet2DModel``.
-    """
+    """A U-Net whose encoder has the blocks that give features; a ValueError if the config is not of such a one."""
     settings = {name: value for name, value in unet_config.items() if name[0] != "_"}
     widths = settings.get("block_out_channels")
     if not widths:
@@ -87,9 +83,9 @@ class _Encoder(nn.Module):
         widths = list(unet.config["block_out_channels"])
         middle = [] if self.mid_block is None else widths[-1:]
         self.channels = widths + middle
-        self.halvings = [len(widths) - 1 - level for level in range(len(widths))] + [0] * len(middle)
+        self.halvings = list(range(len(widths)))[::-1] + [0] * len(middle)
 
-    def forward(self, images: torch.Tensor, timestep: int) -> list[torch.Tensor]:
+    def forward(self, images: Tensor, timestep: int) -> list[Tensor]:
         if self.centers_input:
             images = 2 * images - 1
         time = self.time_proj(torch.full((len(images),), timestep, device=images.device))
@@ -164,9 +160,7 @@ class DiffusionDiscriminator(Discriminator):
         with init_empty_weights():
             own = _encoder_settings(build_unet(self.config["unet_config"]))
         other = _encoder_settings(unet)
-        different = sorted(name for name in own if own[name] != other[name])
-        if different:
-            name = different[0]
+        if name := next((name for name in sorted(own) if own[name] != other[name]), None):
             raise ValueError(f"that U-Net is not the one of unet_config: its {name} is {other[name]}, not {own[name]}")
         stored = unet.state_dict()
         plain = {name: name.replace("parametrizations.weight.original", "weight") for name in self.trunk.state_dict()}
@@ -174,16 +168,12 @@ class DiffusionDiscriminator(Discriminator):
         self.trunk.load_state_dict(state, strict=False)  # what stays are power-iteration vectors
         refresh_power_iterations(self.trunk)
 
-    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+    def features(self, images: Tensor) -> list[Tensor]:
         return self.trunk(images, self.config["feature_timestep"])
 
 
 def load_unet(name_or_folder: str | Path, subfolder: str | None = None) -> UNet2DModel:
-    """A saved ``UNet2DModel`` with every weight.
-
-    Raises:
-        ValueError: there is none, it cannot be reached or read, or its file lacks weights.
-    """
+    """A saved ``UNet2DModel`` with every weight, or a ValueError."""
     try:
         with warnings.catch_warnings():
             # diffusers' own call of the Hub's client, on which a user has no influence.

@@ -6,8 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..objective.outputs import FORMULAS, OutputNormalization, warn_of_batch_norm
 from ..objective.weights import WEIGHT_NORMALIZERS, spectral_normalize, stable_rank_normalize
@@ -47,12 +46,12 @@ class Discriminator(Network, base=True):
     """
 
     features: Callable[..., Any]
-    head: Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
+    head: Callable[..., tuple[Tensor, Tensor | None]]
     output_normalization: OutputNormalization | None = None
 
     @normalizes_output
     def forward(
-        self, images: torch.Tensor, class_labels: torch.Tensor | None = None, return_dict: bool = True
+        self, images: Tensor, class_labels: Tensor | None = None, return_dict: bool = True
     ) -> DiscriminatorOutput | tuple:
         """Images (batch, channels, height, width) in [-1, 1] -> logits (batch, 1).
 
@@ -87,21 +86,13 @@ class Discriminator(Network, base=True):
         return self
 
     def add_normalizers(self, normalizers: Collection[dict[str, Any]]) -> None:
-        """Applies normalizers in order.
-
-        Raises:
-            ValueError: an entry is of no known kind, has arguments that its kind does not take, or cannot be applied.
-        """
+        """Applies normalizers in order; a ValueError for one that is unknown or cannot be applied."""
         self._set_normalizers([])
         for normalizer in normalizers:
             self.add_normalizer(**normalizer)
 
     def add_normalizer(self, kind: str, **arguments: Any) -> None:
-        """Applies one normalizer and records it in the config.
-
-        Raises:
-            ValueError: as ``add_normalizers``.
-        """
+        """Applies one normalizer and records it in the config; a ValueError as in ``add_normalizers``."""
         if kind in _NORMALIZE_WEIGHTS:
             try:
                 _NORMALIZE_WEIGHTS[kind](self, **arguments)

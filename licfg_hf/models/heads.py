@@ -13,36 +13,26 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 HeadName = Literal["linear", "projection", "auxiliary"]
 
 
-def require_labels(class_labels: torch.Tensor | None, what: str) -> torch.Tensor:
-    """The labels, where something conditional needs them.
-
-    Raises:
-        ValueError: there are none.
-    """
+def require_labels(class_labels: Tensor | None, what: str) -> Tensor:
+    """The labels, where something conditional needs them; a ValueError if there are none."""
     if class_labels is None:
         raise ValueError(f"{what} is class-conditional: pass class_labels, int64 (batch,) or float (batch, classes)")
     return class_labels
 
 
-def embed_labels(embedding: nn.Embedding, class_labels: torch.Tensor) -> torch.Tensor:
-    """Rows of an embedding for int64 labels (batch,), or their mixture for float labels (batch, classes).
-
-    Raises:
-        ValueError: the labels have another shape.
-    """
+def embed_labels(embedding: nn.Embedding, class_labels: Tensor) -> Tensor:
+    """Rows of an embedding for int64 labels (batch,), or their mixture for float labels (batch, classes)."""
     mixtures = class_labels.is_floating_point()
     wanted = (class_labels.shape[0], embedding.num_embeddings) if mixtures else (class_labels.shape[0],)
     if tuple(class_labels.shape) != wanted:
         kind = f"float (batch, {embedding.num_embeddings})" if mixtures else "int64 (batch,)"
         raise ValueError(f"class_labels are {kind}, not {tuple(class_labels.shape)}")
-    if mixtures:
-        return class_labels.to(embedding.weight.dtype) @ embedding.weight
-    return embedding(class_labels)
+    return class_labels.to(embedding.weight.dtype) @ embedding.weight if mixtures else embedding(class_labels)
 
 
 class LinearHead(nn.Module):
@@ -52,13 +42,11 @@ class LinearHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(channels, 1)
 
-    def forward(
-        self, features: torch.Tensor, class_labels: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def forward(self, features: Tensor, class_labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         with torch.autocast(features.device.type, enabled=False):
             return self._judge(features.to(self.linear.bias.dtype), class_labels)
 
-    def _judge(self, features: torch.Tensor, class_labels: torch.Tensor | None) -> tuple:
+    def _judge(self, features: Tensor, class_labels: Tensor | None) -> tuple:
         return self.linear(features), None
 
 
@@ -69,7 +57,7 @@ class ProjectionHead(LinearHead):
         super().__init__(channels)
         self.embedding = nn.Embedding(num_classes, channels)
 
-    def _judge(self, features: torch.Tensor, class_labels: torch.Tensor | None) -> tuple:
+    def _judge(self, features: Tensor, class_labels: Tensor | None) -> tuple:
         labels = require_labels(class_labels, "a projection head")
         return self.linear(features) + (embed_labels(self.embedding, labels) * features).sum(1, keepdim=True), None
 
@@ -77,23 +65,19 @@ class ProjectionHead(LinearHead):
 class AuxiliaryClassifierHead(LinearHead):
     """logits, and class logits (batch, classes) for an auxiliary classification loss (Odena et al., ICML 2017).
 
-    The classification is trained by ``licfg_hf.losses.AuxiliaryClassification``, a term beside the adversarial loss.
+    The classification is trained by ``licfg_hf.AuxiliaryClassification``, a term beside the adversarial loss.
     """
 
     def __init__(self, channels: int, num_classes: int):
         super().__init__(channels)
         self.classifier = nn.Linear(channels, num_classes)
 
-    def _judge(self, features: torch.Tensor, class_labels: torch.Tensor | None) -> tuple:
+    def _judge(self, features: Tensor, class_labels: Tensor | None) -> tuple:
         return self.linear(features), self.classifier(features)
 
 
 def make_head(name: HeadName | None, channels: int, num_classes: int | None) -> LinearHead:
-    """A head by name; ``None`` takes projection where there are classes, else linear.
-
-    Raises:
-        ValueError: unknown name, or a conditional head without classes.
-    """
+    """A head by name; ``None`` takes projection where there are classes, else linear."""
     name = name or ("linear" if num_classes is None else "projection")
     if name == "linear":
         return LinearHead(channels)
@@ -120,19 +104,18 @@ class FeatureMixing(nn.Module):
 
     def __init__(self, channels: Sequence[int], mixing_channels: int = 64):
         super().__init__()
-        widths = [mixing_channels * 2**level for level in range(len(channels))]
-        self.channels = widths
+        self.channels = widths = [mixing_channels * 2**level for level in range(len(channels))]
         self.across_channels = nn.ModuleList(
             nn.Conv2d(given, width, 1, bias=False) for given, width in zip(channels, widths, strict=True)
         )
         self.across_scales = nn.ModuleList(
             nn.Conv2d(coarse, fine, 3, padding=1, bias=False) for fine, coarse in pairwise(widths)
         )
-        for layer in (*self.across_channels, *self.across_scales):
-            nn.init.kaiming_normal_(layer.get_parameter("weight"), nonlinearity="linear")  # nothing but sums follows
+        for weight in self.parameters():
+            nn.init.kaiming_normal_(weight, nonlinearity="linear")  # nothing but sums follows
         self.requires_grad_(False)
 
-    def forward(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Levels (batch, channels[i], height_i, width_i) -> levels of the same sizes and ``self.channels``."""
         mixed = [convolve(level) for convolve, level in zip(self.across_channels, features, strict=True)]
         for index in reversed(range(len(mixed) - 1)):
@@ -180,11 +163,9 @@ class MultiScaleHead(nn.Module):
         self.critics = nn.ModuleList(layers for layers, _ in critics)
         self.heads = nn.ModuleList(make_head(head_type, width, num_classes) for _, width in critics)
 
-    def forward(
-        self, features: Sequence[torch.Tensor], class_labels: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def forward(self, features: Sequence[Tensor], class_labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Levels (batch, channels[i], height_i, width_i) -> logits (batch, 1), and class logits (batch, classes) of
-        an auxiliary head, else None; in the precision of the weights also under autocast.
+        an auxiliary head, else None.
 
         Args:
             class_labels: int64 (batch,) or float (batch, classes), for a projection head.

@@ -1,7 +1,7 @@
 """Projected GANs (Sauer et al., NeurIPS 2021): a critic on the features of a frozen, pretrained image network."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -10,14 +10,14 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
-from torch import nn
+from torch import Tensor, nn
 
 from ..objective.augmentation import DifferentiableAugmentation
 from ..text import first_line
+from .base import register_model
 from .biggan import SPECTRAL
 from .discriminator import Discriminator
 from .heads import FeatureMixing, HeadName, MultiScaleHead
-from .registry import register_model
 
 Policy = Literal["color", "translation", "cutout"]
 
@@ -43,17 +43,6 @@ def _plain_attention(timm: ModuleType) -> Iterator[None]:
         yield
     finally:
         layers.set_fused_attn(usual, experimental)
-
-
-class _Augmentation(nn.Module):
-    """Differentiable augmentation in train mode, drawn from torch's global generator."""
-
-    def __init__(self, policy: Sequence[Policy]):
-        super().__init__()
-        self.augment = DifferentiableAugmentation(tuple(policy))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.augment(images) if self.training else images
 
 
 @register_model
@@ -106,7 +95,7 @@ class ProjectedDiscriminator(Discriminator):
         super().__init__()
         if in_channels not in (1, 3):
             raise ValueError(f"a timm network sees 3 channels, made of 1 or 3, not of {in_channels}")
-        self.augment = _Augmentation(augmentation)
+        self.augment = DifferentiableAugmentation(tuple(augmentation))
         self.trunk = self._build_trunk(pretrained=False)
         for name in ("mean", "std"):
             values = torch.tensor(self.trunk.pretrained_cfg[name], dtype=torch.float32)
@@ -155,7 +144,14 @@ class ProjectedDiscriminator(Discriminator):
         if str(weights) == "timm":
             self.trunk.load_state_dict(self._build_trunk(pretrained=True).state_dict())
             return []
-        stored = {_plain(name): (name, value) for name, value in _read_weights(Path(weights)).items()}
+        path = Path(weights)
+        if not path.is_file():
+            raise ValueError(f"no file {path}; pass a safetensors or PyTorch file, or timm to download")
+        try:
+            read = _import_timm().models.load_state_dict(str(path))
+        except Exception as error:  # unpickling, zip, safetensors and key errors
+            raise ValueError(f"{path} cannot be read: {first_line(error)}") from error
+        stored = {_plain(name): (name, value) for name, value in read.items()}
         state, misfits = {}, []
         for name, own in self.trunk.state_dict().items():
             found, value = stored.pop(_plain(name), (name, None))
@@ -174,25 +170,15 @@ class ProjectedDiscriminator(Discriminator):
         self.trunk.load_state_dict(state)
         return [name for name, _ in stored.values()]
 
-    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        images = self.augment(images)
+    def features(self, images: Tensor) -> list[Tensor]:
+        images = self.augment(images) if self.training else images  # drawn from torch's global generator
         size = self.config["backbone_size"]
         if size is not None:
             images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
-        if images.shape[1] == 1:
-            images = images.expand(-1, 3, -1, -1)
+        images = images.expand(-1, 3, -1, -1)
         return self.mixing(self.trunk(((images + 1) / 2 - self.mean) / self.std))
 
 
 def _plain(name: str) -> str:
     """A weight's name without what timm's feature networks change in it: a prefix, and dots in the upper levels."""
     return name.removeprefix("model.").replace(".", "_")
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise ValueError(f"no file {path}; pass a safetensors or PyTorch file, or timm to download")
-    try:
-        return _import_timm().models.load_state_dict(str(path))
-    except Exception as error:  # unpickling, zip, safetensors and key errors
-        raise ValueError(f"{path} cannot be read: {first_line(error)}") from error

@@ -1,4 +1,7 @@
-"""Channel widths by image size: the published table of an architecture, or the caller's own."""
+"""Channel widths by image size: the published table of an architecture, or the caller's own.
+
+What is outside its range is a ValueError here.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,22 +10,14 @@ LARGEST = 2**16  # of any number that a network is built from: no network here i
 
 
 def require_positive(**values: float | None) -> None:
-    """Checks arguments by name; ``None`` is not checked.
-
-    Raises:
-        ValueError: one is not a number above 0, or absurdly large.
-    """
+    """Checks by name that arguments are numbers above 0 and not absurdly large; ``None`` is not checked."""
     for name, value in values.items():
         if value is not None and not 0 < value <= LARGEST:
             raise ValueError(f"{name} is a number above 0 and at most {LARGEST:,}, not {value}")
 
 
 def require_depth(**values: int) -> None:
-    """Checks numbers of layers by name, which take time to build before they take memory.
-
-    Raises:
-        ValueError: one is not in 1 to 64, which no published network comes near.
-    """
+    """Checks numbers of layers, which take time to build before they take memory; no published network is near 64."""
     for name, value in values.items():
         if not 1 <= value <= 64:
             raise ValueError(f"{name} is in 1 to 64, not {value}")
@@ -33,21 +28,17 @@ def attention_places(sizes: Sequence[int], resolutions: Sequence[int]) -> list[i
 
     Args:
         sizes: height and width in pixels after each block.
-        resolutions: those after which self-attention is wanted.
-
-    Raises:
-        ValueError: no network of this shape has one of the resolutions, since it is no power of two from the others.
+        resolutions: those after which self-attention is wanted, powers of two apart from the sizes.
     """
-    strange = [resolution for resolution in resolutions if resolution < 1 or not _doubles(sizes[0], resolution)]
+
+    def is_of_the_network(resolution: int) -> bool:
+        small, large = sorted((sizes[0], resolution))
+        return small > 0 and large % small == 0 and math.log2(large // small).is_integer()
+
+    strange = [resolution for resolution in resolutions if not is_of_the_network(resolution)]
     if strange:
         raise ValueError(f"attention_resolutions are among {sorted(set(sizes))} in this network, not {strange}")
     return [index for index, size in enumerate(sizes) if size in resolutions]
-
-
-def _doubles(one: int, other: int) -> bool:
-    """True if one of the two is the other times a power of two."""
-    small, large = sorted((one, other))
-    return large % small == 0 and math.log2(large // small).is_integer()
 
 
 def widths(
@@ -63,9 +54,6 @@ def widths(
         sample_size: height and width of the images in pixels.
         base_channels: replaces the published number; ``None`` keeps it (64 where there is none).
         multipliers: channels in units of the base; ``None`` takes the published ones.
-
-    Raises:
-        ValueError: there is no published network of this size and no multipliers are given, or a number is below 1.
     """
     published = table.get(sample_size)
     if multipliers is None:
@@ -86,11 +74,7 @@ def widths(
 
 
 def smallest_size(sample_size: int, halvings: int) -> int:
-    """``sample_size`` halved so many times.
-
-    Raises:
-        ValueError: it cannot be.
-    """
+    """``sample_size`` halved so many times, if it can be."""
     # The lowest bit that is set: 2 to the power of the number of possible halvings.
     if sample_size < 1 or not 0 <= halvings < (sample_size & -sample_size).bit_length():
         raise ValueError(f"sample_size {sample_size} cannot be halved {halvings} times, as channel_multipliers ask")

@@ -7,16 +7,14 @@ from functools import partial
 from itertools import pairwise, repeat
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
-from torch import nn
+from torch import Tensor, nn
 
-from .base import Generator
+from .base import Generator, register_model
 from .blocks import DiscriminatorBlock, GeneratorBlock, MakeNorm, initialize, norm_of_classes, run_blocks
 from .discriminator import Discriminator
 from .heads import HeadName, make_head
-from .registry import register_model
 from .sizes import default_halvings, require_positive, smallest_size, widths
 
 Architecture = Literal["resnet", "cnn"]
@@ -64,8 +62,7 @@ class SNGANGenerator(Generator):
         latent_dim: length of the latent vector.
         num_classes: number of classes, for conditional BatchNorm; None for an unconditional generator.
         base_channels: unit of the channels; None takes the published number.
-        channel_multipliers: channels at each resolution from the lowest to the highest, in units of
-            ``base_channels``; None takes the published ones.
+        channel_multipliers: channels from the lowest resolution up, in units of the base; None takes the published.
         upsample_mode: ``nearest`` (GNGAN) or ``bilinear`` (mimicry); used by ``resnet``.
         norm_eps: eps of BatchNorm.
         initialization: ``kaiming``, ``normal``, ``xavier`` or ``orthogonal``; None takes ``kaiming`` for ``resnet``,
@@ -108,7 +105,7 @@ class SNGANGenerator(Generator):
         self.blocks = nn.ModuleList(blocks)
         initialize(self, initialization or _INITIALIZATION[architecture])
 
-    def synthesize(self, latents: torch.Tensor, class_labels: torch.Tensor | None) -> torch.Tensor:
+    def synthesize(self, latents: Tensor, class_labels: Tensor | None) -> Tensor:
         hidden = self.linear_in(latents).unflatten(1, (-1, self.bottom, self.bottom))
         hidden = run_blocks(hidden, self.blocks, conditions=repeat((class_labels,)))
         return self.conv_out(F.relu(self.norm_out(hidden, class_labels)))
@@ -122,7 +119,7 @@ class TransposedBlock(nn.Module):
         self.norm = make_norm(in_channels)
         self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1)
 
-    def forward(self, features: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
         return self.conv(F.relu(self.norm(features, condition)))
 
 
@@ -137,7 +134,7 @@ class SNGANDiscriminator(Discriminator):
         num_classes: number of classes, for conditional heads.
         head_type: ``linear``, ``projection`` or ``auxiliary``; None takes ``projection`` where there are classes.
         base_channels: unit of the channels; None takes the published number.
-        channel_multipliers: channels of each block, in units of ``base_channels``; None takes the published ones.
+        channel_multipliers: channels of each block, in units of the base; None takes the published ones.
         halvings: how many blocks of a ``resnet``, from the first, halve the size; None takes the published number.
         wide: whether the blocks of a ``resnet`` have as many hidden channels as they give, instead of as they get;
             None takes what is published (False for 64 px).
@@ -197,7 +194,7 @@ class SNGANDiscriminator(Discriminator):
         initialize(self, initialization or _INITIALIZATION[architecture])
         self.add_normalizers(normalizers)
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
+    def features(self, images: Tensor) -> Tensor:
         hidden = run_blocks(images, self.blocks)
         if self.config["architecture"] == "cnn":
             return hidden.flatten(1)

@@ -9,19 +9,19 @@ from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from .critic import plain
 
-Augmentation = Callable[[torch.Tensor, torch.Generator | None], torch.Tensor]
+Augmentation = Callable[[Tensor, torch.Generator | None], Tensor]
 
 
-def _uniform(images: torch.Tensor, rng: torch.Generator | None) -> torch.Tensor:
+def _uniform(images: Tensor, rng: torch.Generator | None) -> Tensor:
     """One number in [0, 1) per sample, (batch, 1, 1, 1)."""
     return torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device, dtype=images.dtype)
 
 
-def _require_images(images: torch.Tensor) -> None:
+def _require_images(images: Tensor) -> None:
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(
             "an augmentation takes images (batch, channels, height, width) of floating-point numbers, not "
@@ -30,22 +30,18 @@ def _require_images(images: torch.Tensor) -> None:
 
 
 def translate(
-    images: torch.Tensor, reach: float, rng: torch.Generator | None, padding: Literal["zeros", "reflect"] = "zeros"
-) -> torch.Tensor:
-    """Shifts each image by its own whole number of pixels.
+    images: Tensor, reach: float, rng: torch.Generator | None, padding: Literal["zeros", "reflect"] = "zeros"
+) -> Tensor:
+    """Shifts each image by its own whole number of pixels, at most ``reach`` of its height and width.
 
-    Args:
-        images: (batch, channels, height, width).
-        reach: largest shift, as a share of height and width.
-        rng: random generator.
-        padding: what comes in from outside: ``zeros`` or the ``reflect``-ed image.
+    What comes in from outside is ``zeros`` or the ``reflect``-ed image.
     """
     _require_images(images)
     batch, _, height, width = images.shape
     down, right = round(height * reach), round(width * reach)
     padded = F.pad(images, (right, right, down, down), mode="constant" if padding == "zeros" else "reflect")
 
-    def starts(largest: int) -> torch.Tensor:
+    def starts(largest: int) -> Tensor:
         return torch.randint(2 * largest + 1, (batch, 1), generator=rng, device=images.device)
 
     rows = starts(down) + torch.arange(height, device=images.device)
@@ -79,7 +75,7 @@ class FlipAndShift:
         if self.padding not in ("zeros", "reflect"):
             raise ValueError(f"padding is zeros or reflect, not {self.padding!r}")
 
-    def __call__(self, images: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
+    def __call__(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
         _require_images(images)
         mirrored = torch.where(_uniform(images, rng) < self.flip, images.flip(3), images)
         return translate(mirrored, self.shift, rng, self.padding)
@@ -106,7 +102,7 @@ class DifferentiableAugmentation:
         if unknown:
             raise ValueError(f"policy is made of color, translation and cutout, not {', '.join(sorted(unknown))}")
 
-    def __call__(self, images: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
+    def __call__(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
         _require_images(images)
         if "color" in self.policy:
             images = images + (_uniform(images, rng) - 0.5)
@@ -120,12 +116,12 @@ class DifferentiableAugmentation:
             images = images * self._outside_square(images, rng)
         return images
 
-    def _outside_square(self, images: torch.Tensor, rng: torch.Generator | None) -> torch.Tensor:
+    def _outside_square(self, images: Tensor, rng: torch.Generator | None) -> Tensor:
         height, width = images.shape[2:]
         row = torch.arange(height, device=images.device).view(1, 1, -1, 1) - (_uniform(images, rng) * height).floor()
         column = torch.arange(width, device=images.device).view(1, 1, 1, -1) - (_uniform(images, rng) * width).floor()
-        half_height, half_width = height // 4, width // 4
-        inside = (row >= -half_height) & (row < half_height) & (column >= -half_width) & (column < half_width)
+        high, wide = height // 4, width // 4
+        inside = (row >= -high) & (row < high) & (column >= -wide) & (column < wide)
         return (~inside).to(images.dtype)
 
 
@@ -148,13 +144,13 @@ class AugmentedCritic(nn.Module):
         """The same without DDP."""
         return AugmentedCritic(cast(nn.Module, plain(self.critic)), self.augmentation)
 
-    def forward(self, images: torch.Tensor, **conditioning: Any) -> Any:
+    def forward(self, images: Tensor, **conditioning: Any) -> Any:
         """The critic's output on augmented images (batch, channels, height, width).
 
         Raises:
             ValueError: the critic is given further images, which would stay as they are.
         """
         for name, value in conditioning.items():
-            if isinstance(value, torch.Tensor) and value.ndim == images.ndim:
+            if isinstance(value, Tensor) and value.ndim == images.ndim:
                 raise ValueError(f"an augmentation would change the images and not {name}, which belongs to them")
         return self.critic(self.augmentation(images, None), **conditioning)

@@ -1,12 +1,13 @@
 """The term of an auxiliary classifier (AC-GAN)."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from .term import Term
+from .critic import wide
+from .term import Term, require_weights
 
 
 @dataclass(frozen=True)
@@ -31,32 +32,27 @@ class AuxiliaryClassification(Term):
     differentiates_twice = False  # no input gradient is taken
 
     def __post_init__(self) -> None:
-        for name in ("weight", "fake_weight"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is a finite number >= 0, not {value}")
+        require_weights(self, "weight", "fake_weight")
 
     @staticmethod
-    def _cross_entropy(output: object, class_labels: torch.Tensor | None) -> torch.Tensor:
+    def _cross_entropy(output: object, class_labels: Tensor | None) -> Tensor:
         class_logits = getattr(output, "class_logits", None)
         if class_logits is None or class_labels is None:
             raise ValueError("an auxiliary classification needs class_labels and a discriminator with class_logits")
         with torch.autocast(class_logits.device.type, enabled=False):
-            wide = class_logits.float() if class_logits.element_size() < 4 else class_logits
-            return F.cross_entropy(wide, class_labels)
+            return F.cross_entropy(wide(class_logits), class_labels)
 
     def __call__(
         self,
         discriminator: object,
-        real: torch.Tensor | None = None,
-        fake: torch.Tensor | None = None,
+        real: Tensor | None = None,
+        fake: Tensor | None = None,
         *,
         real_logits: object,
         fake_logits: object = None,
-        rng: torch.Generator | None = None,
-        class_labels: torch.Tensor | None = None,
-        **conditioning: object,
-    ) -> torch.Tensor:
+        class_labels: Tensor | None = None,
+        **unused: object,
+    ) -> Tensor:
         """The discriminator's weighted term.
 
         Args:
@@ -73,11 +69,7 @@ class AuxiliaryClassification(Term):
         return term
 
     def generator_term(
-        self, fake_logits: object, class_labels: torch.Tensor | None = None, **conditioning: object
-    ) -> torch.Tensor:
-        """The generator's weighted term: its images should be recognized.
-
-        Raises:
-            ValueError: there are no class logits or no labels.
-        """
+        self, fake_logits: object, class_labels: Tensor | None = None, **conditioning: object
+    ) -> Tensor:
+        """The generator's weighted term: its images should be recognized; a ValueError as above."""
         return self.weight * self._cross_entropy(fake_logits, class_labels)

@@ -3,16 +3,16 @@ neighbouring latents (zCR; ICR is bCR and zCR together). Terms are added to the 
 penalties.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .augmentation import Augmentation, FlipAndShift
-from .critic import flat_logits
-from .term import Term
+from .critic import Critic, flat_logits
+from .term import Term, require_weights
 
 
 @dataclass(frozen=True)
@@ -35,33 +35,23 @@ class ConsistencyRegularization(Term):
     differentiates_twice = False  # no input gradient is taken
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"weight is a finite number >= 0, not {self.weight}")
+        require_weights(self, "weight")
 
     def __call__(
         self,
-        discriminator: Callable[..., Any],
-        real: torch.Tensor,
-        fake: torch.Tensor | None = None,
+        discriminator: Critic,
+        real: Tensor,
+        fake: Tensor | None = None,
         *,
         real_logits: Any = None,
         fake_logits: Any = None,
         rng: torch.Generator | None = None,
         **conditioning: Any,
-    ) -> torch.Tensor:
-        """The weighted term, a scalar.
-
-        Args:
-            discriminator: the critic; called as ``discriminator(images, **conditioning)``.
-            real: (batch, channels, height, width).
-            fake: likewise, where fakes are compared.
-            real_logits: the critic's output on ``real``, if the caller has it: saves a forward pass.
-            fake_logits: the same for ``fake``.
-            rng: random generator of the augmentation.
-            conditioning: further keyword arguments of the critic, with the batch of ``real``.
+    ) -> Tensor:
+        """The weighted term, a scalar; arguments as in ``Term``, of which given logits save a forward pass.
 
         Raises:
-            ValueError: a batch is missing or empty.
+            ValueError: a batch that is compared is missing or empty.
         """
         total = 0.0
         for name, images, logits in (("real", real, real_logits), ("fake", fake, fake_logits)):
@@ -108,35 +98,26 @@ class LatentConsistencyRegularization(Term):
     differentiates_twice = False  # no input gradient is taken
 
     def __post_init__(self) -> None:
-        for name in ("discriminator_weight", "generator_weight", "sigma"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is a finite number >= 0, not {value}")
+        require_weights(self, "discriminator_weight", "generator_weight", "sigma")
 
-    def neighbouring_noise(
-        self, noise: Mapping[str, torch.Tensor], rng: torch.Generator | None
-    ) -> dict[str, torch.Tensor]:
-        """The noise of ``G(z + dz)``: other latents, all else the same.
-
-        Raises:
-            ValueError: the generator has no latents.
-        """
+    def neighbouring_noise(self, noise: Mapping[str, Tensor], rng: torch.Generator | None) -> dict[str, Tensor]:
+        """The noise of ``G(z + dz)``: other latents, all else the same; a ValueError if there are no latents."""
         if "latents" not in noise:
             raise ValueError("latent consistency needs a generator with latents")
         return {**noise, "latents": self.perturb(noise["latents"], rng)}
 
     def __call__(
         self,
-        discriminator: Callable[..., Any],
-        real: torch.Tensor | None = None,
-        fake: torch.Tensor | None = None,
+        discriminator: Critic,
+        real: Tensor | None = None,
+        fake: Tensor | None = None,
         *,
-        neighbour: torch.Tensor,
+        neighbour: Tensor,
         real_logits: Any = None,
         fake_logits: Any = None,
         rng: torch.Generator | None = None,
         **conditioning: Any,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """The discriminator's weighted term; the critic is called on ``neighbour``, G(z + dz).
 
         Raises:
@@ -146,22 +127,20 @@ class LatentConsistencyRegularization(Term):
             raise ValueError("latent consistency needs fake_logits, the critic's output on G(z)")
         return self.discriminator(fake_logits, discriminator(neighbour.detach(), **conditioning))
 
-    def generator_term(
-        self, fake_logits: Any, *, fake: torch.Tensor, neighbour: torch.Tensor, **conditioning: Any
-    ) -> torch.Tensor:
+    def generator_term(self, fake_logits: Any, *, fake: Tensor, neighbour: Tensor, **conditioning: Any) -> Tensor:
         """The generator's weighted term, from G(z) and G(z + dz)."""
         return self.generator(fake, neighbour)
 
-    def perturb(self, latents: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
+    def perturb(self, latents: Tensor, rng: torch.Generator | None = None) -> Tensor:
         """z + dz, of the shape of z."""
         noise = torch.randn(latents.shape, generator=rng, device=latents.device, dtype=latents.dtype)
         return latents + self.sigma * noise
 
-    def discriminator(self, logits: Any, perturbed_logits: Any) -> torch.Tensor:
+    def discriminator(self, logits: Any, perturbed_logits: Any) -> Tensor:
         """The discriminator's term, from its outputs on G(z) and G(z + dz)."""
         difference = flat_logits(logits) - flat_logits(perturbed_logits)
         return self.discriminator_weight * difference.square().mean()
 
-    def generator(self, images: torch.Tensor, perturbed_images: torch.Tensor) -> torch.Tensor:
+    def generator(self, images: Tensor, perturbed_images: Tensor) -> Tensor:
         """The generator's term, from G(z) and G(z + dz); it falls as the images move apart."""
         return -self.generator_weight * (images - perturbed_images).square().mean()

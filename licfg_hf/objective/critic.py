@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -24,17 +24,17 @@ class ReentrantCheckpoint(ValueError):
     """The critic recomputes its activations in a way through which no input gradient can be taken."""
 
 
-def wide(values: torch.Tensor) -> torch.Tensor:
+def wide(values: Tensor) -> Tensor:
     """Half types as float32, so that norms do not overflow or vanish; others as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def usable(values: Any) -> Any:
     """Tensors of inference mode, also in lists and maps, cannot be differentiated; their copies can."""
-    return tree_map_only(torch.Tensor, lambda tensor: tensor.clone() if tensor.is_inference() else tensor, values)
+    return tree_map_only(Tensor, lambda tensor: tensor.clone() if tensor.is_inference() else tensor, values)
 
 
-def logits_of(output: Any, count: int | None = None) -> torch.Tensor:
+def logits_of(output: Any, count: int | None = None) -> Tensor:
     """The logits of a critic's output, as they are: one number per sample.
 
     Args:
@@ -45,8 +45,7 @@ def logits_of(output: Any, count: int | None = None) -> torch.Tensor:
         ValueError: it is something else, such as a map of logits, several maps or classes; or the batch is empty.
     """
     logits = getattr(output, "logits", output)
-    is_tensor = isinstance(logits, torch.Tensor)
-    if not is_tensor or logits.ndim not in (1, 2, 4) or logits.numel() != logits.shape[0]:
+    if not isinstance(logits, Tensor) or logits.ndim not in (1, 2, 4) or logits.numel() != logits.shape[0]:
         raise ValueError(
             f"logits are one number per sample, (batch,) or (batch, 1), but the critic gave {_in_words(logits)}: "
             "return the one logit for real or fake, such as the mean of a map or of several scales"
@@ -61,26 +60,23 @@ def logits_of(output: Any, count: int | None = None) -> torch.Tensor:
 
 
 def _in_words(output: Any) -> str:
-    if isinstance(output, torch.Tensor):
+    if isinstance(output, Tensor):
         kinds = {2: "several classes", 4: "a map"}
         return f"a tensor {tuple(output.shape)}" + (f", {kinds[output.ndim]}" if output.ndim in kinds else "")
-    if isinstance(output, dict):
-        return f"a {type(output).__name__} of {', '.join(map(str, output))}"
-    if isinstance(output, (list, tuple)):
-        return f"a {type(output).__name__} of {len(output)}"
-    return f"a {type(output).__name__}"
+    parts = ""
+    if isinstance(output, (dict, list, tuple)):
+        parts = f" of {', '.join(map(str, output)) if isinstance(output, dict) else len(output)}"
+    return f"a {type(output).__name__}{parts}"
 
 
-def flat_logits(output: Any, count: int | None = None) -> torch.Tensor:
+def flat_logits(output: Any, count: int | None = None) -> Tensor:
     """The logits (batch,) of a critic's output, half types upcast to float32; otherwise as ``logits_of``."""
     return wide(logits_of(output, count).reshape(-1))
 
 
-def require_points(points: Any, name: str) -> torch.Tensor:
-    """Raises:
-    ValueError: these are no points (batch, ...) of floating-point numbers at which a critic has a gradient.
-    """
-    if not isinstance(points, torch.Tensor):
+def require_points(points: Any, name: str) -> Tensor:
+    """The points, or a ValueError if a critic has no gradient there: they are no floats, or no batch (batch, ...)."""
+    if not isinstance(points, Tensor):
         raise ValueError(f"{name} points are a tensor (batch, ...), not a {type(points).__name__}")
     if not points.is_floating_point():
         raise ValueError(f"{name} points are floating-point numbers, such as images in [-1, 1], not {points.dtype}")
@@ -89,9 +85,7 @@ def require_points(points: Any, name: str) -> torch.Tensor:
     return points
 
 
-def input_gradient(
-    logits: torch.Tensor, points: torch.Tensor, *, graph: bool = False, retain: bool = False
-) -> torch.Tensor:
+def input_gradient(logits: Tensor, points: Tensor, *, graph: bool = False, retain: bool = False) -> Tensor:
     """The gradient of the summed logits by the points, of their shape.
 
     Args:
@@ -216,12 +210,10 @@ def full_precision(device_type: str) -> Iterator[None]:
 
 
 @contextmanager
-def same_noise(device: torch.device, state: torch.Tensor | None = None) -> Iterator[None]:
+def same_noise(device: torch.device, state: Tensor | None = None) -> Iterator[None]:
     """Random numbers that are drawn inside (dropout, noise) are drawn once more by the pass that follows.
 
-    Args:
-        device: where the critic is.
-        state: an earlier ``noise_state`` to draw from.
+    Inside they are drawn from the state, an earlier ``noise_state``, where there is one.
     """
     if torch.compiler.is_compiling():
         yield
@@ -236,6 +228,6 @@ def same_noise(device: torch.device, state: torch.Tensor | None = None) -> Itera
         yield
 
 
-def noise_state(device: torch.device) -> torch.Tensor:
+def noise_state(device: torch.device) -> Tensor:
     """The state of the generator that a critic on this device draws from."""
     return torch.get_rng_state() if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)

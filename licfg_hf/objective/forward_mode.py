@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from .critic import noise_state, same_noise, twice_differentiable, wide
@@ -33,15 +34,8 @@ _BATCH_NORM = inspect.signature(F.batch_norm)
 _NO_HOOKS = "it keeps tensors by hooks, such as activation checkpointing"
 
 
-def directional_derivative(
-    critic: Callable[[torch.Tensor], torch.Tensor], points: torch.Tensor, direction: torch.Tensor
-) -> torch.Tensor:
-    """The derivative (batch,) of ``critic`` along ``direction``, with a graph to the critic's parameters.
-
-    Args:
-        critic: points (batch, ...) -> logits (batch,).
-        points: (batch, ...).
-        direction: the same shape.
+def directional_derivative(critic: Callable[[Tensor], Tensor], points: Tensor, direction: Tensor) -> Tensor:
+    """The derivative (batch,) of a critic's logits (batch,) along a direction, with a graph to its parameters.
 
     Raises:
         ValueError: a layer has no forward-mode derivative, or one with a wrong gradient.
@@ -72,7 +66,7 @@ def _refusal(reason: str) -> ValueError:
     return ValueError(f"this critic has no forward-mode derivative, use another method: {reason}")
 
 
-def _require_right(*results: torch.Tensor) -> None:
+def _require_right(*results: Tensor) -> None:
     for node in graph_nodes(*results):
         name = node.name()
         if name.rstrip("0123456789") in _WRONG_FORWARD_FORMULA and getattr(node, "_saved_training", True):
@@ -97,26 +91,22 @@ class _WrittenOut(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _standardized(values: torch.Tensor, dims: list[int], eps: float) -> torch.Tensor:
+def _standardized(values: Tensor, dims: list[int], eps: float) -> Tensor:
     variance, mean = torch.var_mean(wide(values), dims, correction=0, keepdim=True)
     return (wide(values) - mean) * torch.rsqrt(variance + eps)
 
 
 def _layer_norm(
-    input: torch.Tensor,
-    normalized_shape: Sequence[int],
-    weight: torch.Tensor | None = None,
-    bias: torch.Tensor | None = None,
-    eps: float = 1e-5,
-) -> torch.Tensor:
+    input: Tensor, normalized_shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
     output = _standardized(input, list(range(-len(normalized_shape), 0)), eps)
     output = output if weight is None else output * weight
     return (output if bias is None else output + bias).to(input.dtype)
 
 
 def _rms_norm(
-    input: torch.Tensor, normalized_shape: Sequence[int], weight: torch.Tensor | None = None, eps: float | None = None
-) -> torch.Tensor:
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
     dims = list(range(-len(normalized_shape), 0))
     eps = torch.finfo(input.dtype).eps if eps is None else eps
     output = wide(input) * torch.rsqrt(wide(input).square().mean(dims, keepdim=True) + eps)
@@ -124,15 +114,15 @@ def _rms_norm(
 
 
 def _instance_norm(
-    input: torch.Tensor,
-    running_mean: torch.Tensor | None = None,
-    running_var: torch.Tensor | None = None,
-    weight: torch.Tensor | None = None,
-    bias: torch.Tensor | None = None,
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> torch.Tensor:
+) -> Tensor:
     if not use_input_stats:
         return F.instance_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     # The running statistics were moved by the pass that gave the direction, and one penalty moves them once.

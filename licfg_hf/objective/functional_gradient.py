@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from .critic import Critic, flat_logits, input_gradient, require_points, usable, wide
 
 Scaling = Literal["kl", "logd", "js", "jeffreys"]
 
 # s of a logit D. f-divergences by their names in the CFG papers; ``logd`` is the trick of a GAN's generator.
-SCALINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+SCALINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "kl": torch.ones_like,
     "logd": lambda logits: torch.sigmoid(-logits),  # 1 / (1 + e^D)
     "js": torch.sigmoid,  # 1 / (1 + e^-D)
@@ -40,17 +41,10 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def scaled_gradient(
-    discriminator: Critic, samples: torch.Tensor, scaling: Scaling = "kl", **conditioning: Any
-) -> torch.Tensor:
+def scaled_gradient(discriminator: Critic, samples: Tensor, scaling: Scaling = "kl", **conditioning: Any) -> Tensor:
     """s(x) * grad_x D(x) at samples (batch, ...), of the same shape; it has no graph and leaves no parameter gradient.
 
     The gradient is that of the summed logits: per-sample, unless the discriminator couples the samples of a batch.
-
-    Args:
-        discriminator: samples -> logits (batch,) or (batch, 1), or an object with such ``logits``.
-        scaling: name of s.
-        conditioning: further keyword arguments of the discriminator.
     """
     with torch.inference_mode(False), torch.enable_grad():
         conditioning = usable(conditioning)
@@ -96,14 +90,10 @@ class FunctionalGradientFlow:
         _require(self.chunk_size is None or self.chunk_size >= 1, f"chunk_size is at least 1, not {self.chunk_size}")
 
     @torch.no_grad()
-    def __call__(
-        self, samples: torch.Tensor, rng: torch.Generator | None = None, **conditioning: torch.Tensor
-    ) -> torch.Tensor:
+    def __call__(self, samples: Tensor, rng: torch.Generator | None = None, **conditioning: Tensor) -> Tensor:
         """Samples (batch, ...) -> moved samples, without a graph; values may leave [-1, 1], as in the papers.
 
-        Args:
-            rng: random generator for the noise; the result does not depend on ``chunk_size``.
-            conditioning: further keyword arguments of the discriminators, batch first.
+        The conditioning of the discriminators has the batch first; the noise does not depend on ``chunk_size``.
         """
         samples = samples.detach()
         for discriminator in self.discriminators:
@@ -114,26 +104,16 @@ class FunctionalGradientFlow:
                 samples = samples + self.noise * drawn.to(samples.device, samples.dtype)
         return samples
 
-    def _gradient(
-        self, discriminator: Critic, samples: torch.Tensor, conditioning: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
-        size = self.chunk_size or max(len(samples), 1)
-        size = -(-size // self.group) * self.group
-        split = {name: value.split(size) for name, value in conditioning.items()}
-        return torch.cat(
-            [
-                self._gradient_of_chunk(discriminator, chunk, {name: parts[index] for name, parts in split.items()})
-                for index, chunk in enumerate(samples.split(size))
-            ]
-        )
-
-    def _gradient_of_chunk(
-        self, discriminator: Critic, chunk: torch.Tensor, conditioning: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
-        count = len(chunk)
-        whole = torch.arange(-(-count // self.group) * self.group, device=chunk.device) % max(count, 1)
-        filled = {name: value[whole] for name, value in conditioning.items()}
-        return scaled_gradient(discriminator, chunk[whole], self.scaling, **filled)[:count]
+    def _gradient(self, discriminator: Critic, samples: Tensor, conditioning: dict[str, Tensor]) -> Tensor:
+        size = -(-(self.chunk_size or max(len(samples), 1)) // self.group) * self.group
+        parts = []
+        for start in range(0, max(len(samples), 1), size):
+            count = min(size, len(samples) - start)
+            filled = -(-count // self.group) * self.group
+            whole = start + torch.arange(filled, device=samples.device) % max(count, 1)
+            given = {name: value[whole] for name, value in conditioning.items()}
+            parts.append(scaled_gradient(discriminator, samples[whole], self.scaling, **given)[:count])
+        return torch.cat(parts)
 
 
 def group_size(discriminator: torch.nn.Module) -> int:
@@ -141,12 +121,8 @@ def group_size(discriminator: torch.nn.Module) -> int:
     return max((getattr(layer, "group_size", 1) for layer in discriminator.modules()), default=1)
 
 
-def regression_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """1/2 * ||output - target||^2, summed over a sample's elements, averaged over the batch.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
+def regression_loss(output: Tensor, target: Tensor) -> Tensor:
+    """1/2 * ||output - target||^2, summed over a sample's elements, averaged over the batch, of equal shapes."""
     _require(output.shape == target.shape, f"{tuple(output.shape)} and {tuple(target.shape)} differ")
     return 0.5 * (wide(output) - wide(target)).square().flatten(1).sum(dim=1).mean()
 
@@ -193,14 +169,10 @@ class StageConfig:
         _require(self.step_size > 0, f"step_size is above 0, not {self.step_size}: else no sample moves")
         _require(1 <= self.steps <= 10_000, f"steps is in 1 to 10,000, not {self.steps}")
         _require(1 <= self.epochs <= 10_000, f"epochs is in 1 to 10,000, not {self.epochs}")
-        _require(
-            0 < self.learning_rate_decay <= 1, f"learning_rate_decay is in (0, 1], not {self.learning_rate_decay}"
-        )
+        decay, scale = self.learning_rate_decay, self.initial_scale
+        _require(0 < decay <= 1, f"learning_rate_decay is in (0, 1], not {decay}")
         _require(self.max_decays >= 0, f"max_decays is at least 0, not {self.max_decays}")
-        _require(
-            self.initial_scale is None or self.initial_scale > 0,
-            f"initial_scale is positive, not {self.initial_scale}",
-        )
+        _require(scale is None or scale > 0, f"initial_scale is positive, not {scale}")
         _require(self.max_gap is None or self.max_gap > 0, f"max_gap is positive, not {self.max_gap}")
         _require(self.max_gap_after >= 0, f"max_gap_after is at least 0, not {self.max_gap_after}")
 
@@ -209,12 +181,9 @@ class StageConfig:
         return FunctionalGradientFlow(discriminators, self.step_size, self.scaling, self.noise, group=group)
 
     def cost(self, batch_size: int, discriminator_steps: int, pool: int) -> "StageCost":
-        """The cost of a stage.
+        """The cost of a stage whose regression learns ``pool`` samples.
 
-        Args:
-            batch_size: images per discriminator update, and per regression step.
-            discriminator_steps: U, discriminator updates per functional-gradient step.
-            pool: N, samples that the regression learns.
+        ``batch_size`` counts the images of a discriminator update, ``discriminator_steps`` the updates per step.
         """
         updates = self.steps * discriminator_steps
         return StageCost(

@@ -11,21 +11,22 @@ trains, stays right, and ``excess_over_zero`` gives the part of the value that m
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from .critic import flat_logits
 
-ScalarFunction = Callable[[torch.Tensor], torch.Tensor]
+ScalarFunction = Callable[[Tensor], Tensor]
 
 _ALPHA_RANGE = (1e-25, 1e11)
 
 
 @dataclass(frozen=True)
 class LipschitzGANConditions:
-    """Conditions of Zhou et al. (Lipschitz GANs, ICML 2019, section 3) that a loss meets, checked on a grid of
-    logits.
+    """Conditions of Zhou et al. (Lipschitz GANs, ICML 2019, section 3) that a loss meets, checked on a grid.
 
     Attributes:
         increasing: phi' > 0.
@@ -84,7 +85,7 @@ class AdversarialLoss:
         self.name = name
         self.weight = weight
 
-    def discriminator(self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object) -> torch.Tensor:
+    def discriminator(self, real_logits: Any, fake_logits: Any) -> Tensor:
         """Scalar loss of the discriminator: mean real term + mean fake term (the two batches may differ in size).
 
         Raises:
@@ -92,22 +93,17 @@ class AdversarialLoss:
         """
         return self._mean(self.psi, flat_logits(real_logits)) + self._mean(self.phi, flat_logits(fake_logits))
 
-    def generator(
-        self, fake_logits: torch.Tensor | object, real_logits: torch.Tensor | object | None = None
-    ) -> torch.Tensor:
+    def generator(self, fake_logits: Any, real_logits: Any = None) -> Tensor:
         """Scalar loss of the generator; ``real_logits`` is for losses that pair real and fake, others ignore it."""
         return self._mean(self.generator_term, flat_logits(fake_logits))
 
-    def _mean(self, function: ScalarFunction, logits: torch.Tensor) -> torch.Tensor:
+    def _mean(self, function: ScalarFunction, logits: Tensor) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
             return self.weight * function(self.alpha * logits).mean() / self.alpha
 
-    def slopes(
-        self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
-    ) -> dict[str, torch.Tensor]:
-        """L'(alpha u) of each term at these logits, float64 (batch,): ``real``, ``fake`` and ``generator``.
-
-        Without the weight.
+    def slopes(self, real_logits: Any, fake_logits: Any) -> dict[str, Tensor]:
+        """L'(alpha u) of each term at these logits, float64 (batch,) and without the weight: ``real``, ``fake`` and
+        ``generator``.
         """
         real, fake = flat_logits(real_logits), flat_logits(fake_logits)
         return {
@@ -116,7 +112,7 @@ class AdversarialLoss:
             "generator": self._slopes(self.generator_term, fake),
         }
 
-    def _slopes(self, function: ScalarFunction, logits: torch.Tensor) -> torch.Tensor:
+    def _slopes(self, function: ScalarFunction, logits: Tensor) -> Tensor:
         points = (self.alpha * logits.detach().double()).requires_grad_()
         with torch.enable_grad():
             try:
@@ -125,15 +121,11 @@ class AdversarialLoss:
                 return torch.full_like(points, math.inf).detach()
 
     @torch.no_grad()
-    def excess_over_zero(
-        self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
-    ) -> dict[str, torch.Tensor]:
-        """Both losses minus what they are at logits of zero, for logs where L(0) / alpha drowns the value.
+    def excess_over_zero(self, real_logits: Any, fake_logits: Any) -> dict[str, Tensor]:
+        """Both losses, ``discriminator`` and ``generator``, minus what they are at logits of zero.
 
-        Computed in float64; where alpha is so small that even this drowns, by the slope at zero.
-
-        Returns:
-            ``discriminator`` and ``generator``, scalars.
+        For logs where L(0) / alpha drowns the value. Computed in float64; where alpha is so small that even this
+        drowns, by the slope at zero.
         """
         real, fake = flat_logits(real_logits).double(), flat_logits(fake_logits).double()
         return {
@@ -141,7 +133,7 @@ class AdversarialLoss:
             "generator": self._excess(self.generator_term, fake),
         }
 
-    def _excess(self, function: ScalarFunction, logits: torch.Tensor) -> torch.Tensor:
+    def _excess(self, function: ScalarFunction, logits: Tensor) -> Tensor:
         scaled = self.alpha * logits
         if scaled.abs().max() > 1e-7:
             return self.weight * (function(scaled) - function(torch.zeros_like(scaled))).mean() / self.alpha
@@ -151,14 +143,10 @@ class AdversarialLoss:
         return self.weight * (slope * logits).mean()
 
     def lipschitz_gan_conditions(self, reach: float = 8.0) -> LipschitzGANConditions:
-        """Checks the conditions of Lipschitz GANs numerically.
-
-        Args:
-            reach: the grid of logits spans [-reach, reach].
-        """
+        """Checks the conditions of Lipschitz GANs numerically, on a grid of logits in [-reach, reach]."""
         grid = torch.linspace(-reach, reach, 1601, dtype=torch.float64)
 
-        def slopes(function: ScalarFunction) -> tuple[torch.Tensor, torch.Tensor]:
+        def slopes(function: ScalarFunction) -> tuple[Tensor, Tensor]:
             points = grid.clone().requires_grad_()
             value = function(points)
             (first,) = torch.autograd.grad(value.sum(), points, create_graph=True)
@@ -188,22 +176,19 @@ class AdversarialLoss:
         return f"{self.name.replace('_', ' ')} loss" + (f" ({', '.join(numbers)})" if numbers else "")
 
     def __repr__(self) -> str:
-        scaling = "" if self.alpha == 1 else f", alpha={self.alpha:g}"
-        weight = "" if self.weight == 1 else f", weight={self.weight:g}"
-        return f"{type(self).__name__}({self.name}{scaling}{weight})"
+        numbers = [f", {name}={value:g}" for name in ("alpha", "weight") if (value := getattr(self, name)) != 1]
+        return f"{type(self).__name__}({self.name}{''.join(numbers)})"
 
 
 class RelativisticLoss(AdversarialLoss):
     """The loss on differences of paired logits (RpGAN; Jolicoeur-Martineau, 2018; R3GAN, 2024).
 
     Discriminator: mean f(alpha (D(x) - D(G(z)))) / alpha over pairs of the batch; generator: the same with the sign
-        turned.
+    turned. A ValueError says that real logits are missing or that the batches differ in size.
 
     Args:
-        function: decreasing scalar function; softplus(-u) by default.
-        alpha: domain scaling, in [1e-25, 1e11].
-        name: how the loss is called in logs and cards.
-        weight: multiplies the losses of both players.
+        function: decreasing scalar function f; softplus(-u) by default.
+        alpha, name, weight: as in ``AdversarialLoss``.
     """
 
     uses_real_logits = True
@@ -218,49 +203,35 @@ class RelativisticLoss(AdversarialLoss):
         super().__init__(phi=lambda u: function(-u), psi=function, alpha=alpha, name=name, weight=weight)
 
     @staticmethod
-    def _pairs(real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object) -> torch.Tensor:
+    def _pairs(real_logits: Any, fake_logits: Any) -> Tensor:
         real, fake = flat_logits(real_logits), flat_logits(fake_logits)
         if real.shape != fake.shape:
             raise ValueError(f"a relativistic loss pairs real with fake logits: {len(real)} and {len(fake)} differ")
         return real - fake
 
-    def discriminator(self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object) -> torch.Tensor:
-        """Scalar loss of the discriminator.
-
-        Raises:
-            ValueError: the batches differ in size.
-        """
+    def discriminator(self, real_logits: Any, fake_logits: Any) -> Tensor:
+        """Scalar loss of the discriminator."""
         return self._mean(self.psi, self._pairs(real_logits, fake_logits))
 
-    def generator(
-        self, fake_logits: torch.Tensor | object, real_logits: torch.Tensor | object | None = None
-    ) -> torch.Tensor:
-        """Scalar loss of the generator, which needs ``real_logits``.
-
-        Raises:
-            ValueError: ``real_logits`` is missing or differs in size.
-        """
+    def generator(self, fake_logits: Any, real_logits: Any = None) -> Tensor:
+        """Scalar loss of the generator, which needs ``real_logits``."""
         if real_logits is None:
             raise ValueError("the generator's relativistic loss needs real_logits, too")
         return self._mean(self.phi, self._pairs(real_logits, fake_logits))
 
-    def slopes(
-        self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
-    ) -> dict[str, torch.Tensor]:
+    def slopes(self, real_logits: Any, fake_logits: Any) -> dict[str, Tensor]:
         """Slopes by the real and by the fake logit of each pair, and the generator's by its fake logit."""
         pairs = self._pairs(real_logits, fake_logits)
         real, generator = self._slopes(self.psi, pairs), -self._slopes(self.phi, pairs)
         return {"real": real, "fake": -real, "generator": generator}
 
     @torch.no_grad()
-    def excess_over_zero(
-        self, real_logits: torch.Tensor | object, fake_logits: torch.Tensor | object
-    ) -> dict[str, torch.Tensor]:
+    def excess_over_zero(self, real_logits: Any, fake_logits: Any) -> dict[str, Tensor]:
         pairs = self._pairs(real_logits, fake_logits).double()
         return {"discriminator": self._excess(self.psi, pairs), "generator": self._excess(self.phi, pairs)}
 
 
-def _checked_exp(exponent: torch.Tensor) -> torch.Tensor:
+def _checked_exp(exponent: Tensor) -> Tensor:
     value = exponent.exp()
     # the sum, because a mean overflows with it; NaN logits are another failure, which the loss shows by itself
     if not torch.compiler.is_compiling() and torch.isinf(value.sum()):
@@ -275,17 +246,17 @@ def _square(center: float) -> ScalarFunction:
     return lambda u: (u - center).square()
 
 
-def _convex_sqrt(u: torch.Tensor) -> torch.Tensor:
+def _convex_sqrt(u: Tensor) -> Tensor:
     """u + sqrt(u^2 + 1), written so that neither large nor small u loses digits."""
     root = torch.hypot(u, torch.ones_like(u))
     return torch.where(u < 0, 1 / (root - u.clamp(max=0)), u + root)
 
 
-def _negative(u: torch.Tensor) -> torch.Tensor:
+def _negative(u: Tensor) -> Tensor:
     return -u
 
 
-def _identity(u: torch.Tensor) -> torch.Tensor:
+def _identity(u: Tensor) -> Tensor:
     return u
 
 

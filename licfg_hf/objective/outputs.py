@@ -11,27 +11,27 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .critic import input_gradient, logits_of, require_points, twice_differentiable, usable, wide
 from .double_backward import speed_up_convolutions
 
-Formula = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Formula = Callable[[Tensor, Tensor], Tensor]
 
 
-def gradient_normalization(value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+def gradient_normalization(value: Tensor, gradient: Tensor) -> Tensor:
     """GN (Wu et al., ICCV 2021): f / (||grad f|| + |f|), in (-1, 1) and unchanged by scaling f."""
     denominator = torch.linalg.vector_norm(gradient, dim=1) + value.abs()
     return value / denominator.clamp(min=torch.finfo(value.dtype).tiny)  # 0, not NaN, where f and its gradient vanish
 
 
-def elementwise_penalty_gradient_normalization(value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+def elementwise_penalty_gradient_normalization(value: Tensor, gradient: Tensor) -> Tensor:
     """PGN as published and as its code computes it: (1 - f) / (||1 - grad f|| + |1 - f|), 1 the all-ones vector."""
     flipped = 1 - value
     return flipped / (torch.linalg.vector_norm(1 - gradient, dim=1) + flipped.abs())
 
 
-def norm_penalty_gradient_normalization(value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+def norm_penalty_gradient_normalization(value: Tensor, gradient: Tensor) -> Tensor:
     """PGN as its proof differentiates it: (1 - f) / (||grad f|| + |1 - f|), which is GN of 1 - f."""
     return gradient_normalization(1 - value, gradient)
 
@@ -44,12 +44,12 @@ FORMULAS: dict[tuple[str, str | None], Formula] = {
 }
 
 
-def _logits(output: Any, count: int) -> torch.Tensor:
+def _logits(output: Any, count: int) -> Tensor:
     is_tuple = isinstance(output, tuple) and not hasattr(output, "logits")  # a model's, called with return_dict=False
     return logits_of(output[0] if is_tuple else output, count)
 
 
-def _with_logits(output: Any, logits: torch.Tensor) -> Any:
+def _with_logits(output: Any, logits: Tensor) -> Any:
     """Other logits in the form in which a critic returned its own."""
     if isinstance(output, tuple):
         return (logits, *output[1:])
@@ -70,13 +70,8 @@ class OutputNormalization:
     formula: Formula
     first_order_generator: bool = False
 
-    def __call__(self, network: nn.Module, critic: Callable[..., Any], sample: torch.Tensor, *args, **kwargs) -> Any:
-        """The normalized output, in the form that the critic returns.
-
-        Args:
-            network: owns the critic's parameters.
-            critic: the call to normalize, the images first.
-        """
+    def __call__(self, network: nn.Module, critic: Callable[..., Any], sample: Tensor, *args, **kwargs) -> Any:
+        """The normalized output, in the form that the critic returns; the network owns the critic's parameters."""
         if torch.compiler.is_compiling():
             return self._traced(critic, sample, args, kwargs)
         speed_up_convolutions()
@@ -87,13 +82,23 @@ class OutputNormalization:
             with twice_differentiable():
                 output = critic(sample, *args, **kwargs)
             logits = _logits(output, len(sample))
-            normalized = self._normalize(network, logits, sample).view_as(logits)
+            first_order = self.first_order_generator and not any(part.requires_grad for part in network.parameters())
+            gradient = wide(input_gradient(logits, sample, graph=not first_order, retain=True).flatten(1))
+            value = wide(logits.reshape(-1))
+            if first_order:
+                point = value.detach().requires_grad_()
+                fixed = self.formula(point, gradient)
+                (slope,) = torch.autograd.grad(fixed.sum(), point)
+                normalized = fixed.detach() + slope * (value - value.detach())
+            else:
+                normalized = self.formula(value, gradient)
+            normalized = normalized.view_as(logits)
         return _with_logits(output, normalized if keeps_graph else normalized.detach())
 
-    def _traced(self, critic: Callable[..., Any], sample: torch.Tensor, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _traced(self, critic: Callable[..., Any], sample: Tensor, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The same inside a compiled function, where only ``torch.func.grad`` can be differentiated again."""
 
-        def total(x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        def total(x: Tensor) -> tuple[Tensor, Any]:
             output = critic(x, *args, **kwargs)
             return _logits(output, len(x)).sum(), output
 
@@ -102,18 +107,6 @@ class OutputNormalization:
         logits = _logits(output, len(sample))
         normalized = self.formula(wide(logits.reshape(-1)), wide(gradient.flatten(1)))
         return _with_logits(output, normalized.view_as(logits))
-
-    def _normalize(self, network: nn.Module, logits: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
-        value = wide(logits.reshape(-1))
-        frozen = not any(parameter.requires_grad for parameter in network.parameters())
-        first_order = self.first_order_generator and frozen
-        gradient = wide(input_gradient(logits, sample, graph=not first_order, retain=True).flatten(1))
-        if not first_order:
-            return self.formula(value, gradient)
-        point = value.detach().requires_grad_()
-        normalized = self.formula(point, gradient)
-        (slope,) = torch.autograd.grad(normalized.sum(), point)
-        return normalized.detach() + slope * (value - value.detach())
 
 
 def warn_of_batch_norm(module: nn.Module) -> None:
@@ -145,18 +138,14 @@ class OutputNormalized(nn.Module):
         self.first_order_generator = first_order_generator
         warn_of_batch_norm(discriminator)
 
-    def forward(self, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The normalized output, in the form that the discriminator returns."""
         normalize = OutputNormalization(self.formula, self.first_order_generator)
         return normalize(self.discriminator, self.discriminator, sample, *args, **kwargs)
 
     @property
     def record(self) -> dict[str, Any]:
-        """The record of this normalizer in a model's config.
-
-        Raises:
-            ValueError: the formula is the caller's own, which no config can hold.
-        """
+        """The record of this normalizer in a model's config; a ValueError where the formula is the caller's own."""
         for (kind, name), formula in FORMULAS.items():
             if formula is self.formula:
                 named = {} if name is None else {"formula": name}
@@ -166,9 +155,7 @@ class OutputNormalized(nn.Module):
         )
 
     def require_saveable(self) -> None:
-        """Raises:
-        ValueError: the folder would not bring the network back.
-        """
+        """Raises a ValueError if the folder would not bring the network back."""
         self.record  # noqa: B018, a formula of one's own has none
         if (require := getattr(self.discriminator, "require_saveable", None)) is not None:
             require()

@@ -9,14 +9,12 @@ penalty would silently not be averaged over the processes. Calls are pure: no co
 A penalty on ||g|| or ||g - c|| needs only the derivative of D along one direction per sample, w: the unit gradient, or
 (g - c) / ||g - c||, found first and held fixed. Hence three methods:
 
-- ``exact`` differentiates g itself (double backward); inside a compiled function through ``torch.func.grad``.
+- ``exact`` differentiates g itself (see ``double_backward``); inside a compiled function through ``torch.func.grad``.
 - ``tangent`` takes the forward-mode derivative w.g along w: the same parameter gradient for every critic without batch
   statistics, without a second-order graph, so that it compiles.
 - ``finite_difference`` takes (D(x + h w) - D(x - h w)) / 2h: works with every layer, fused attention and sharded
   parameters included, but equals the gradient for smooth critics only. On ReLU critics every kink inside the step
   adds a term of order 1/h.
-
-The double backward of ``exact`` takes the passes that it needs and no others: see ``double_backward``.
 
 To add a penalty on the gradient, subclass ``GradientPenalty`` and override ``vector_center``.
 """
@@ -30,7 +28,7 @@ from functools import lru_cache
 from typing import Any, Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from .critic import (
@@ -54,12 +52,12 @@ from .critic import (
 )
 from .double_backward import NoSecondDerivative, speed_up_convolutions
 from .forward_mode import directional_derivative
-from .term import Term
+from .term import Term, require_weights
 
 Points = Literal["interpolate", "real", "fake", "real_and_fake", "perturbed"]
 Method = Literal["exact", "tangent", "finite_difference"]
 
-# The caller's batches that each kind of points is made of, and whether a forward on them can be shared.
+# The caller's batches that each kind of points is made of.
 _BATCHES = {
     "interpolate": ("real", "fake"),
     "real": ("real",),
@@ -68,22 +66,12 @@ _BATCHES = {
     "perturbed": ("real",),
 }
 _SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
-_SHAREABLE = ("real", "fake", "real_and_fake")
 
 
 def interpolate(
-    real: torch.Tensor,
-    fake: torch.Tensor,
-    interpolation: torch.Tensor | None = None,
-    rng: torch.Generator | None = None,
-) -> torch.Tensor:
-    """a * real + (1 - a) * fake with one a per sample.
-
-    Args:
-        real: (batch, ...).
-        fake: the same shape.
-        interpolation: a, (batch, 1, 1, 1); ``None`` draws it from U[0, 1].
-        rng: random generator for a.
+    real: Tensor, fake: Tensor, interpolation: Tensor | None = None, rng: torch.Generator | None = None
+) -> Tensor:
+    """a * real + (1 - a) * fake with one a per sample, (batch, 1, 1, 1), drawn from U[0, 1] if not given.
 
     Raises:
         ValueError: the shapes differ, or a is not one number per sample.
@@ -99,9 +87,7 @@ def interpolate(
     return interpolation * real + (1 - interpolation) * fake
 
 
-def perturb(
-    real: torch.Tensor, interpolation: torch.Tensor | None = None, rng: torch.Generator | None = None
-) -> torch.Tensor:
+def perturb(real: Tensor, interpolation: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
     """real + a * (std(real) / 2) * U[0, 1], with one a ~ U[0, 1] per sample: DRAGAN as its public code draws it.
 
     The deviation is that of the whole batch of this process.
@@ -133,19 +119,17 @@ def _require_differentiable(modules: Iterable[nn.Module], method: str) -> None:
             return
 
 
-def _wants_the_number_alone() -> bool:
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-
-
-def _number(penalty: Callable[..., torch.Tensor], discriminator: Critic, *points: Any, **options: Any) -> torch.Tensor:
-    """A penalty's value where gradients are off, as in a validation."""
+def _number(penalty: Callable[..., Tensor], discriminator: Critic, *points: Any, **options: Any) -> Tensor | None:
+    """A penalty's value where gradients are off, as in a validation; else None."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return None
     with torch.inference_mode(False), torch.enable_grad():
         return penalty(discriminator, *usable(points), **usable(options)).detach()
 
 
 def _repeated(value: Any, batch: int, times: int) -> Any:
     """Conditioning for a batch that is repeated: tensors with its size first, in lists and maps, too, and lists."""
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return value.repeat(times, *[1] * (value.ndim - 1)) if value.ndim and len(value) == batch else value
     if isinstance(value, dict):
         repeated = copy.copy(value)
@@ -190,8 +174,7 @@ class GradientPenalty(Term):
     step: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"weight is a finite number >= 0, not {self.weight}")
+        require_weights(self, "weight")
         if not math.isfinite(self.center):
             raise ValueError(f"center is a finite number, not {self.center}")
         if not (math.isfinite(self.step) and self.step > 0):
@@ -203,27 +186,26 @@ class GradientPenalty(Term):
 
     @property
     def shareable(self) -> tuple[str, ...]:
-        """The batches (``real``, ``fake``) whose forward pass the penalty can share, if they require grad."""
-        shares = self.points in _SHAREABLE and self.method != "finite_difference"
+        shares = self.points in ("real", "fake", "real_and_fake") and self.method != "finite_difference"
         return _BATCHES[self.points] if shares else ()
 
     @property
     def differentiates_twice(self) -> bool:
         return self.method == "exact"
 
-    def vector_center(self, gradient: torch.Tensor) -> torch.Tensor | None:
+    def vector_center(self, gradient: Tensor) -> Tensor | None:
         """The vector c, broadcastable to gradients (batch, d), that ||g - c|| is measured from; None for ||g||."""
         return None
 
-    def _residual(self, gradient: torch.Tensor) -> torch.Tensor:
+    def _residual(self, gradient: Tensor) -> Tensor:
         center = self.vector_center(gradient)
         return gradient if center is None else gradient - center
 
-    def _squared_distance(self, norm: torch.Tensor) -> torch.Tensor:
+    def _squared_distance(self, norm: Tensor) -> Tensor:
         distance = norm - self.center
         return (distance.clamp(min=0) if self.one_sided else distance).square()
 
-    def squared_distance(self, gradient: torch.Tensor) -> torch.Tensor:
+    def squared_distance(self, gradient: Tensor) -> Tensor:
         """Per-sample squared distance (batch,) of the flattened gradients (batch, d) from the centre."""
         residual = self._residual(gradient)
         if self.center == 0:
@@ -234,40 +216,35 @@ class GradientPenalty(Term):
     def __call__(
         self,
         discriminator: Critic,
-        real: torch.Tensor | None = None,
-        fake: torch.Tensor | None = None,
+        real: Tensor | None = None,
+        fake: Tensor | None = None,
         *,
         real_logits: Any = None,
         fake_logits: Any = None,
-        interpolation: torch.Tensor | None = None,
+        interpolation: Tensor | None = None,
         rng: torch.Generator | None = None,
         **conditioning: Any,
-    ) -> torch.Tensor:
-        """The weighted penalty, a scalar with a graph to the critic's parameters.
+    ) -> Tensor:
+        """The weighted penalty, a scalar with a graph to the critic's parameters; arguments as in ``Term``.
 
         Args:
-            discriminator: the critic; called as ``discriminator(points, **conditioning)``.
-            real: real points (batch, channels, height, width), where the penalty uses them.
-            fake: generated points, likewise.
             real_logits: the critic's output on ``real``, if the caller has it and ``real`` required grad: the penalty
-                then shares that forward pass. Ignored by penalties on other points.
-            fake_logits: the same for ``fake``.
-            interpolation: the a of interpolates and perturbed points, (batch, 1, 1, 1); drawn from U[0, 1] if not
-                given.
-            rng: random generator for what is drawn.
-            conditioning: further keyword arguments of the critic, with the batch of ``real``.
+                then shares that forward pass, as with ``fake_logits``. Ignored by penalties on other points.
+            interpolation: the a of interpolates and perturbed points, (batch, 1, 1, 1); None draws it from U[0, 1].
 
         Raises:
             ValueError: points are missing, empty, no floating-point numbers or of different shapes; the logits are
                 not one per sample or have no graph to the points; or the critic does not go with the method.
         """
-        if _wants_the_number_alone():
-            return _number(self, discriminator, real, fake, interpolation=interpolation, rng=rng, **conditioning)
+        options = {"interpolation": interpolation, "rng": rng, **conditioning}
+        if (number := _number(self, discriminator, real, fake, **options)) is not None:
+            return number
         given: dict[str, tuple[Any, Any]] = {"real": (real, real_logits), "fake": (fake, fake_logits)}
+        batches = []
         for name in _BATCHES[self.points]:
             if given[name][0] is None or len(given[name][0]) == 0:
                 raise ValueError(f"a penalty on {self.points!r} points needs a non-empty {name} batch")
-            require_points(given[name][0], name)
+            batches.append(require_points(given[name][0], name).detach())
         _require_differentiable(modules_of(discriminator), self.method)
         if not torch.compiler.is_compiling():
             speed_up_convolutions()
@@ -276,29 +253,25 @@ class GradientPenalty(Term):
             shared = []
         if not all(points.requires_grad for points, _ in shared):
             raise ValueError("shared logits need points that require grad: call requires_grad_() on them first")
-        points = self._points(real, fake, interpolation, rng)
+        points = self._points(batches, interpolation, rng)
         if self.points == "real_and_fake":
-            conditioning = _repeated(conditioning, len(given["real"][0]), 2)
-        distance = self._distance(discriminator, points, shared, conditioning)
+            conditioning = _repeated(conditioning, len(batches[0]), 2)
+        if self.method == "exact":
+            gradient = self._gradient(discriminator, points, shared, conditioning, graph=True)
+            distance = self.squared_distance(gradient)
+        else:
+            with power_iterations_paused(modules_of(discriminator)):
+                distance = self._squared_distance(self._slope(discriminator, points, shared, conditioning))
         return self.weight * (distance.mean() if self.reduction == "mean" else distance.max())
 
-    def _points(self, real: Any, fake: Any, interpolation: torch.Tensor | None, rng: torch.Generator | None):
+    def _points(self, batches: list[Tensor], interpolation: Tensor | None, rng: torch.Generator | None) -> Tensor:
         if self.points == "interpolate":
-            return interpolate(real.detach(), fake.detach(), interpolation, rng)
+            return interpolate(batches[0], batches[1], interpolation, rng)
         if self.points == "perturbed":
-            return perturb(real.detach(), interpolation, rng)
-        named = {"real": real, "fake": fake}
-        batches = [named[name].detach() for name in _BATCHES[self.points]]
+            return perturb(batches[0], interpolation, rng)
         return batches[0] if len(batches) == 1 else torch.cat(batches)  # one batch needs no copy
 
-    def _distance(self, discriminator: Critic, points: torch.Tensor, shared: list, conditioning: dict) -> torch.Tensor:
-        if self.method == "exact":
-            return self.squared_distance(self._gradient(discriminator, points, shared, conditioning, graph=True))
-        with power_iterations_paused(modules_of(discriminator)):
-            slope = self._slope(discriminator, points, shared, conditioning)
-        return self._squared_distance(slope)
-
-    def _slope(self, discriminator: Critic, points: torch.Tensor, shared: list, conditioning: dict) -> torch.Tensor:
+    def _slope(self, discriminator: Critic, points: Tensor, shared: list, conditioning: dict) -> Tensor:
         """The derivative along the fixed direction w, less w.c: ||g - c|| (batch,) in value and in gradient."""
         critic = plain(discriminator) if self.method == "tangent" else discriminator
         if torch.compiler.is_compiling():
@@ -316,13 +289,11 @@ class GradientPenalty(Term):
         noise = noise_state(points.device) if shared else None
         with power_iterations_paused(called):
             if self.method == "tangent":
-                slope = wide(
-                    directional_derivative(
-                        lambda x: logits_of(critic(x, **conditioning), len(points)).reshape(-1),
-                        points.detach(),
-                        direction,
-                    )
-                )
+
+                def flat(x: Tensor) -> Tensor:
+                    return logits_of(critic(x, **conditioning), len(points)).reshape(-1)
+
+                slope = wide(directional_derivative(flat, points.detach(), direction))
             else:
                 slope = _central_difference(critic, points, direction, conditioning, self.step)
         if noise is not None and not torch.equal(noise, noise_state(points.device)):
@@ -330,9 +301,7 @@ class GradientPenalty(Term):
             return self._slope(discriminator, points, [], conditioning)
         return slope if center is None else slope - (direction.flatten(1) * center).sum(dim=1)
 
-    def _gradient(
-        self, critic: Critic, points: torch.Tensor, shared: list, conditioning: dict, graph: bool
-    ) -> torch.Tensor:
+    def _gradient(self, critic: Critic, points: Tensor, shared: list, conditioning: dict, graph: bool) -> Tensor:
         """Input gradients (batch, d); with ``graph`` they can be differentiated."""
         if torch.compiler.is_compiling():
             with twice_differentiable():
@@ -340,10 +309,8 @@ class GradientPenalty(Term):
             return wide((gradient if graph else gradient.detach()).flatten(1))
         if shared:
             try:
-                parts = [
-                    input_gradient(logits_of(logits, len(batch)), batch, graph=graph, retain=True)
-                    for batch, logits in shared
-                ]
+                given = [(logits_of(logits, len(batch)), batch) for batch, logits in shared]
+                parts = [input_gradient(logits, batch, graph=graph, retain=True) for logits, batch in given]
                 return wide(torch.cat(parts).flatten(1))
             except NoSecondDerivative:
                 pass  # the caller's pass took fused attention; one of its own does not
@@ -353,40 +320,37 @@ class GradientPenalty(Term):
             return wide(input_gradient(logits, points, graph=graph).flatten(1))
 
 
-def _unit(vectors: torch.Tensor) -> torch.Tensor:
+def _unit(vectors: Tensor) -> Tensor:
     """Vectors (batch, d) divided by their norm; zero stays zero."""
     norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     return (vectors / norm.clamp(min=torch.finfo(vectors.dtype).tiny)).detach()
 
 
-def _first_order_gradient(critic: Critic, points: torch.Tensor, conditioning: dict) -> torch.Tensor:
+def _first_order_gradient(critic: Critic, points: Tensor, conditioning: dict) -> Tensor:
     """Input gradients (batch, d) that leave no gradient anywhere else."""
     points = points.detach().requires_grad_()
     with torch.enable_grad(), full_precision(points.device.type):
         sharded = any(kind.__name__ in _SHARDED for module in modules_of(critic) for kind in type(module).__mro__)
         try:
             if not sharded:
-                return wide(
-                    input_gradient(flat_logits(critic(points, **conditioning), len(points)), points).flatten(1)
-                )
+                logits = flat_logits(critic(points, **conditioning), len(points))
+                return wide(input_gradient(logits, points).flatten(1))
         except ReentrantCheckpoint as error:
             if not isinstance(critic, nn.Module):
                 raise ValueError(
                     "a function around a checkpointed critic has no finite differences: pass the module"
                 ) from error
         # Sharding and reentrant checkpointing know a plain backward pass alone.
-        conditioning = tree_map_only(torch.Tensor, torch.Tensor.detach, conditioning)
+        conditioning = tree_map_only(Tensor, Tensor.detach, conditioning)
         with frozen(cast(nn.Module, critic)):
             flat_logits(critic(points, **conditioning), len(points)).sum().backward()
-    return wide(cast(torch.Tensor, points.grad).flatten(1))
+    return wide(cast(Tensor, points.grad).flatten(1))
 
 
-def _central_difference(
-    critic: Critic, points: torch.Tensor, direction: torch.Tensor, conditioning: dict, step: float
-) -> torch.Tensor:
+def _central_difference(critic: Critic, points: Tensor, direction: Tensor, conditioning: dict, step: float) -> Tensor:
     """(D(x + h w) - D(x - h w)) / 2h, (batch,), with autocast off: half types would lose the difference."""
 
-    def value(offset: float) -> torch.Tensor:
+    def value(offset: float) -> Tensor:
         moved = points.detach() + offset * direction
         if not torch.compiler.is_compiling():
             moved.requires_grad_()  # reentrant checkpointing only keeps a graph for inputs that require grad
@@ -399,7 +363,7 @@ def _central_difference(
 
 
 @lru_cache(maxsize=8)
-def _random_direction(dim: int, seed: int) -> torch.Tensor:
+def _random_direction(dim: int, seed: int) -> Tensor:
     direction = torch.randn(dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return direction * (math.sqrt(dim) / torch.linalg.vector_norm(direction))
 
@@ -418,10 +382,10 @@ class EpsCenteredGradientPenalty(GradientPenalty):
         scale: squared norm of the centre, >= 0; the published code uses [0, 1], default 0.1.
         direction: u: ``ones`` (all ones, Li-CFG), or as controls ``minus_ones`` and ``random``, one fixed vector.
         direction_seed: seed of the random direction, which is the same on every rank and after every restart.
-        points, reduction, method, step: as in ``GradientPenalty``.
+        points, reduction, method, step: as in ``GradientPenalty``; ``center`` and ``one_sided`` have no meaning here.
 
     Raises:
-        ValueError: a parameter is outside its range; ``center`` and ``one_sided`` have no meaning here.
+        ValueError: a parameter is outside its range.
     """
 
     scale: float = 0.1
@@ -439,16 +403,11 @@ class EpsCenteredGradientPenalty(GradientPenalty):
         super().__post_init__()
         if self.center != 0 or self.one_sided:
             raise ValueError("the centre of the ε-centred penalty is set by scale and direction, not by center")
-        if not (math.isfinite(self.scale) and self.scale >= 0):
-            raise ValueError(f"scale is a finite number >= 0, not {self.scale}")
+        require_weights(self, "scale")
         if self.direction not in ("ones", "minus_ones", "random"):
             raise ValueError(f"direction is one of ones, minus_ones, random, not {self.direction!r}")
 
-    @property
-    def differentiates_twice(self) -> bool:
-        return self.method == "exact"
-
-    def vector_center(self, gradient: torch.Tensor) -> torch.Tensor:
+    def vector_center(self, gradient: Tensor) -> Tensor:
         dim = gradient.shape[1]
         eps = math.sqrt(self.scale / dim)
         if self.direction == "random":
@@ -488,36 +447,33 @@ class AdversarialLipschitzPenalty(Term):
     differentiates_twice = False
 
     def __post_init__(self) -> None:
-        for name in ("weight", "lipschitz_constant", "probe"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is a finite number >= 0, not {value}")
+        require_weights(self, "weight", "lipschitz_constant", "probe")
 
     def __call__(
         self,
         discriminator: Critic,
-        real: torch.Tensor,
-        fake: torch.Tensor,
+        real: Tensor,
+        fake: Tensor,
         *,
         rng: torch.Generator | None = None,
         real_logits: Any = None,
         fake_logits: Any = None,
         **conditioning: Any,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """The weighted penalty at real and fake points together; arguments as in ``GradientPenalty``.
 
         Raises:
             ValueError: a batch is empty or no floating-point numbers, or the logits are not one per sample.
         """
-        if _wants_the_number_alone():
-            return _number(self, discriminator, real, fake, rng=rng, **conditioning)
+        if (number := _number(self, discriminator, real, fake, rng=rng, **conditioning)) is not None:
+            return number
         points = torch.cat([require_points(real, "real").detach(), require_points(fake, "fake").detach()])
         conditioning = _repeated(conditioning, len(real), 2)
 
-        def critic(x: torch.Tensor) -> torch.Tensor:
+        def critic(x: Tensor) -> Tensor:
             return flat_logits(discriminator(x, **conditioning), len(points))
 
-        def normalized(vectors: torch.Tensor) -> torch.Tensor:
+        def normalized(vectors: Tensor) -> Tensor:
             return _unit(wide(vectors.flatten(1))).view_as(points).to(points.dtype)
 
         shape = (len(points), *[1] * (points.ndim - 1))

@@ -1,11 +1,13 @@
 """Terms that are added to a player's loss: penalties, consistency, classification, and a class of one's own."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 
 class Term(Protocol):
@@ -30,14 +32,14 @@ class Term(Protocol):
     def __call__(
         self,
         discriminator: Callable[..., Any],
-        real: torch.Tensor,
-        fake: torch.Tensor,
+        real: Tensor,
+        fake: Tensor,
         *,
         real_logits: Any = None,
         fake_logits: Any = None,
         rng: torch.Generator | None = None,
         **conditioning: Any,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """The weighted term, a scalar with a graph to the discriminator's parameters.
 
         Args:
@@ -52,22 +54,17 @@ class Term(Protocol):
         """
         raise NotImplementedError
 
-    def generator_term(self, fake_logits: Any, **conditioning: Any) -> torch.Tensor | None:
-        """Its weighted part in the generator's loss, at every update; None where it has none.
+    def generator_term(self, fake_logits: Any, **conditioning: Any) -> Tensor | None:
+        """Its weighted part in the generator's loss, at every update, from the critic's output; or None.
 
-        Args:
-            fake_logits: the critic's output on generated points.
-            conditioning: as above; and ``fake`` with ``neighbour``, where there is neighbouring noise.
+        The conditioning is as above, and has ``fake`` with ``neighbour`` where there is neighbouring noise.
         """
         return None
 
-    def neighbouring_noise(
-        self, noise: Mapping[str, torch.Tensor], rng: torch.Generator | None
-    ) -> dict[str, torch.Tensor] | None:
+    def neighbouring_noise(self, noise: Mapping[str, Tensor], rng: torch.Generator | None) -> dict[str, Tensor] | None:
         """The noise of a second batch of generated points that it compares with the first; None without one.
 
-        Args:
-            noise: what the generator started from, such as ``{"latents": (batch, latent_dim)}``.
+        The first started from ``noise``, such as ``{"latents": (batch, latent_dim)}``.
         """
         return None
 
@@ -77,6 +74,14 @@ class Term(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what ``state_dict`` gave."""
+
+
+def require_weights(owner: object, *names: str) -> None:
+    """Raises a ValueError if one of these attributes is no finite number >= 0."""
+    for name in names:
+        value = getattr(owner, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} is a finite number >= 0, not {value}")
 
 
 def in_words(thing: Any) -> str:
@@ -107,7 +112,7 @@ class LazyPenalty(Term):
         ValueError: the interval is below 1.
     """
 
-    penalty: Callable[..., torch.Tensor]
+    penalty: Callable[..., Tensor]
     interval: int = 1
     multiply_by_interval: bool = False
     name: str = ""
@@ -119,7 +124,7 @@ class LazyPenalty(Term):
             object.__setattr__(self, "name", self._asked("name", "penalty"))
 
     def _asked(self, name: str, default: Any) -> Any:
-        """An attribute of the penalty; a function that is no ``Term`` has the default."""
+        """An attribute of the penalty, or the default of a function that is no ``Term``."""
         return getattr(self.penalty, name, default)
 
     def __str__(self) -> str:
@@ -140,7 +145,7 @@ class LazyPenalty(Term):
         """True if it is to be called at this discriminator update."""
         return update % self.interval == 0
 
-    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         value = self.penalty(*args, **kwargs)
         return value * self.interval if self.multiply_by_interval else value
 
@@ -150,12 +155,10 @@ class LazyPenalty(Term):
         own = getattr(type(self.penalty), "generator_term", None)
         return own is not None and own is not Term.generator_term
 
-    def generator_term(self, fake_logits: Any, **conditioning: Any) -> torch.Tensor | None:
+    def generator_term(self, fake_logits: Any, **conditioning: Any) -> Tensor | None:
         return self.penalty.generator_term(fake_logits, **conditioning) if self.has_generator_term else None
 
-    def neighbouring_noise(
-        self, noise: Mapping[str, torch.Tensor], rng: torch.Generator | None
-    ) -> dict[str, torch.Tensor] | None:
+    def neighbouring_noise(self, noise: Mapping[str, Tensor], rng: torch.Generator | None) -> dict[str, Tensor] | None:
         return self._asked("neighbouring_noise", lambda noise, rng: None)(noise, rng)
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Each is a parametrization (``torch.nn.utils.parametrize``) of the flattened weight matrix (out, rest), with the
 vectors of the power iteration in buffers: they are saved, broadcast by DDP, and take one iteration per forward pass
-    in train mode.
+in train mode.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .critic import classic_spectral_norms, power_iterations_paused
@@ -24,25 +24,22 @@ _SMALLEST = 1e-6  # what is smaller, in every direction, is not scaled up: its g
 WEIGHT_NORMALIZERS = ("spectral", "stable_rank")  # as recorded in a model's config
 
 
-def _direction(vector: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+def _direction(vector: Tensor, before: Tensor) -> Tensor:
     """The unit vector; of zeros, which a weight of zeros gives, the one before."""
     norm = torch.linalg.vector_norm(vector)
     return torch.where(norm > 1e-12, vector / norm.clamp(min=1e-12), before)
 
 
 class _PowerIteration(nn.Module):
-    """Keeps the leading singular vectors of a weight up to date.
+    """Keeps the leading singular vectors of a weight up to date; k is what the largest singular value becomes.
 
-    Args:
-        weight: the weight when the parametrization is registered.
-        k: the largest singular value that the normalized weight has.
-        transposed: whether the output channels are the second dimension (transposed convolutions).
+    In a ``transposed`` convolution the output channels are the second dimension.
     """
 
-    u: torch.Tensor
-    v: torch.Tensor
+    u: Tensor
+    v: Tensor
 
-    def __init__(self, weight: torch.Tensor, k: float, transposed: bool):
+    def __init__(self, weight: Tensor, k: float, transposed: bool):
         super().__init__()
         if not (math.isfinite(k) and k > 0):
             raise ValueError(f"k is a finite number > 0, not {k}")
@@ -57,16 +54,16 @@ class _PowerIteration(nn.Module):
             for _ in range(_WARM_UP_ITERATIONS):
                 self._iterate(matrix)
 
-    def _matrix(self, weight: torch.Tensor) -> torch.Tensor:
+    def _matrix(self, weight: Tensor) -> Tensor:
         return (weight.transpose(0, 1) if self.transposed else weight).flatten(1)
 
     @torch.no_grad()
-    def _iterate(self, matrix: torch.Tensor) -> None:
+    def _iterate(self, matrix: Tensor) -> None:
         # v = W^T u / ||.||, u = W v / ||.||  (Miyato et al., 2018, algorithm 1)
         self.v.copy_(_direction(torch.mv(matrix.T, self.u), self.v))
         self.u.copy_(_direction(torch.mv(matrix, self.v), self.u))
 
-    def _leading(self, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _leading(self, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(u, v, sigma, whether the weight is practically zero); such a one has the sigma 1: it stays so, and learns.
 
         u and v are constants for the gradient, and copies, so that a later iteration spoils none.
@@ -80,25 +77,25 @@ class _PowerIteration(nn.Module):
         is_zero = sigma <= _SMALLEST
         return u, v, torch.where(is_zero, 1, sigma), is_zero
 
-    def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
+    def right_inverse(self, weight: Tensor) -> Tensor:
         """Assigning to the weight stores it as the unnormalized one."""
         return weight
 
 
 class _SpectralNorm(_PowerIteration):
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+    def forward(self, weight: Tensor) -> Tensor:
         _, _, sigma, _ = self._leading(self._matrix(weight))
         return weight * (self.k / sigma)
 
 
 class _StableRankNorm(_PowerIteration):
-    def __init__(self, weight: torch.Tensor, k: float, transposed: bool, rank_ratio: float):
+    def __init__(self, weight: Tensor, k: float, transposed: bool, rank_ratio: float):
         super().__init__(weight, k, transposed)
         if not 0 < rank_ratio <= 1:
             raise ValueError(f"rank_ratio is in (0, 1], not {rank_ratio}")
         self.target = max(1.0, rank_ratio * min(self._matrix(weight).shape))
 
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+    def forward(self, weight: Tensor) -> Tensor:
         matrix = self._matrix(weight)
         u, v, sigma, is_zero = self._leading(matrix)
         leading = torch.outer(u, v)
@@ -123,22 +120,14 @@ def _is_trained(layer: nn.Module) -> bool:
     return any(parameter.requires_grad for name, parameter in layer.named_parameters() if "bias" not in name)
 
 
-def _is_normalized(layer: nn.Module) -> bool:
-    """By a parametrization, or by a hook such as those of torch's own ``spectral_norm`` and ``weight_norm``."""
-    return "weight" not in layer._parameters
-
-
 def _layers(module: nn.Module) -> list[_Layer]:
-    """The layers to normalize.
-
-    Frozen layers, such as those of a pretrained feature network, stay as they are. All refusals come here, so that
-    they leave the network as it was.
-    """
+    """The layers to normalize; all refusals come here, so that they leave the network as it was."""
     layers = [layer for layer in module.modules() if isinstance(layer, _Layer) and _is_trained(layer)]
     if not layers:
         raise ValueError(f"{type(module).__name__} has no convolution, linear or embedding layer that is not frozen")
     for layer in layers:
-        if _is_normalized(layer):
+        # by a parametrization, or by a hook such as those of torch's own ``spectral_norm`` and ``weight_norm``
+        if "weight" not in layer._parameters:
             raise ValueError(
                 f"the weight of {layer} is normalized already: remove that first, by remove_weight_normalization or "
                 "torch.nn.utils.remove_spectral_norm or remove_weight_norm"
@@ -146,11 +135,8 @@ def _layers(module: nn.Module) -> list[_Layer]:
         if isinstance(layer.weight, nn.parameter.UninitializedParameter):
             raise ValueError(f"the weight of {layer} has no shape yet: call the network once before it is normalized")
     normalized = {layer.weight for layer in layers}
-    others = [
-        name
-        for name, parameter in module.named_parameters()
-        if parameter.requires_grad and parameter.ndim > 1 and parameter not in normalized
-    ]
+    trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    others = [name for name, parameter in trained.items() if parameter.ndim > 1 and parameter not in normalized]
     if others:
         warnings.warn(
             f"these weights belong to no convolution, linear or embedding layer and are not normalized, so that no "
@@ -160,9 +146,7 @@ def _layers(module: nn.Module) -> list[_Layer]:
     return layers
 
 
-def _normalize(
-    module: nn.Module, make: Callable[[torch.Tensor, bool], _PowerIteration], record: dict[str, Any]
-) -> nn.Module:
+def _normalize(module: nn.Module, make: Callable[..., _PowerIteration], record: dict[str, Any]) -> nn.Module:
     layers = _layers(module)
     normalizers = [make(layer.weight, isinstance(layer, nn.modules.conv._ConvTransposeNd)) for layer in layers]
     for layer, normalizer in zip(layers, normalizers, strict=True):
@@ -186,12 +170,7 @@ def spectral_normalize(module: nn.Module, k: float = 1.0) -> nn.Module:
     Frozen layers (``requires_grad`` False) stay as they are: around a frozen part, k bounds only what is trained.
     Miyato et al., 2018 (k = 1); k_SN: Qin, Mitra, Wonka, ECCV 2020.
 
-    Args:
-        module: a discriminator, or any part of one.
-        k: the largest singular value of each normalized weight matrix.
-
-    Returns:
-        The module itself.
+    Returns the module itself: a discriminator, or any part of one.
 
     Raises:
         ValueError: there is nothing to normalize, a weight is normalized already, or k is not positive.
@@ -206,14 +185,10 @@ def stable_rank_normalize(module: nn.Module, rank_ratio: float = 0.7, k: float =
     Frozen layers (``requires_grad`` False) stay as they are. Sanyal, Torr, Dokania, ICLR 2020; the algorithm was
     written down from memory of the paper (no public code was found).
 
-    Args:
-        module: a discriminator, or any part of one.
-        rank_ratio: the bound in units of the smaller matrix dimension, in (0, 1]; "SRN-70" is 0.7, and 1 bounds
-            nothing.
-        k: the largest singular value of each normalized weight matrix.
+    Returns the module itself.
 
-    Returns:
-        The module itself.
+    Args:
+        rank_ratio: the bound in units of the smaller matrix dimension, in (0, 1]; "SRN-70" is 0.7, 1 bounds nothing.
 
     Raises:
         ValueError: there is nothing to normalize, a weight is normalized already, or an argument is out of its range.
@@ -240,17 +215,15 @@ def refresh_power_iterations(module: nn.Module, iterations: int = 50) -> nn.Modu
 
     Needed where weights changed without a forward pass in train mode, such as in a moving average of a generator.
     """
-    for owner in module.modules():
-        if parametrize.is_parametrized(owner, "weight"):
-            normalizers = _normalizers(owner)
-            for normalizer in normalizers:
-                if isinstance(normalizer, _PowerIteration):
-                    for _ in range(iterations):
-                        normalizer._iterate(normalizer._matrix(normalizers.original))
+    owners = [owner for owner in module.modules() if parametrize.is_parametrized(owner, "weight")]
+    for normalizers in map(_normalizers, owners):
+        for normalizer in normalizers:
+            if isinstance(normalizer, _PowerIteration):
+                for _ in range(iterations):
+                    normalizer._iterate(normalizer._matrix(normalizers.original))
     return module
 
 
-@torch.no_grad()
 @contextmanager
 def power_iterated_once(discriminator: nn.Module) -> Iterator[None]:
     """One power iteration of each weight that is normalized by it now, and none in the passes of an update.
@@ -273,10 +246,7 @@ def power_iterated_once(discriminator: nn.Module) -> Iterator[None]:
 def clip_weights_(module: nn.Module, bound: float = 0.01) -> nn.Module:
     """Clips every parameter that is not frozen to [-bound, bound], in place, after each update.
 
-    WGAN's constraint (Arjovsky et al., 2017).
-
-    Raises:
-        ValueError: the bound is not positive.
+    WGAN's constraint (Arjovsky et al., 2017); a ValueError if the bound is not positive.
     """
     if not bound > 0:
         raise ValueError(f"bound is > 0, not {bound}")

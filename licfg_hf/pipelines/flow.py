@@ -15,8 +15,7 @@ from torch import nn
 
 from ..files import write_json
 from ..models import Discriminator
-from ..models.base import Network
-from ..models.registry import REGISTERED
+from ..models.base import REGISTERED, Network
 from ..objective.functional_gradient import FunctionalGradientFlow, group_size
 from ..objective.outputs import OutputNormalized
 from ..text import first_line

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..models.registry import REGISTERED
+from ..models.base import REGISTERED
 from ..schedulers import DDGANScheduler
 
 PIPELINE_CODE = "pipeline"  # pipeline.py; diffusers fetches no other name by itself

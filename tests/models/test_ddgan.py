@@ -4,7 +4,7 @@ from goldens import TOLERANCE, ddgan_networks, load, needs_goldens, weights
 from tiny import TINY, tiny_discriminator, tiny_generator
 
 from licfg_hf import DDGANDiscriminator, DDGANGenerator
-from licfg_hf.models.layers import FIRDownsample, FIRUpsample, MinibatchStdDev
+from licfg_hf.models.ddgan import FIRDownsample, FIRUpsample, MinibatchStdDev
 
 
 def inputs(batch: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

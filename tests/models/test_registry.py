@@ -16,7 +16,7 @@ import licfg_hf
 from licfg_hf import FunctionalGradientFlow, GANPipeline, GradientNormalized, load, load_flow, register_model
 from licfg_hf.cli import main as command
 from licfg_hf.models import Discriminator, Generator
-from licfg_hf.models.registry import REGISTERED
+from licfg_hf.models.base import REGISTERED
 from licfg_hf.pipelines.flow import save_flow
 
 OWN = {name: kind for name, kind in REGISTERED.items() if kind.__module__.startswith("licfg_hf.")}
