@@ -5,7 +5,7 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,11 +21,7 @@ class OptionParser(argparse.ArgumentParser):
         super().__init__(*arguments, allow_abbrev=False, **options)
 
     def error(self, message: str) -> None:
-        """Works as in argparse, but without the usage.
-
-        Raises:
-            InputError: always.
-        """
+        """Works as in argparse, but raises, and without the usage."""
         raise InputError(f"{message} (see {self.prog} --help)")
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
@@ -48,16 +44,20 @@ def as_spelled(words: Sequence[str], options: Collection[str]) -> list[str]:
     return [spell(word) if word.startswith("--") else word for word in words]
 
 
+def replaced(words: Sequence[str], option: str, change: Callable[[str | None], list[str]]) -> list[str]:
+    """The words, where ``change`` makes others of each ``--option VALUE`` and ``--option=VALUE``; None is no value."""
+    found, left = [], list(words)
+    while left:
+        name, equals, value = left.pop(0).partition("=")
+        if name[:2] != "--" or name[2:].replace("-", "_") != option:
+            found.append(name + equals + value)
+        else:
+            found += change(value if equals else left.pop(0) if left else None)
+    return found
+
+
 def require_no_more(words: Sequence[str], options: Collection[str]) -> None:
-    """Refuses what is left of a command line.
-
-    Args:
-        words: those that no option took.
-        options: all that there are.
-
-    Raises:
-        InputError: there are such words; the message names the first, and the option that was probably meant.
-    """
+    """Refuses the first of the words that no option took, and names the one of the options that was probably meant."""
     for word in words:
         name = word.partition("=")[0]
         if not name.startswith("-"):
@@ -71,10 +71,7 @@ def one_line_errors(then: str = "") -> Iterator[None]:
     """Ends the process with one line on stderr where a user can mend the failure; a bug keeps its traceback.
 
     Exit codes: 2 for a wrong option or input, 1 for a run that diverged, a disk or a memory that is full, 128 + signal
-    for an interrupted command.
-
-    Args:
-        then: what follows in a line about a disk or about Ctrl-C, such as how to go on.
+    for an interrupted command. ``then`` says how to go on after a failure of the disk or Ctrl-C.
     """
     try:
         yield

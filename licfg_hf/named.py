@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .command_line import replaced
 from .errors import InputError
 from .files import user_path
 from .text import first_line
@@ -23,9 +24,6 @@ def import_first(name: str) -> ModuleType:
     """A user's own module, by name or as a .py file; what it defines can be named without its path from then on.
 
     The current folder is searched, too.
-
-    Raises:
-        InputError: it cannot be imported; the message says why.
     """
     path = user_path(name) if name.endswith(".py") else None
     if os.getcwd() not in sys.path:  # as for a script: an installed command does not look here by itself
@@ -42,16 +40,15 @@ def import_first(name: str) -> ModuleType:
 
 def imports_in(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Splits a command line into the modules that ``--import`` names and the other words."""
-    names, others, left = [], [], list(words)
-    while left:
-        word = left.pop(0)
-        option, equals, name = word.partition("=")
-        if option != "--import":
-            others.append(word)
-        elif equals or left:
-            names.append(name if equals else left.pop(0))
-        else:
+    names: list[str] = []
+
+    def take(name: str | None) -> list[str]:
+        if name is None:
             raise InputError("--import needs a module or a FILE.py")
+        names.append(name)
+        return []
+
+    others = replaced(words, "import", take)
     return names, others
 
 
@@ -77,14 +74,9 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def named(path: str, what: str) -> Any:
-    """The class or function at a path such as ``my_module.MyPenalty``.
+    """The class or function at a path such as ``my_module.MyPenalty``; ``what`` it is, for the message.
 
-    Args:
-        path: with its module; or a bare name of ``licfg_hf`` or of a module that ``--import`` named.
-        what: it is, for the message.
-
-    Raises:
-        InputError: there is none.
+    A bare name is one of ``licfg_hf`` or of a module that ``--import`` named.
     """
     home, _, name = path.rpartition(".")
     homes = [importlib.import_module(__name__.partition(".")[0]), *IMPORTED]

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ..command_line import one_line_errors
 from ..errors import InputError
-from .presets import PRESETS, RECIPE_FILE, PresetFolder
 from .recipe import Recipe
-from .recipe_files import read_recipe
+from .recipe_files import PRESETS, RECIPE_FILE, PresetFolder, read_recipe
 
 NAMES = tuple(sorted(path.parent.name for path in PRESETS.glob(f"*/{RECIPE_FILE}")))
 _REGISTERED: dict[str, Recipe] = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from ..command_line import require_no_more
+from ..command_line import replaced, require_no_more
 from .option_files import read_options
 from .outline import outline
 
@@ -31,36 +31,22 @@ _TYPES = {
 }
 
 
-def with_files_read(words: list[str]) -> list[str]:
-    """The command line with the content of each ``--config`` in place of its name, so that it is read once.
+def with_files_read(words: Sequence[str]) -> list[str]:
+    """The command line with the content of each ``--config`` in place of its name, so that it is read once."""
 
-    Raises:
-        InputError: a file cannot be read, or holds no options.
-    """
-    found, words = [], list(words)
-    while words:
-        word = words.pop(0)
-        if word == "--config" and words:
-            word = f"--config={words.pop(0)}"
-        name, equals, path = word.partition("=")
-        if name == "--config" and equals:
-            word = f"--config={json.dumps(read_options(path, f'--config {path}'))}"
-        found.append(word)
-    return found
+    def read(path: str | None) -> list[str]:
+        return ["--config"] if path is None else [f"--config={json.dumps(read_options(path, f'--config {path}'))}"]
+
+    return replaced(words, "config", read)
 
 
-def as_trackers(words: list[str]) -> list[str]:
+def as_trackers(words: Sequence[str]) -> list[str]:
     """``--report_to wandb``, as other trainers of the Hugging Face stack call it, as the option ``--trackers``."""
-    found, left = [], list(words)
-    while left:
-        name, equals, value = left.pop(0).partition("=")
-        if name.replace("-", "_") != "__report_to":
-            found.append(name + equals + value)
-            continue
-        value = value if equals else (left.pop(0) if left else "")
-        names = [part.strip() for part in value.strip("[]").split(",")]
-        found.append(f"--trackers={json.dumps(names)}")
-    return found
+
+    def trackers(names: str | None) -> list[str]:
+        return [f"--trackers={json.dumps([name.strip() for name in (names or '').strip('[]').split(',')])}"]
+
+    return replaced(words, "report_to", trackers)
 
 
 def read_yaml(text: str) -> dict[str, Any]:
@@ -73,17 +59,13 @@ def imports_in_files(words: list[str]) -> list[str]:
     found: list[str] = []
     for word in words:
         name, _, text = word.partition("=")
-        asked = read_yaml(text).get("import") or [] if name == "--config" else []
-        found += [asked] if isinstance(asked, str) else [str(module) for module in asked]
+        asked = read_yaml(text).get("import") or [] if name == "--config" and text else []
+        found += [asked] if isinstance(asked, str) else map(str, asked)
     return found
 
 
 def require_known(words: list[str], parser: ArgumentParser) -> None:
-    """Refuses an option that is none, also the first letters of one.
-
-    Raises:
-        InputError: there is one.
-    """
+    """Refuses an option that is none, also the first letters of one."""
     options = parser._option_string_actions
 
     def is_known(word: str) -> bool:
@@ -114,34 +96,17 @@ def in_words(message: str) -> str:
 
 
 def derived_folder(stem: str, options: Namespace, defaults: Namespace) -> str:
-    """The output folder of a run that was given none: another one for each run that is another.
-
-    Args:
-        stem: of a run with the defaults.
-        options: of the run.
-        defaults: of its preset.
-    """
-    values, usual = _flat(options), _flat(defaults)
-    parts = [f"-{name}_{_short(values[name])}" for name in values if _short(values[name]) != _short(usual.get(name))]
-    ending = "".join(parts)
+    """The output folder of a run that was given none: another one for each run that is another than its preset's."""
+    same = {*_SAME_RUN, *outline("licfg_hf.training.TrainingConfig").RESUMABLE}
+    parts = {name: _short(value) for name, value in options.items() if name not in same}
+    ending = "".join(f"-{name}_{part}" for name, part in parts.items() if part != _short(defaults.get(name)))
     if len(ending) > _LONGEST_NAME:
         ending = f"{ending[:_LONGEST_NAME]}-{hashlib.sha256(ending.encode()).hexdigest()[:8]}"
     return stem + ending
 
 
-def _flat(options: Namespace) -> dict[str, Any]:
-    """The options that make a run another one; of a path, such as that of the data, the last part counts."""
-    found = {name: value for name, value in vars(options.clone()).items()}
-    flat: dict[str, Any] = {}
-    for name, value in found.items():
-        nested = _flat(value) if isinstance(value, Namespace) else None
-        flat |= {name: value} if nested is None else {f"{name}.{inner}": one for inner, one in nested.items()}
-    same = {*_SAME_RUN, *outline("licfg_hf.training.TrainingConfig").RESUMABLE}
-    return {name: value for name, value in flat.items() if name not in same}
-
-
 def _short(value: Any) -> str:
-    """A value as a part of a file name."""
+    """A value as a part of a file name; of a path, such as that of the data, the last part counts."""
     text = os.path.basename(value.rstrip("/")) if isinstance(value, str) else json.dumps(value, default=str)
     return re.sub(r"[^\w.+-]+", "_", text).strip("_") or "none"
 
@@ -149,10 +114,7 @@ def _short(value: Any) -> str:
 def typed_command(name: str, folder: str | None, words: Sequence[str]) -> str | None:
     """The command line that a run was started with, for its card; None where nobody typed one that fits into a line.
 
-    Args:
-        name: of the recipe.
-        folder: where a script of that name lies in a clone; None where it lies in none.
-        words: the options.
+    In ``folder`` of a clone lies a script of the recipe's name, unless it is None.
     """
     program = Path(sys.argv[0])
     if program.name == "licfg-hf":

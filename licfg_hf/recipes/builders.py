@@ -1,8 +1,12 @@
 """Builds the networks, the task and the generator's step of a recipe for the images at hand."""
 
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
+import torch
 from torch import nn
 
 from ..command_line import is_main_process
@@ -10,12 +14,44 @@ from ..data import ImageSet, number_of_classes
 from ..models import DiffusionDiscriminator, ProjectedDiscriminator
 from ..models.diffusion_features import build_unet, load_unet
 from ..objective.functional_gradient import StageConfig
+from ..ranges import require_memory
 from ..schedulers import DDGANScheduler
 from ..training import DDGANTask, DistillationTask, GANTask, StagedFunctionalGradient
-from .component import Arguments, affordable
 
 RANDOM = "random"
 Built = tuple[nn.Module, nn.Module, Any]
+
+
+class Component(dict[str, Any]):
+    """The arguments that options give one component, a class ``kind``."""
+
+    def __init__(self, kind: Callable[..., Any], arguments: Mapping[str, Any]):
+        super().__init__(arguments)
+        self.kind = kind
+
+    def make(self, **decided: Any) -> Any:
+        """The component itself; of what the images and the objective decide, the class is given what it takes."""
+        parameters = inspect.signature(self.kind).parameters
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        given = {name: value for name, value in decided.items() if takes_any or name in parameters}
+        if isinstance(self.kind, type) and issubclass(self.kind, nn.Module):
+            return affordable(self.kind, **given, **self)
+        return self.kind(**given, **self)
+
+
+Arguments = Mapping[str, Component]
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def affordable(network: Callable[..., Network], **arguments: Any) -> Network:
+    """A network, first without its weights, so that one that no memory can hold is refused."""
+    count = 0
+    # A stranger's network may not stand being built without weights; what else is wrong, its own building says.
+    with suppress(Exception), torch.device("meta"), torch.random.fork_rng(devices=[]):
+        count = sum(parameter.numel() for parameter in network(**arguments).parameters())
+    # The weights, their gradients and two moments.
+    require_memory(16 * count, f"a {getattr(network, '__name__', 'network')} of {count:,} parameters")
+    return network(**arguments)
 
 
 @dataclass(frozen=True)
@@ -56,11 +92,7 @@ class Student:
 
 
 def _shape(images: ImageSet) -> dict[str, int]:
-    """Size and channels of the images, under the names that networks have for them.
-
-    Raises:
-        ValueError: height and width differ.
-    """
+    """Size and channels of the images, under the names that networks have for them."""
     channels, height, width = images.shape
     if height != width:
         raise ValueError(f"the network draws square images and the data has {width}x{height}: pass --image_size")
@@ -68,7 +100,7 @@ def _shape(images: ImageSet) -> dict[str, int]:
 
 
 def _latent_dim(generator: nn.Module) -> int:
-    length = getattr(generator, "latent_dim", None) or getattr(generator, "config", {}).get("latent_dim")
+    length = getattr(generator, "config", {}).get("latent_dim") or getattr(generator, "latent_dim", None)
     if not isinstance(length, int):
         raise ValueError(f"{type(generator).__name__} has no latent_dim: give the class an attribute of that name")
     return length
@@ -77,11 +109,6 @@ def _latent_dim(generator: nn.Module) -> int:
 def gan(images: ImageSet, arguments: Arguments, classes: int | None = None) -> Built:
     """A plain GAN: the generator takes ``sample_size``, ``out_channels``, ``num_classes``, the discriminator
     ``sample_size``, ``in_channels``, ``num_classes``, ``normalizers``, or what they want of these.
-
-    Args:
-        images: to train on.
-        arguments: of ``generator`` and ``discriminator``.
-        classes: how many the networks see; None for none.
     """
     shape = _shape(images)
     generator = arguments["generator"].make(**shape, num_classes=classes)
@@ -90,11 +117,7 @@ def gan(images: ImageSet, arguments: Arguments, classes: int | None = None) -> B
 
 
 def conditional_gan(images: ImageSet, arguments: Arguments) -> Built:
-    """The same, for networks that see the labels of the images.
-
-    Raises:
-        ValueError: the images have none.
-    """
+    """The same, for networks that see the labels of the images."""
     classes = number_of_classes(images)
     if classes is None:
         raise ValueError(
@@ -105,11 +128,7 @@ def conditional_gan(images: ImageSet, arguments: Arguments) -> Built:
 
 
 def _require(arguments: Arguments, kind: type) -> None:
-    """Checks that nobody put another class in place of a discriminator that this recipe is about.
-
-    Raises:
-        ValueError: somebody did.
-    """
+    """Checks that nobody put another class in place of a discriminator that this recipe is about."""
     if arguments["discriminator"].kind is not kind:
         raise ValueError(f"the discriminator of this recipe is {kind.__name__}: leave out --discriminator.class_path")
 
@@ -122,7 +141,7 @@ def projected_gan(images: ImageSet, arguments: Arguments) -> Built:
     if backbone.weights == RANDOM:
         _announce_random("the discriminator's backbone", "--backbone.weights")
     else:
-        discriminator.load_backbone(backbone.weights)
+        cast(ProjectedDiscriminator, discriminator).load_backbone(backbone.weights)
     return generator, discriminator, task
 
 

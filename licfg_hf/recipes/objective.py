@@ -138,14 +138,11 @@ class ObjectiveConfig:
         return [TermConfig(self.penalty, arguments, self.penalty_interval, self.penalty_multiply_by_interval)]
 
     def differentiable_augmentation(self) -> DifferentiableAugmentation | None:
-        """The augmentation of all images that the discriminator sees.
-
-        Raises:
-            ValueError: there is no such augmentation.
-        """
+        """The augmentation of all images that the discriminator sees."""
         if self.augmentation is None:
             return None
-        return DifferentiableAugmentation(tuple(part.strip() for part in self.augmentation.split(",")))
+        policy: Any = tuple(part.strip() for part in self.augmentation.split(","))
+        return DifferentiableAugmentation(policy)
 
     def _consistency(self) -> LazyPenalty | None:
         kinds = {"real": ConsistencyRegularization, "both": BalancedConsistencyRegularization}
@@ -162,31 +159,22 @@ class ObjectiveConfig:
         return LazyPenalty(AuxiliaryClassification(self.auxiliary_weight), name="classification")
 
     def normalizers(self) -> list[dict[str, Any]]:
-        """The normalizers of the discriminator, as its config records them.
-
-        Raises:
-            ValueError: there is no such normalizer.
-        """
+        """The normalizers of the discriminator, as its config records them."""
         first_order = {"first_order_generator": self.normalizer_first_order_generator}
-        known: dict[str, dict[str, Any] | None] = {
-            "spectral": {"kind": "spectral", "k": self.normalizer_k},
-            "stable_rank": {"kind": "stable_rank", "rank_ratio": self.normalizer_rank_ratio, "k": self.normalizer_k},
-            "gradient": {"kind": "gradient", **first_order},
-            "penalty_gradient": {"kind": "penalty_gradient", "formula": self.normalizer_formula, **first_order},
-            "none": None,
+        known: dict[str, dict[str, Any]] = {
+            "spectral": {"k": self.normalizer_k},
+            "stable_rank": {"rank_ratio": self.normalizer_rank_ratio, "k": self.normalizer_k},
+            "gradient": first_order,
+            "penalty_gradient": {"formula": self.normalizer_formula, **first_order},
         }
+        if self.normalizer == "none":
+            return []
         if self.normalizer not in known:
-            raise ValueError(f"normalizer is one of {', '.join(known)}, not {self.normalizer!r}")
-        record = known[self.normalizer]
-        return [] if record is None else [record]
+            raise ValueError(f"normalizer is one of {', '.join([*known, 'none'])}, not {self.normalizer!r}")
+        return [{"kind": self.normalizer, **known[self.normalizer]}]
 
     def prepare(self, discriminator: nn.Module) -> None:
-        """Applies the normalizers to a discriminator, of this package or any other.
-
-        Raises:
-            ValueError: one cannot be applied, or there is a classification to train without a head for it, or a head
-                without its classification.
-        """
+        """Applies the normalizers to a discriminator, or raises a ValueError where it cannot have this objective."""
         own = isinstance(discriminator, Discriminator)
         classifies = discriminator.config.get("head_type") == "auxiliary" if own else self.auxiliary_weight is not None
         if classifies != (self.auxiliary_weight is not None):

@@ -33,15 +33,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_options(path: Path | str, called: str) -> dict[str, Any]:
-    """The mapping that a YAML file holds, made of what JSON knows.
-
-    Args:
-        path: of the file.
-        called: how a person calls it, for the messages.
-
-    Raises:
-        InputError: it cannot be read, or holds no options.
-    """
+    """The mapping that a YAML file holds, made of what JSON knows; messages name the file as it is ``called``."""
     place = user_path(path)
     require_readable(place)
     try:

@@ -21,12 +21,8 @@ _PACKAGE = f"{__name__.partition('.')[0]}."
 def outline(component: str | type) -> type:
     """A class with the name, docstring and arguments of another one; that is all it has.
 
-    Args:
-        component: a class of this package by its path, such as ``licfg_hf.models.SNGANGenerator``, which is not
-            imported; any other class, or the path of one, stands for itself.
-
-    Raises:
-        InputError: there is no class at that path.
+    A class of this package is given by its path, such as ``licfg_hf.models.SNGANGenerator``, and is not imported. Any
+    other class, or the path of one, stands for itself.
     """
     if isinstance(component, type):
         return component
@@ -61,11 +57,7 @@ def _definitions(module: str) -> dict[str, ast.stmt]:
 
 @cache
 def _value(module: str, name: str) -> Any:
-    """What a name of a module stands for; of a class, the outline.
-
-    Raises:
-        KeyError: nothing in its source says.
-    """
+    """What a name of a module stands for; of a class, the outline. A KeyError where its source does not say."""
     node = _definitions(module)[name]
     if isinstance(node, ast.ClassDef):
         return _class(module, node)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..objective.losses import AdversarialLoss
     from ..training import LazyPenalty, Trainer, TrainingConfig
     from ..training.context import GeneratorStep
-    from .component import Arguments
+    from .builders import Arguments
     from .objective import ObjectiveConfig
 
 _CONFIGS = (
@@ -78,13 +78,8 @@ class Recipe:
     def parser(self, preset: str, own: Mapping[str, str] | None = None) -> ArgumentParser:
         """The command-line parser with the values of a preset as defaults.
 
-        Args:
-            preset: its name.
-            own: component -> path of a class that takes the place of the recipe's; its arguments are options then, and
-                have their own defaults.
-
-        Raises:
-            InputError: there is no such preset.
+        ``own`` maps components to paths of classes that take the place of the recipe's; their arguments are options
+        then, and have their own defaults.
         """
         if preset not in self.presets:
             raise InputError(f"{self.name} has no preset {preset!r}; there are: {', '.join(self.presets)}")
@@ -95,15 +90,10 @@ class Recipe:
             default_env=False,
             allow_abbrev=False,
         )
-        parser.add_argument(
-            "--config", action=ActionConfigFile, help="YAML file of options; later options override it"
-        )
-        parser.add_argument(
-            "--preset",
-            default=preset,
-            choices=list(self.presets),
-            help=f"set of defaults; those shown here are of {preset!r}",
-        )
+        config_help = "YAML file of options; later options override it"
+        parser.add_argument("--config", action=ActionConfigFile, help=config_help)
+        preset_help = f"set of defaults; those shown here are of {preset!r}"
+        parser.add_argument("--preset", default=preset, choices=list(self.presets), help=preset_help)
         parser.add_argument("--import", type=list[str] | None, help=IMPORT_HELP)
         for config in _CONFIGS:
             parser.add_class_arguments(outline(config))
@@ -139,14 +129,9 @@ class Recipe:
         return preset, {path.partition(".")[0]: str(value) for path, value in given.items()}
 
     def parse(self, arguments: list[str]) -> tuple[ArgumentParser, Namespace]:
-        """Reads the arguments, after what ``--import`` names is imported.
-
-        Raises:
-            InputError: an option is unknown or its value is wrong, or a module cannot be imported.
-        """
+        """Reads the arguments, after what ``--import`` names is imported; an InputError says which is wrong."""
         imports, words = imports_in(with_files_read(arguments))
-        imports = [*imports_in_files(words), *imports]
-        for module in imports:
+        for module in (imports := [*imports_in_files(words), *imports]):
             import_first(module)
         preset, own = self._asked(words)
         parser = self.parser(preset, own)
@@ -163,14 +148,9 @@ class Recipe:
         return parser, options
 
     def parts(self, options: Namespace, images: "ImageSet | None" = None) -> "Parts":
-        """Builds the parts that parsed options describe: settings, images, networks, task and objective.
+        """Builds the parts that options of ``parse`` describe; ``images`` are those that they name, if open already.
 
-        Args:
-            options: of ``parse``.
-            images: those that the options name, where they are open already.
-
-        Raises:
-            InputError: they do not fit together or the data.
+        An InputError says what does not fit together, or not the data.
         """
         import torch
 
@@ -197,7 +177,7 @@ class Recipe:
     def _arguments(self, options: Namespace) -> "Arguments":
         from torch import nn
 
-        from .component import Component
+        from .builders import Component
 
         arguments = {}
         for prefix, usual in self.components.items():
@@ -211,15 +191,7 @@ class Recipe:
         return arguments
 
     def trainer(self, options: Namespace, images: "ImageSet | None" = None) -> "Trainer":
-        """The trainer that parsed options describe.
-
-        Args:
-            options: of ``parse``.
-            images: those that the options name, where they are open already.
-
-        Raises:
-            InputError: they do not fit together, the data or the output folder.
-        """
+        """The trainer of these ``parts``; an InputError says what does not fit, the output folder included."""
         from ..hub.callbacks import ModelCard
         from ..training import Trainer
 

@@ -19,17 +19,11 @@ from .arguments import in_words
 
 @dataclass(frozen=True)
 class ShortName:
-    """The penalty that ``--penalty NAME`` stands for.
-
-    Attributes:
-        make: class or function of the penalty.
-        options: arguments that the options ``--penalty_ARGUMENT`` give it.
-        fixed: arguments that belong to the name.
-    """
+    """The penalty that ``--penalty NAME`` stands for."""
 
     make: Callable[..., Any]
-    options: tuple[str, ...] = ("weight", "points", "method")
-    fixed: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ("weight", "points", "method")  # arguments that --penalty_ARGUMENT gives it
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # arguments that belong to the name
 
 
 _AT_POINTS = ("weight", "method")
@@ -67,11 +61,7 @@ class TermConfig:
 
     @classmethod
     def of(cls, entry: Any) -> "TermConfig":
-        """The term that an entry of a list describes.
-
-        Raises:
-            InputError: it has other parts than a term.
-        """
+        """The term that an entry of a list describes."""
         known = [item.name for item in fields(cls)]
         entry = entry if isinstance(entry, dict) else {entry: None}
         unknown = [name for name in entry if name not in known]
@@ -85,27 +75,19 @@ class TermConfig:
         return term
 
     def build(self) -> LazyPenalty:
-        """The term.
-
-        Raises:
-            InputError: there is no such class, it is no term, or its arguments are wrong.
-        """
+        """The term; the class and its arguments are checked here."""
         return LazyPenalty(_made(self.class_path, self.init_args), self.interval, self.multiply_by_interval)
 
 
 def _made(path: str, arguments: Mapping[str, Any]) -> Any:
-    """What a class path with arguments stands for: something that can be called.
-
-    Raises:
-        InputError: there is no such class, its instances cannot be called, or the arguments are wrong.
-    """
+    """What a class path with arguments stands for: something that can be called."""
     short = SHORT_NAMES.get(path)
     make = named(path, "penalty") if short is None else short.make
     # Whoever wrote the file: classes of another kind, and functions of other modules, are not to be called.
     is_callable = isinstance(make, type) and any("__call__" in vars(base) for base in make.__mro__)
     if not (is_callable or getattr(make, "__module__", None) == penalties.__name__):
         raise InputError(f"{path} is not a penalty: its instances cannot be called")
-    given = {**({} if short is None else short.fixed), **arguments}
+    given = {**(short.fixed if short else {}), **arguments}
     try:
         return make(**_checked(path, make, given))
     except TypeError as error:
@@ -113,11 +95,7 @@ def _made(path: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def _checked(path: str, make: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as their types want them, objects among them made.
-
-    Raises:
-        InputError: one is unknown, or of another type.
-    """
+    """The arguments as their types want them, objects among them made."""
     parameters = inspect.signature(make).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for name in given.keys() - parameters.keys():
