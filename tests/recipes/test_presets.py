@@ -10,8 +10,8 @@ from licfg_hf.errors import InputError
 from licfg_hf.named import named
 from licfg_hf.recipes import NAMES, PresetFolder, get_recipe, read_recipe
 from licfg_hf.recipes.outline import outline
-from licfg_hf.recipes.recipe_files import PRESETS
 from licfg_hf.recipes.recipe import _CONFIGS
+from licfg_hf.recipes.recipe_files import PRESETS
 
 COMPONENTS = sorted({path for name in NAMES for path in get_recipe(name).components.values()} | set(_CONFIGS))
 
