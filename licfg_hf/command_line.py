@@ -104,6 +104,12 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def note(text: str) -> None:
+    """Says in one line what a user may not have meant, once per launch."""
+    if is_main_process():
+        print(f"note: {printable(text)}", file=sys.stderr, flush=True)
+
+
 def _exit(line: str, code: int) -> None:
     if is_main_process():
         print(printable(line), file=sys.stderr, flush=True)

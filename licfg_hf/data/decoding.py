@@ -36,11 +36,7 @@ _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
 
 
 class UnreadableImage(InputError):
-    """One image that cannot be decoded; the message names it.
-
-    Attributes:
-        where: its name.
-    """
+    """One image that cannot be decoded; the message names it, and so does ``where``."""
 
     where = ""
 
@@ -56,13 +52,8 @@ def decode(stored: Any, where: str) -> Image.Image:
     """A stored image (``{"bytes", "path"}`` as in Hub data sets, PIL image or array) as an upright L or RGB image.
 
     Transparency is laid on white, EXIF rotation is applied where it can be read, 16-bit greyscale is scaled to 8 bits.
-    Of an animation, the first frame is taken.
-
-    Args:
-        where: names the image in the error message.
-
-    Raises:
-        UnreadableImage: it cannot be decoded, or not without a guess at what its numbers mean.
+    Of an animation, the first frame is taken. What its numbers mean is not guessed: that, too, is an
+    ``UnreadableImage``, which is called ``where``.
     """
     try:
         image = _opened(stored)
@@ -90,7 +81,7 @@ def _opened(stored: Any) -> Image.Image:
         raise ValueError("it holds no picture")
     if not isinstance(stored, dict):
         return Image.fromarray(np.asarray(stored))
-    source = stored["path"] if not stored.get("bytes") else io.BytesIO(stored["bytes"])
+    source: Any = stored["path"] if not stored.get("bytes") else io.BytesIO(stored["bytes"])
     if isinstance(source, str) and source.startswith("zip://") and "::" in source:  # `datasets` leaves archives packed
         source = xopen(source, "rb")
     image = Image.open(source, formats=formats())
@@ -148,10 +139,8 @@ def _flat(image: Image.Image) -> Image.Image:
 def fit(image: Image.Image, size: int | None, crop: Crop | None, rng: np.random.Generator | None) -> Image.Image:
     """Brings an image to ``size`` x ``size`` pixels with an antialiasing filter; ``None`` leaves it as it is.
 
-    Args:
-        size: height and width in pixels.
-        crop: ``none`` squeezes; the others, and None, scale the shorter side to ``size`` and cut a square.
-        rng: draws the place of the square; None cuts it from the centre.
+    The crop ``none`` squeezes. The others, and None, scale the shorter side to ``size`` and cut a square, whose place
+    ``rng`` draws; None cuts it from the centre.
     """
     if size is None or image.size == (size, size):
         return image

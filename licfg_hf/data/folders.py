@@ -16,6 +16,7 @@ import pyarrow.json
 import pyarrow.parquet
 from PIL import Image
 
+from ..command_line import note
 from ..errors import InputError
 from ..text import first_line
 from .decoding import formats
@@ -70,11 +71,7 @@ def natural_order(name: str) -> list[Any]:
 
 
 def look_into(folder: str) -> Found:
-    """Everything in a folder; links to folders are followed.
-
-    Raises:
-        InputError: a folder or a link in it cannot be read, or a name is no text.
-    """
+    """Everything in a folder; links to folders are followed."""
     found, loose = Found(folder), []
     readable, foreign = _endings()
     left: list[tuple[str, frozenset[str]]] = [("", frozenset())]
@@ -169,20 +166,12 @@ class _Picture:
     row: dict[str, Any] | None
 
 
-def picture_rows(found: Found, split: str, note: Callable[[str], None]) -> datasets.Dataset:
+def picture_rows(found: Found, split: str) -> datasets.Dataset:
     """The pictures of a split: a column ``image`` with their paths, ``label`` where there are classes, and a table's.
 
     A folder that holds nothing but train/, test/ and the like is split by them; in any other, all pictures are
     ``train``, and such a folder is a split only where ``split`` asks for it. The folders below are classes, by their
     whole path and in natural order, unless a table has labels.
-
-    Args:
-        found: of ``look_into``.
-        split: which one; slices such as ``train[:100]`` are understood.
-        note: takes a line on what was not used, or may not have been meant.
-
-    Raises:
-        InputError: pictures would be left out, or there is no such split.
     """
     _require_all_readable(found)
     parts, is_split = _parts(_listed(found), found.folder)
@@ -208,18 +197,14 @@ def picture_rows(found: Found, split: str, note: Callable[[str], None]) -> datas
     if LABEL in columns:
         return rows
     everywhere = chain.from_iterable(parts.values()) if is_split else chosen
-    names, labels = _classes(found.folder, chosen, {picture.classes for picture in everywhere}, note)
+    names, labels = _classes(found.folder, chosen, {picture.classes for picture in everywhere})
     return (
         rows if labels is None else rows.add_column(LABEL, labels).cast_column(LABEL, datasets.ClassLabel(names=names))
     )
 
 
 def spans(split: str, lengths: dict[str, int], folder: str) -> list[tuple[str, int, int]]:
-    """The images of a split's name, or of a sum of slices such as ``train[:100]+test``: (split, first, last + 1).
-
-    Raises:
-        InputError: it names a split that is not among ``lengths``, or cannot be read.
-    """
+    """The images of a split's name, or of a sum of slices such as ``train[:100]+test``: (split, first, last + 1)."""
     try:
         parts = datasets.ReadInstruction.from_spec(split).to_absolute(lengths)
     except (ValueError, AssertionError) as error:
@@ -243,11 +228,7 @@ def _require_all_readable(found: Found) -> None:
 
 
 def _listed(found: Found) -> list[tuple[str, dict[str, Any] | None]]:
-    """Every picture with its row of a table; those of no table, which have None, come last.
-
-    Raises:
-        InputError: a table names what is no picture in this folder.
-    """
+    """Every picture with its row of a table; those of no table, which have None, come last."""
     pictures, seen, listed = set(found.pictures), set(), []
     for path, table in found.tables.items():
         for number, row in enumerate(table.to_pylist(), 1):
@@ -265,11 +246,7 @@ def _listed(found: Found) -> list[tuple[str, dict[str, Any] | None]]:
 
 
 def _parts(listed: list[tuple[str, dict[str, Any] | None]], folder: str) -> tuple[dict[str, list[_Picture]], bool]:
-    """The pictures by split, under every name that a split has; and whether all of the folder is splits.
-
-    Raises:
-        InputError: two folders are the same split.
-    """
+    """The pictures by split, under every name that a split has; and whether all of the folder is splits."""
     folders = [tuple(path.split("/")[:-1]) for path, _ in listed]
     base = folders[0][: _shared(folders)]  # a folder around the whole set means nothing, unless it is a split
     depth = next((depth for depth, name in enumerate(base) if name.casefold() in _SPLITS), len(base))
@@ -299,7 +276,7 @@ def _require_all_listed(found: Found, chosen: list[_Picture]) -> None:
 
 
 def _classes(
-    folder: str, chosen: list[_Picture], everywhere: set[tuple[str, ...]], note: Callable[[str], None]
+    folder: str, chosen: list[_Picture], everywhere: set[tuple[str, ...]]
 ) -> tuple[list[str], list[int] | None]:
     """Names of the classes in all splits, and the labels of the chosen pictures; None where not all have one."""
     shared = _shared(everywhere)

@@ -57,7 +57,7 @@ class TensorImages:
         self.images = images.contiguous()
         self.labels, self.class_names = labels, class_names
         self.shape = (images.shape[1], images.shape[2], images.shape[3])
-        self.fingerprint = fingerprint or hashlib.sha256(self.images.cpu().numpy()).hexdigest()[:16]
+        self.fingerprint = fingerprint or hashlib.sha256(self.images.cpu().numpy().data).hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,12 +72,7 @@ class TensorImages:
 
 
 class ImageSubset:
-    """``count`` images of a data set, in the order of a permutation that depends on the size of the set alone.
-
-    Args:
-        images: the data set.
-        count: how many; at most its size.
-    """
+    """``count`` images of a data set, in the order of a permutation that depends on the size of the set alone."""
 
     in_memory = False
 

@@ -4,7 +4,6 @@ import glob
 import os
 import re
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +30,8 @@ _CACHES = (str(HF_DATASETS_CACHE), str(DOWNLOADED_DATASETS_PATH), HF_HUB_CACHE)
 Rows = tuple[datasets.Dataset, tuple[str, ...]]
 
 
-def open_rows(name: str, config: str | None, split: str, note: Callable[[str], None]) -> Rows:
-    """Opens a split of a data set.
-
-    Args:
-        name: a local folder, or an id on the Hub.
-        config: which of its configurations; None where there is one.
-        split: which part.
-        note: takes a line on what was not used, or may not have been meant.
-
-    Raises:
-        InputError: there is no such data set, split or configuration, or files of it would be left out.
-    """
+def open_rows(name: str, config: str | None, split: str) -> Rows:
+    """Opens a split of a data set, a local folder or an id on the Hub; ``config`` is one of its configurations."""
     path = _local(name)
     if path is None:
         return _load(name, name, config, split), _CACHES
@@ -52,16 +41,12 @@ def open_rows(name: str, config: str | None, split: str, note: Callable[[str], N
     if config is not None and not _has_configurations(path):
         raise InputError(f"{name} has no configurations, which --data_config chooses among")
     if found.pictures or found.foreign:
-        return picture_rows(found, split, note), ()
+        return picture_rows(found, split), ()
     return _container_rows(found, config, split), (path, *_CACHES)
 
 
 def _local(name: str) -> str | None:
-    """The absolute path of the folder that a name means; None where it means a data set on the Hub.
-
-    Raises:
-        InputError: it can only mean a folder, and there is none.
-    """
+    """The absolute path of the folder that a name means; None where it means a data set on the Hub."""
     path = name if os.path.lexists(name) else str(user_path(name))
     if os.path.isdir(path):
         return os.path.abspath(path)
@@ -111,11 +96,7 @@ def _container_rows(found: Found, config: str | None, split: str) -> datasets.Da
 
 
 def _files_by_split(found: Found) -> dict[str, list[str]]:
-    """How `datasets` splits the files by their names.
-
-    Raises:
-        InputError: it would leave some out.
-    """
+    """How `datasets` splits the files by their names; none may be left out."""
     every, base = [os.path.join(found.folder, file) for file in found.containers], glob.escape(found.folder)
     try:
         patterns = datasets.data_files.get_data_patterns(base)

@@ -12,11 +12,10 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError
 from ..text import printable
-from .columns import image_column
 from .config import EMBEDDED, PRESETS, DataConfig
 from .image_sets import ImageSet, TensorImages
 from .rows import open_rows
-from .stored import StoredImages, note, readable, warn_of_black
+from .stored import StoredImages, image_column, readable, warn_of_black
 
 
 def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
@@ -43,7 +42,7 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
     try:
         if resolved.data in EMBEDDED:
             return _prepare(_embedded(resolved), resolved, progress)
-        rows, within = open_rows(resolved.data, resolved.data_config, resolved.split, note)
+        rows, within = open_rows(resolved.data, resolved.data_config, str(resolved.split))
         return _prepare(rows, resolved, progress, within)
     except InputError as error:
         message = printable(str(error))
@@ -54,8 +53,8 @@ def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
 
 def _preset_help(name: str, preset: DataConfig) -> str:
     """What a preset stands for, and how to take other data instead."""
-    about: dict[str, Any] = {"split": preset.split, "images in": preset.image_column, "labels in": preset.label_column}
-    about["image size"] = preset.image_size
+    about = {"split": preset.split, "images in": preset.image_column, "labels in": preset.label_column}
+    about |= {"image size": preset.image_size}
     words = "".join(f", {what} {value}" for what, value in about.items() if value is not None)
     return (
         f"--data {name} stands for {preset.data}{words}; for another copy pass --data ID_OR_FOLDER --split NAME "
@@ -101,11 +100,7 @@ def _digits() -> datasets.Dataset:
 
 
 def as_image_set(images: Any) -> ImageSet:
-    """Turns images that a user gives into an ``ImageSet``: such a set, a uint8 tensor, or a ``datasets.Dataset``.
-
-    Raises:
-        InputError: it is none of these.
-    """
+    """Turns images that a user gives into an ``ImageSet``: such a set, a uint8 tensor, or a ``datasets.Dataset``."""
     if isinstance(images, torch.Tensor):
         return TensorImages(images)
     if isinstance(images, datasets.Dataset):

@@ -1,24 +1,23 @@
-"""Images decoded one by one, each time that they are fetched."""
+"""Rows of a data set as images and labels; the images are decoded one by one, each time that they are fetched."""
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import datasets
 import numpy as np
 import torch
 from PIL import Image
 
-from ..command_line import is_main_process
+from ..command_line import note
 from ..errors import InputError
 from ..text import printable
-from .columns import labels_of
 from .config import DataConfig
 from .decoding import UnreadableImage, decode, fit, to_array
-from .folders import some
+from .folders import LABEL, natural_order, some
+from .image_sets import ClassNames, Labels
 
 _PROBED_IMAGES = 256
 _FIRST_IMAGES = 64  # that decide whether a data set is grey
@@ -28,16 +27,9 @@ Loaded = TypeVar("Loaded")
 
 
 class StoredImages:
-    """Images decoded one by one from a ``datasets.Dataset`` each time they are fetched.
+    """Images decoded one by one from the rows of a data set, each time that they are fetched.
 
-    Args:
-        rows: the data set.
-        column: of the images; no other is decoded.
-        config: how they are brought to one size.
-        within: folders that a row which is a mere path must not lead out of; () where any may be named.
-
-    Raises:
-        InputError: one of the first images cannot be read, or the labels cannot.
+    A row that is a mere path must not lead out of the folders ``within``; where there are none, it may name any file.
     """
 
     in_memory = False
@@ -58,11 +50,7 @@ class StoredImages:
         return len(self.rows)
 
     def _first(self) -> Iterator[Image.Image]:
-        """Those of the first images that can be read; damaged ones are counted when all are loaded.
-
-        Raises:
-            InputError: none can be read.
-        """
+        """Those of the first images that can be read, at least one; damaged ones are counted when all are loaded."""
         found = False
         try:
             for image, _ in readable(self._decoded, range(min(_FIRST_IMAGES, len(self)))):
@@ -101,12 +89,7 @@ class StoredImages:
         return fit(image, self.config.image_size, self.config.crop, rng)
 
     def load(self, index: int, seed: int = 0) -> np.ndarray:
-        """One image, uint8 (channels, height, width).
-
-        Raises:
-            InputError: it cannot be read; or it has colours where the first ones are grey, or another size than the
-                first one, and no option says what to do.
-        """
+        """One image, uint8 (channels, height, width), which has the colours and the size of the first ones."""
         image, where = self._decoded(index)
         if self.channels == 1 and image.mode != "L" and self.config.image_channels is None:
             raise InputError(
@@ -125,11 +108,7 @@ class StoredImages:
 
 
 def readable(load: Callable[[int], Loaded], indices: Collection[int]) -> Iterator[Loaded]:
-    """Loads the images one by one; at the end, one error counts and names those that cannot be loaded.
-
-    Raises:
-        UnreadableImage: some cannot be decoded.
-    """
+    """Loads the images one by one; at the end, one error counts and names those that cannot be decoded."""
     damaged = []
     for index in indices:
         try:
@@ -147,7 +126,67 @@ def warn_of_black(brightest: int, config: DataConfig) -> None:
         note(f"the images of {config.data} are nearly black: no pixel is brighter than {brightest} of 255")
 
 
-def note(text: str) -> None:
-    """Says in one line what a user may not have meant, once per launch."""
-    if is_main_process():
-        print(f"note: {printable(text)}", file=sys.stderr, flush=True)
+def image_column(rows: datasets.Dataset, config: DataConfig) -> str:
+    """The column that was asked for, or the only one with images; bytes without more count where nothing else does."""
+    features = rows.features
+    candidates = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    candidates = candidates or [name for name, feature in features.items() if _holds_files(feature)]
+    if config.image_column is not None:
+        if config.image_column not in candidates:
+            raise InputError(
+                f"{config.data} has no image column {config.image_column!r}; its columns are "
+                f"{', '.join(features)}, with images in: {', '.join(candidates) or 'none'}"
+            )
+        return config.image_column
+    if len(candidates) != 1:
+        raise InputError(
+            f"{config.data} has {len(candidates) or 'no'} image columns among {', '.join(features)}"
+            + (": choose one with --image_column" if candidates else "")
+        )
+    return candidates[0]
+
+
+def _holds_files(feature: Any) -> bool:
+    """True if a column can hold the content of image files, as pandas writes it: {bytes, path}, or bytes alone."""
+    if isinstance(feature, dict):
+        return set(feature) == {"bytes", "path"}
+    return isinstance(feature, datasets.Value) and feature.dtype in ("binary", "large_binary")
+
+
+def labels_of(rows: datasets.Dataset, config: DataConfig) -> tuple[Labels, ClassNames]:
+    """The labels and what they are called: those of the column that was asked for, or of the one that holds labels."""
+    column, asked = config.label_column, config.label_column is not None
+    if column is None:
+        candidates = [name for name, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)]
+        column = candidates[0] if len(candidates) == 1 else LABEL if LABEL in rows.features else None
+    elif column not in rows.features:
+        raise InputError(f"{config.data} has no column {column!r}; its columns are {', '.join(rows.features)}")
+    if column is None:
+        return None, None
+    values, feature = rows[column][:], rows.features[column]
+    missing = [row for row, value in enumerate(values) if value is None or value != value]
+    if not asked and len(missing) == len(values):
+        return None, None
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(values)} rows of {config.data} have no label in column {column!r}, the first is "
+            f"row {missing[0]}: choose another --label_column or --split"
+        )
+    kinds = {type(value) for value in values}
+    if isinstance(feature, datasets.ClassLabel):
+        names = tuple(feature.names)
+    elif kinds == {bool}:
+        names = ("False", "True")
+    elif kinds == {str}:
+        names = tuple(sorted(set(values), key=natural_order))
+        places = {name: place for place, name in enumerate(names)}
+        values = [places[value] for value in values]
+    elif kinds == {int}:
+        names = None
+    elif asked:
+        raise InputError(f"column {column!r} of {config.data} holds neither whole numbers, words nor True and False")
+    else:
+        return None, None
+    labels = torch.tensor(values, dtype=torch.int64)
+    # By themselves, labels are taken only where they can be ones: -1 is no class.
+    return (labels, names) if asked or names or labels.min() >= 0 else (None, None)
