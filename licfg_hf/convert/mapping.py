@@ -4,7 +4,6 @@ Every entry of the network's state dict says which foreign keys it is made from,
 too much, lacks, or has in another shape is then known before any weight is moved, and all of it is reported at once.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from ..errors import InputError
 from ..models import Discriminator
 from ..models.base import Network as Model
 from ..schedulers import DDGANScheduler
-from .reading import State
+from .reading import State, is_plain
 
 Network = TypeVar("Network", bound=Model)
 Shape = tuple[int, ...]
@@ -136,14 +135,14 @@ def fill(
             sources |= {f"{path}.{entry}": source for entry, source in read(layer, names[path]).items()}
     entries = network.state_dict()
     counters = {key for source in sources.values() for key in source.keys if key.endswith(".num_batches_tracked")}
-    state = dict.fromkeys(counters, torch.tensor(0)) | dict(state)  # PyTorch before 0.4.1 had none
-    _check_keys(state, sources.values(), ignored, type(network).__name__)
+    stored = dict.fromkeys(counters, torch.tensor(0)) | state  # PyTorch before 0.4.1 had none
+    _check_keys(stored, sources.values(), ignored, type(network).__name__)
     floats = {key for name in sources if entries[name].is_floating_point() for key in sources[name].keys}
-    _check_values({key: value for key, value in state.items() if key in floats})
+    _check_values({key: value for key, value in stored.items() if key in floats})
     filled = {
         # values of its own, in the network's precision
         name: torch.empty(like.shape, dtype=like.dtype).copy_(
-            sources[name].make(*(state[key] for key in sources[name].keys)).detach().reshape(like.shape)
+            sources[name].make(*(stored[key] for key in sources[name].keys)).detach().reshape(like.shape)
         )
         for name, like in entries.items()
         if name in sources
@@ -156,11 +155,11 @@ def fill(
     return network.eval()
 
 
-def _check_keys(state: State, sources: Iterable[Source], ignored: str, network: str) -> None:
+def _check_keys(state: Mapping[str, Any], sources: Iterable[Source], ignored: str, network: str) -> None:
     wanted = {key: shape for source in sources for key, shape in source.keys.items()}
     misshaped = {}
     for key in wanted.keys() & state.keys():
-        plain, shape = _is_plain(state[key]), wanted[key]
+        plain, shape = is_plain(state[key]), wanted[key]
         # The gamma of self-attention is a number in some code bases, a vector of one in others.
         if not plain or (state[key].shape != shape and (shape, state[key].shape) != ((), (1,))):
             misshaped[key] = f"{key} ({tuple(state[key].shape) if plain else 'no plain tensor'}, not {shape})"
@@ -172,7 +171,7 @@ def _check_keys(state: State, sources: Iterable[Source], ignored: str, network: 
     _refuse(f"its keys are not those of a {network}", problems)
 
 
-def _check_values(floats: State) -> None:
+def _check_values(floats: Mapping[str, Tensor]) -> None:
     kinds = {key: value.dtype for key, value in floats.items() if not value.is_floating_point()}
     # In single precision, as the network will have it: a larger number would become infinite there.
     wild = [key for key, value in floats.items() if key not in kinds and not value.float().isfinite().all()]
@@ -188,85 +187,3 @@ def _refuse(what: str, problems: Mapping[str, Sequence[str]]) -> None:
         words += [f"{len(keys)} {kind}: {', '.join(keys[:_LISTED])}{more}"] if keys else []
     if len(words) > 1:
         raise InputError("; ".join(words))
-
-
-def _is_plain(value: Any) -> bool:
-    """True if it is a tensor with a number in memory for each element; files can hold sparse and empty shells, too."""
-    return (
-        isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
-        and not value.is_quantized
-        and not value.is_complex()
-        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
-    )
-
-
-def weight_shape(state: State, layer: str, dimensions: int) -> Shape:
-    """Shape of a layer's weight, spectrally normalized or not; an InputError if it does not tell that size."""
-    keys = (f"{layer}.weight", f"{layer}.weight_orig")
-    key = next((key for key in keys if key in state), None)
-    if key is None:
-        raise InputError(f"{' or '.join(keys)}, which determines the size of the network, is missing")
-    if not _is_plain(state[key]):
-        raise InputError(f"{key}, which determines the size of the network, is not a plain tensor")
-    shape = tuple(state[key].shape)
-    if len(shape) != dimensions or 0 in shape:
-        raise InputError(f"the weight of {layer} has {dimensions} dimensions, not the shape {shape}")
-    return shape
-
-
-def has(state: State, *beginnings: str) -> bool:
-    """True if a key begins so."""
-    return any(key.startswith(beginnings) for key in state)
-
-
-def indices(state: State, pattern: str) -> list[int]:
-    """The numbers that the first group of a pattern matches at the beginning of the keys, sorted."""
-    return sorted({int(found[1]) for key in state if (found := re.match(pattern, key))})
-
-
-def residual_trunk(state: State, place: str, mark: str) -> tuple[list[str], dict[int, str]]:
-    """The residual blocks in a list, and the attention after the n-th of them.
-
-    Args:
-        place: name of a place in the list, with ``{}`` for its number.
-        mark: how names inside a residual block begin.
-    """
-    numbers = indices(state, re.escape(place).replace(r"\{\}", r"(\d+)") + r"\.")
-    blocks = [number for number in numbers if has(state, f"{place.format(number)}.{mark}")]
-    attended = [number for number in numbers if number not in blocks and number - 1 in blocks]
-    return list(map(place.format, blocks)), {blocks.index(number - 1): place.format(number) for number in attended}
-
-
-def generator_sizes(state: State, first: str, enters: str, leaves: Sequence[str]) -> tuple[dict[str, Any], int, int]:
-    """Arguments of a generator whose blocks each double the size, the size after its first layer, and the latent's.
-
-    Args:
-        first: its linear layer.
-        enters: the convolution that opens the first block.
-        leaves: the convolution that ends each block.
-    """
-    channels = [weight_shape(state, enters, 4)[1], *(weight_shape(state, layer, 4)[0] for layer in leaves)]
-    features, length = weight_shape(state, first, 2)
-    bottom = square_root(features // channels[0], first)
-    return {"sample_size": bottom * 2 ** len(leaves), **units(channels)}, bottom, length
-
-
-def widths(state: State, layers: Iterable[str]) -> dict[str, Any]:
-    """The channels that each of these convolutions gives, as ``units`` has them."""
-    return units([weight_shape(state, layer, 4)[0] for layer in layers])
-
-
-def units(channels: Sequence[int]) -> dict[str, Any]:
-    """Channels at each resolution as the arguments ``base_channels`` and ``channel_multipliers``."""
-    base = math.gcd(*channels)
-    return {"base_channels": base, "channel_multipliers": tuple(number // base for number in channels)}
-
-
-def square_root(positions: int, layer: str) -> int:
-    """Side of a square feature map; an InputError if it is none."""
-    side = math.isqrt(positions)
-    if side < 1 or side**2 != positions:
-        raise InputError(f"the shape of {layer} belongs to {positions} positions, which is not a square number")
-    return side

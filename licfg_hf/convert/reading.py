@@ -1,10 +1,11 @@
 """Reads files of unknown origin: checkpoints of tensors and plain data, and the JSON with a network's options."""
 
 import json
+import math
 import pickle
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,81 @@ _PICKLE = b"\x80"
 _REQUIRED = object()
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", list: "a list"}
 
-State = dict[str, Any]
+
+class State(dict[str, Any]):
+    """A foreign state dict, and what its keys and shapes tell; what they should tell and do not is an InputError."""
+
+    def has(self, *beginnings: str) -> bool:
+        """True if a key begins so."""
+        return any(key.startswith(beginnings) for key in self)
+
+    def indices(self, pattern: str) -> list[int]:
+        """The numbers that the first group of a pattern matches at the beginning of the keys, sorted."""
+        return sorted({int(found[1]) for key in self if (found := re.match(pattern, key))})
+
+    def trunk(self, place: str, mark: str) -> tuple[list[str], dict[int, str]]:
+        """The residual blocks in a list, and the attention after the n-th of them.
+
+        Args:
+            place: name of a place in the list, with ``{}`` for its number.
+            mark: how names inside a residual block begin.
+        """
+        numbers = self.indices(re.escape(place).replace(r"\{\}", r"(\d+)") + r"\.")
+        blocks = [number for number in numbers if self.has(f"{place.format(number)}.{mark}")]
+        attended = [number for number in numbers if number not in blocks and number - 1 in blocks]
+        return list(map(place.format, blocks)), {blocks.index(number - 1): place.format(number) for number in attended}
+
+    def weight_shape(self, layer: str, dimensions: int) -> tuple[int, ...]:
+        """Shape of a layer's weight, spectrally normalized or not."""
+        keys = (f"{layer}.weight", f"{layer}.weight_orig")
+        key = next((key for key in keys if key in self), None)
+        if key is None:
+            raise InputError(f"{' or '.join(keys)}, which determines the size of the network, is missing")
+        if not is_plain(self[key]):
+            raise InputError(f"{key}, which determines the size of the network, is not a plain tensor")
+        shape = tuple(self[key].shape)
+        if len(shape) != dimensions or 0 in shape:
+            raise InputError(f"the weight of {layer} has {dimensions} dimensions, not the shape {shape}")
+        return shape
+
+    def widths(self, layers: Iterable[str], *before: int) -> dict[str, Any]:
+        """The channels that each of these convolutions gives, as ``base_channels`` and ``channel_multipliers``."""
+        channels = [*before, *(self.weight_shape(layer, 4)[0] for layer in layers)]
+        base = math.gcd(*channels)
+        return {"base_channels": base, "channel_multipliers": tuple(number // base for number in channels)}
+
+    def generator_sizes(self, first: str, enters: str, leaves: Sequence[str]) -> tuple[dict[str, Any], int, int]:
+        """Arguments of a generator whose blocks double the size, the size after its first layer, and the latent's.
+
+        Args:
+            first: its linear layer.
+            enters: the convolution that opens the first block.
+            leaves: the convolution that ends each block.
+        """
+        channels = self.weight_shape(enters, 4)[1]
+        features, length = self.weight_shape(first, 2)
+        bottom = square_root(features // channels, first)
+        return {"sample_size": bottom * 2 ** len(leaves), **self.widths(leaves, channels)}, bottom, length
+
+
+def square_root(positions: int, layer: str) -> int:
+    """Side of a square feature map."""
+    side = math.isqrt(positions)
+    if side < 1 or side**2 != positions:
+        raise InputError(f"the shape of {layer} belongs to {positions} positions, which is not a square number")
+    return side
+
+
+def is_plain(value: Any) -> bool:
+    """True if it is a tensor with a number in memory for each element; files can hold sparse and empty shells, too."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and not value.is_complex()
+        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+    )
 
 
 class Options(dict[str, Any]):
@@ -151,7 +226,7 @@ class Checkpoint:
 
     def parted(self) -> "Checkpoint":
         """With the networks as states that one module held by their names, as ``generator.`` before the keys says."""
-        states: dict[str, State] = {}
+        states: dict[str, dict[str, Any]] = {}
         for state in self.states.values():
             for key, value in state.items():
                 role, _, rest = key.partition(".")
@@ -176,7 +251,7 @@ def _is_state(content: Any) -> bool:
     )
 
 
-def _states(content: Any) -> dict[str, State]:
+def _states(content: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(content, Mapping):
         return {}
     states = {str(name): value for name, value in content.items() if _is_state(value)}
@@ -189,4 +264,4 @@ def _strip_prefix(state: Mapping[str, Any]) -> State:
     """A state dict without the ``module.`` before its keys and the ``_orig_mod.`` in them, where two stay two."""
     plain = {key: _WRAPPERS.sub("", key) for key in state}
     counts = Counter(plain.values())
-    return {short if counts[short] == 1 else key: state[key] for key, short in plain.items()}
+    return State({short if counts[short] == 1 else key: state[key] for key, short in plain.items()})

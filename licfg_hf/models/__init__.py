@@ -7,13 +7,12 @@ A new file needs no line here: it is imported with the others. Lines here are fo
 from importlib import import_module
 from pkgutil import iter_modules
 
-from .base import REGISTERED, DiscriminatorOutput, Generator, GeneratorOutput, register_model
+from .base import REGISTERED, Discriminator, DiscriminatorOutput, Generator, GeneratorOutput, register_model
 from .biggan import BigGANDiscriminator, BigGANGenerator
 from .biggan_deep import BigGANDeepDiscriminator, BigGANDeepGenerator
 from .dcgan import DCGANDiscriminator, DCGANGenerator
 from .ddgan import DDGANDiscriminator, DDGANGenerator
 from .diffusion_features import DiffusionDiscriminator
-from .discriminator import Discriminator
 from .projected import ProjectedDiscriminator
 from .sngan import SNGANDiscriminator, SNGANGenerator
 

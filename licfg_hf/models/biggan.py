@@ -1,5 +1,6 @@
 """BigGAN (Brock, Donahue, Simonyan, ICLR 2019), as ajbrock/BigGAN-PyTorch publishes it."""
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..objective.weights import spectral_normalize
-from .base import Generator, register_model
+from .base import Discriminator, Generator, register_model
 from .blocks import (
     BatchNorm,
     ConditionalBatchNorm,
@@ -19,9 +20,8 @@ from .blocks import (
     initialize,
     run_blocks,
 )
-from .discriminator import Discriminator
 from .heads import HeadName, embed_labels, make_head
-from .sizes import attention_places, default_halvings, require_positive, smallest_size, widths
+from .sizes import attention_places, halvings_of, require_positive, smallest_size, widths
 
 # sample_size -> (base channels, multipliers) from the lowest resolution to the highest.
 _GENERATOR = {
@@ -102,11 +102,9 @@ class BigGANGenerator(Generator):
             )
         self.chunk = latent_dim // (count + 1) if hierarchical else latent_dim
         self.class_embedding = None if shared_dim is None else nn.Embedding(num_classes, shared_dim)
-        condition_dim = None if shared_dim is None else shared_dim + (self.chunk if hierarchical else 0)
-
-        def make_norm(width: int) -> nn.Module:
-            return ConditionalBatchNorm(width, condition_dim, num_classes if shared_dim is None else None, norm_eps)
-
+        condition_dim = (shared_dim or 0) + (self.chunk if hierarchical else 0)
+        labels = num_classes if shared_dim is None else None
+        make_norm = partial(ConditionalBatchNorm, condition_dim=condition_dim, num_classes=labels, eps=norm_eps)
         self.linear_in = nn.Linear(self.chunk, channels[0] * self.bottom**2)
         self.blocks = nn.ModuleList(GeneratorBlock(i, o, make_norm) for i, o in pairwise(channels))
         sizes = [self.bottom * 2 ** (index + 1) for index in range(count)]
@@ -173,10 +171,8 @@ class BigGANDiscriminator(Discriminator):
     ):
         super().__init__()
         channels = widths(_DISCRIMINATOR, sample_size, base_channels, channel_multipliers)
-        if halvings is None:
-            published = channel_multipliers is None
-            halvings = _HALVINGS[sample_size] if published else default_halvings(sample_size, len(channels))
-        smallest_size(sample_size, halvings)
+        published = _HALVINGS.get(sample_size) if channel_multipliers is None else None
+        halvings = halvings_of(halvings, published, sample_size, len(channels))
         self.blocks = nn.ModuleList(
             DiscriminatorBlock(i, o, o if wide else i, index < halvings, index == 0, activate_shortcut)
             for index, (i, o) in enumerate(pairwise([in_channels, *channels]))

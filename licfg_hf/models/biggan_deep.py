@@ -13,12 +13,11 @@ import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from .base import Generator, GeneratorOutput, register_model
+from .base import Discriminator, Generator, GeneratorOutput, register_model
 from .biggan import SPECTRAL, spectral_normalize_generator
 from .blocks import BatchNorm, ConditionalBatchNorm, MakeNorm, SelfAttention, initialize, run_blocks, upsample
-from .discriminator import Discriminator
 from .heads import HeadName, embed_labels, make_head
-from .sizes import attention_places, default_halvings, require_positive, smallest_size, widths
+from .sizes import attention_places, halvings_of, require_positive, smallest_size, widths
 
 # sample_size -> (base channels, multipliers) from the lowest resolution to the highest.
 _GENERATOR = {
@@ -184,11 +183,7 @@ class BigGANDeepGenerator(Generator):
             spectral_normalize_generator(self)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride], the truncation stands third, as it always did
-        self,
-        latents: Tensor,
-        class_labels: Tensor | None = None,
-        truncation: float = 1.0,
-        return_dict: bool = True,
+        self, latents: Tensor, class_labels: Tensor | None = None, truncation: float = 1.0, return_dict: bool = True
     ) -> GeneratorOutput | tuple[Tensor]:
         """Latents (batch, latent_dim) and classes -> images (batch, channels, height, width) in [-1, 1].
 
@@ -273,9 +268,7 @@ class BigGANDeepDiscriminator(Discriminator):
         super().__init__()
         channels = widths(_DISCRIMINATOR, sample_size, base_channels, channel_multipliers)
         count = len(channels) - 1
-        if halvings is None:
-            halvings = count if channel_multipliers is None else default_halvings(sample_size, count)
-        smallest_size(sample_size, halvings)
+        halvings = halvings_of(halvings, count if channel_multipliers is None else None, sample_size, count)
         self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         pairs = [
             (DeepDiscriminatorBlock(i, o, index < halvings), DeepDiscriminatorBlock(o, o, False))

@@ -26,14 +26,14 @@ class ConditionalBatchNorm(nn.Module):
     def __init__(
         self,
         channels: int,
-        condition_dim: int | None,
+        condition_dim: int = 0,
         num_classes: int | None = None,
         eps: float = 1e-5,
         norm: nn.Module | None = None,
     ):
         super().__init__()
         self.norm = norm or nn.BatchNorm2d(channels, affine=False, eps=eps)
-        linear = partial(nn.Linear, condition_dim or 0, bias=False)
+        linear = partial(nn.Linear, condition_dim, bias=False)
         make = linear if num_classes is None else partial(nn.Embedding, num_classes)
         self.gain, self.bias = make(channels), make(channels)
 
@@ -56,7 +56,7 @@ def norm_of_classes(channels: int, num_classes: int | None, eps: float = 1e-5) -
     """BatchNorm, conditional where there are classes."""
     if num_classes is None:
         return BatchNorm(channels, eps=eps)
-    return ConditionalBatchNorm(channels, None, num_classes, eps)
+    return ConditionalBatchNorm(channels, num_classes=num_classes, eps=eps)
 
 
 class SelfAttention(nn.Module):
@@ -84,10 +84,7 @@ class SelfAttention(nn.Module):
 
 
 def run_blocks(
-    features: Tensor,
-    blocks: Iterable[nn.Module],
-    attentions: nn.ModuleDict | None = None,
-    conditions: Iterable[tuple[Any, ...]] | None = None,
+    features: Tensor, blocks: Iterable[nn.Module], attentions: nn.ModuleDict | None = None, conditions: Any = None
 ) -> Tensor:
     """Features through the blocks, each called with its conditions and followed by the attention of its number."""
     if conditions is None:
@@ -128,25 +125,19 @@ class DiscriminatorBlock(nn.Module):
     The first block of a network has no leading ReLU and pools before its shortcut's convolution, the others after.
 
     Args:
-        hidden_channels: between the two convolutions.
+        hidden: channels between the two convolutions.
         downsample: halve height and width.
         first: whether it is the network's first block.
         activate_shortcut: the shortcut of the other blocks gets the ReLU's output, too, instead of their input.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        hidden_channels: int,
-        downsample: bool,
-        first: bool,
-        activate_shortcut: bool,
+        self, in_channels: int, out_channels: int, hidden: int, downsample: bool, first: bool, activate_shortcut: bool
     ):
         super().__init__()
         self.downsample, self.first, self.activate_shortcut = downsample, first, activate_shortcut
-        self.conv1 = nn.Conv2d(in_channels, hidden_channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(hidden_channels, out_channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(in_channels, hidden, 3, padding=1)
+        self.conv2 = nn.Conv2d(hidden, out_channels, 3, padding=1)
         changes = downsample or in_channels != out_channels
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if changes else None
 

@@ -7,9 +7,8 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from .base import Generator, register_model
+from .base import Discriminator, Generator, register_model
 from .blocks import initialize, norm_of_classes, run_blocks
-from .discriminator import Discriminator
 from .heads import HeadName, make_head
 from .sizes import require_positive, smallest_size, widths
 

@@ -15,8 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .base import DiscriminatorOutput, GeneratorOutput, Network, register_model
-from .discriminator import Discriminator, normalizes_output
+from .base import Discriminator, DiscriminatorOutput, GeneratorOutput, Network, normalizes_output, register_model
 from .sizes import attention_places, require_depth, require_positive, smallest_size
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
@@ -162,13 +161,7 @@ class ResidualBlock(nn.Module):
     """BigGAN-type residual block: the latent modulates both norms, the timestep is a bias after the first conv."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        time_dim: int,
-        latent_dim: int,
-        dropout: float = 0.0,
-        resample: nn.Module | None = None,
+        self, in_channels: int, out_channels: int, time_dim: int, latent_dim: int, dropout: float, resample: Any
     ):
         super().__init__()
         self.norm1 = AdaptiveGroupNorm(in_channels, latent_dim)

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from ..objective.weights import refresh_power_iterations
 from ..text import first_line
-from .base import register_model
-from .discriminator import Discriminator
+from .base import Discriminator, register_model
 from .heads import HeadName, MultiScaleHead
 from .sizes import require_depth, require_positive
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_MAX_CHANNELS = 512  # up to which strided convolutions double the channels
+
 HeadName = Literal["linear", "projection", "auxiliary"]
 
 
@@ -141,7 +143,6 @@ class MultiScaleHead(nn.Module):
         head_type: ``linear``, ``projection`` or ``auxiliary``; None takes ``projection`` where there are classes.
         halvings: how many strided convolutions each level gets; None takes a pyramid whose levels halve, and brings
             all of them to the size of the coarsest.
-        max_channels: convolutions double the channels up to here.
 
     Raises:
         ValueError: a conditional head without classes, or ``halvings`` of another length than ``channels``.
@@ -153,13 +154,12 @@ class MultiScaleHead(nn.Module):
         num_classes: int | None = None,
         head_type: HeadName | None = None,
         halvings: Sequence[int] | None = None,
-        max_channels: int = 512,
     ):
         super().__init__()
         halvings = range(len(channels))[::-1] if halvings is None else halvings
         if len(halvings) != len(channels):
             raise ValueError(f"halvings are one number for each of {len(channels)} levels, not {list(halvings)}")
-        critics = [_critic(*level, max_channels) for level in zip(channels, halvings, strict=True)]
+        critics = [_critic(*level) for level in zip(channels, halvings, strict=True)]
         self.critics = nn.ModuleList(layers for layers, _ in critics)
         self.heads = nn.ModuleList(make_head(head_type, width, num_classes) for _, width in critics)
 
@@ -182,13 +182,13 @@ class MultiScaleHead(nn.Module):
             return torch.stack(logits).mean(0), None if class_logits[0] is None else torch.stack(class_logits).mean(0)
 
 
-def _critic(channels: int, halvings: int, max_channels: int) -> tuple[nn.Sequential, int]:
+def _critic(channels: int, halvings: int) -> tuple[nn.Sequential, int]:
     """The convolutions of one level and the channels that they give."""
     layers: list[nn.Module] = []
     for _ in range(halvings):
-        width = min(2 * channels, max_channels)
+        width = min(2 * channels, _MAX_CHANNELS)
         # padding 1, and one more at the far end, so that a map of odd size, even of one pixel, is halved upwards
         layers += [nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(channels, width, 4, stride=2), nn.LeakyReLU(0.2)]
         channels = width
-    width = min(channels, max_channels)
+    width = min(channels, _MAX_CHANNELS)
     return nn.Sequential(*layers, nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2)), width

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from ..objective.augmentation import DifferentiableAugmentation
 from ..text import first_line
-from .base import register_model
+from .base import Discriminator, register_model
 from .biggan import SPECTRAL
-from .discriminator import Discriminator
 from .heads import FeatureMixing, HeadName, MultiScaleHead
 
 Policy = Literal["color", "translation", "cutout"]

@@ -81,6 +81,10 @@ def smallest_size(sample_size: int, halvings: int) -> int:
     return sample_size >> halvings
 
 
-def default_halvings(sample_size: int, blocks: int) -> int:
-    """The number of times a discriminator of so many blocks halves its input by default: down to 4 pixels."""
-    return max(0, min(blocks, int(math.log2(max(sample_size // 4, 1)))))
+def halvings_of(halvings: int | None, published: int | None, sample_size: int, blocks: int) -> int:
+    """How many of a discriminator's blocks halve its input: the caller's number, the published one, or to 4 pixels."""
+    if halvings is None:
+        to_four_pixels = max(0, min(blocks, int(math.log2(max(sample_size // 4, 1)))))
+        halvings = to_four_pixels if published is None else published
+    smallest_size(sample_size, halvings)
+    return halvings

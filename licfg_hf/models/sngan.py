@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from .base import Generator, register_model
+from .base import Discriminator, Generator, register_model
 from .blocks import DiscriminatorBlock, GeneratorBlock, MakeNorm, initialize, norm_of_classes, run_blocks
-from .discriminator import Discriminator
 from .heads import HeadName, make_head
-from .sizes import default_halvings, require_positive, smallest_size, widths
+from .sizes import halvings_of, require_positive, smallest_size, widths
 
 Architecture = Literal["resnet", "cnn"]
 
@@ -171,18 +170,13 @@ class SNGANDiscriminator(Discriminator):
             raise ValueError(f"pooling is mean or sum, not {pooling!r}")
         channels = widths(_DISCRIMINATORS[architecture], sample_size, base_channels, channel_multipliers)
         if architecture == "resnet":
-            published = channel_multipliers is None
-            if halvings is None:
-                halvings = _HALVINGS[sample_size] if published else default_halvings(sample_size, len(channels))
-            smallest_size(sample_size, halvings)
-            wide = not (published and sample_size in _NARROW) if wide is None else wide
-            pairs = list(pairwise([in_channels, *channels]))
-            blocks = [
-                DiscriminatorBlock(
-                    i, o, o if wide or index == 0 else i, index < halvings, index == 0, activate_shortcut
-                )
-                for index, (i, o) in enumerate(pairs)
-            ]
+            published = sample_size if channel_multipliers is None else 0
+            halvings = halvings_of(halvings, _HALVINGS.get(published), sample_size, len(channels))
+            wide = published not in _NARROW if wide is None else wide
+            blocks = []
+            for index, (i, o) in enumerate(pairwise([in_channels, *channels])):
+                hidden = o if wide or index == 0 else i
+                blocks.append(DiscriminatorBlock(i, o, hidden, index < halvings, index == 0, activate_shortcut))
             features = channels[-1]
         else:
             bottom = smallest_size(sample_size, len(channels) - 1)

@@ -26,7 +26,7 @@ from licfg_hf import (
 from licfg_hf.cli import main as command
 from licfg_hf.convert import FORMATS, convert, formats
 from licfg_hf.convert.formats import ddgan
-from licfg_hf.convert.reading import Checkpoint
+from licfg_hf.convert.reading import Checkpoint, State
 from licfg_hf.errors import InputError
 
 
@@ -74,7 +74,7 @@ def test_every_file_of_formats_is_a_format():
     assert {name.replace("-", "_") for name in FORMATS} == files and "mimicry" in files
     for name in files:
         module = import_module(f"licfg_hf.convert.formats.{name}")
-        assert module.kind({"foreign": torch.zeros(1)}) is None and callable(module.convert) and module.__doc__
+        assert module.kind(State({"foreign": torch.zeros(1)})) is None and callable(module.convert) and module.__doc__
 
 
 class Bomb:

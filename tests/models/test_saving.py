@@ -23,8 +23,7 @@ from licfg_hf import (
     spectral_normalize,
 )
 from licfg_hf.errors import InputError
-from licfg_hf.models.base import Generator
-from licfg_hf.models.discriminator import Discriminator
+from licfg_hf.models.base import Discriminator, Generator
 from licfg_hf.training import GANTask, Trainer, TrainingConfig
 
 

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from ...errors import InputError
 from ...models import BigGANDeepDiscriminator, BigGANDeepGenerator, BigGANDiscriminator, BigGANGenerator
-from ..mapping import Networks, Source, build, fill, has, indices, torch_layer, trunk_names, within
+from ..mapping import Networks, Source, build, fill, torch_layer, trunk_names, within
 from ..reading import Checkpoint, Options, State
 
 _ITERATIONS = (
@@ -42,7 +42,7 @@ def kind(state: State) -> str | None:
     """``generator``, ``discriminator`` or None."""
     if not any(key.endswith(".u0") for key in state):
         return None
-    return "generator" if has(state, "output_layer.") else "discriminator"
+    return "generator" if state.has("output_layer.") else "discriminator"
 
 
 def _right_vector(weight: Tensor, u: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def _generator(state: State, options: Options, deep: bool) -> BigGANDeepGenerato
         generator = build(BigGANDeepGenerator, latent_dim=latent_dim, **sizes)
     else:
         if hierarchical:  # rounded down to equal parts for the first layer and each block
-            parts = len(indices(state, r"blocks\.(\d+)\.")) + 1
+            parts = len(state.indices(r"blocks\.(\d+)\.")) + 1
             latent_dim = latent_dim // parts * parts
         generator = build(BigGANGenerator, latent_dim=latent_dim, hierarchical=hierarchical, **sizes)
     blocks = (f"blocks.{index}.0" for index in range(len(generator.blocks)))

@@ -9,7 +9,7 @@ from torch import nn
 from ...errors import InputError
 from ...models import DDGANDiscriminator, DDGANGenerator
 from ...schedulers import DDGANScheduler
-from ..mapping import ONLY_WEIGHTS, Networks, Source, build, fill, has, torch_layer, trunk_names, weight_shape, within
+from ..mapping import ONLY_WEIGHTS, Networks, Source, build, fill, torch_layer, trunk_names, within
 from ..reading import Checkpoint, Options, State
 
 EXTRA_TYPES = (argparse.Namespace,)  # the training's arguments in content.pth
@@ -35,9 +35,9 @@ _DISCRIMINATOR_BLOCK = {"conv1": "conv1.0", "conv2": "conv2.0", "time_projection
 
 def kind(state: State) -> str | None:
     """``generator``, ``discriminator`` or None."""
-    if has(state, "all_modules.", "z_transform."):
+    if state.has("all_modules.", "z_transform."):
         return "generator"
-    return "discriminator" if has(state, "start_conv.", "t_embed.") else None
+    return "discriminator" if state.has("start_conv.", "t_embed.") else None
 
 
 def _generator_config(options: Options) -> dict[str, Any]:
@@ -130,13 +130,13 @@ def _generator(state: State, config: Mapping[str, Any]) -> DDGANGenerator:
 
 
 def _discriminator(state: State) -> DDGANDiscriminator:
-    channels, images, *_ = weight_shape(state, "start_conv", 4)
+    channels, images, *_ = state.weight_shape("start_conv", 4)
     discriminator = build(
         DDGANDiscriminator,
         in_channels=images // 2,
         base_channels=channels // 2,
-        time_embedding_dim=weight_shape(state, "t_embed.main.0", 2)[0],
-        variant="large" if has(state, "conv5.") else "small",
+        time_embedding_dim=state.weight_shape("t_embed.main.0", 2)[0],
+        variant="large" if state.has("conv5.") else "small",
     )
     places = (f"conv{index + 1}" for index in range(len(discriminator.blocks)))
     return fill(discriminator, state, _DISCRIMINATOR | trunk_names(places, _DISCRIMINATOR_BLOCK))
@@ -153,7 +153,7 @@ def _averages(content: Mapping[str, Any], state: State) -> State | None:
         return None
     if sorted(averages, key=str) != sorted(range(len(state)), key=str):
         raise InputError(f"optimizerG averages {len(averages)} parameters, and the generator has {len(state)}")
-    return {key: averages[index] for index, key in enumerate(state)}
+    return State({key: averages[index] for index, key in enumerate(state)})
 
 
 def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:

@@ -5,22 +5,8 @@ from typing import Any
 
 from ...errors import InputError
 from ...models import BigGANDiscriminator, BigGANGenerator, SNGANDiscriminator, SNGANGenerator
-from ..mapping import (
-    ONLY_WEIGHTS,
-    Networks,
-    build,
-    fill,
-    generator_sizes,
-    has,
-    indices,
-    residual_trunk,
-    square_root,
-    trunk_names,
-    weight_shape,
-    widths,
-    within,
-)
-from ..reading import Checkpoint, Options, State
+from ..mapping import ONLY_WEIGHTS, Networks, build, fill, trunk_names, within
+from ..reading import Checkpoint, Options, State, square_root
 
 _RAW = (
     "The discriminator is the network itself: GNGAN-PyTorch normalizes it in its training loop. "
@@ -54,35 +40,35 @@ def kind(state: State) -> str | None:
     """``cnn generator``, ``biggan discriminator`` and so on, ``Faster-GNGAN`` or None."""
     if any(key.endswith(".weight_raw") for key in state):
         return "Faster-GNGAN"
-    if has(state, "output_layer.") and any(".residual1." in key for key in state):
+    if state.has("output_layer.") and any(".residual1." in key for key in state):
         return "biggan generator"
-    if has(state, "output.") and has(state, "blocks.0.residual."):
+    if state.has("output.") and state.has("blocks.0.residual."):
         return "resnet generator"
-    if has(state, "model.0.residual."):
+    if state.has("model.0.residual."):
         return "resnet discriminator"
-    if has(state, "blocks.0.residual.") and has(state, "embedding."):
+    if state.has("blocks.0.residual.") and state.has("embedding."):
         return "biggan discriminator"
-    if has(state, "main.0."):
+    if state.has("main.0."):
         # The generator's begins with BatchNorm, the discriminator's with a convolution of the image.
-        return "cnn generator" if has(state, "main.0.running_", "main.11.") else "cnn discriminator"
+        return "cnn generator" if state.has("main.0.running_", "main.11.") else "cnn discriminator"
     return None
 
 
 def _run(state: State, first: int, step: int) -> int:
     """How many of the layers ``main.first``, ``main.first + step``, ... there are, up to the first gap."""
-    places = indices(state, r"main\.(\d+)\.")
+    places = state.indices(r"main\.(\d+)\.")
     return next(number for number in itertools.count() if first + number * step not in places)
 
 
 def _cnn_generator(state: State) -> SNGANGenerator:
     blocks = max(1, _run(state, 2, 3)) - 1  # a convolution each, and the last one
-    features, latent_dim = weight_shape(state, "linear", 2)
+    features, latent_dim = state.weight_shape("linear", 2)
     generator = build(
         SNGANGenerator,
-        sample_size=square_root(features // weight_shape(state, "main.2", 4)[0], "linear") * 2**blocks,
+        sample_size=square_root(features // state.weight_shape("main.2", 4)[0], "linear") * 2**blocks,
         architecture="cnn",
         latent_dim=latent_dim,
-        **widths(state, (f"main.{3 * index + 2}" for index in range(blocks + 1))),
+        **state.widths(f"main.{3 * index + 2}" for index in range(blocks + 1)),
     )
     names = {"linear_in": "linear", "norm_out": f"main.{3 * blocks}", "conv_out": f"main.{3 * blocks + 2}"}
     for index in range(blocks):
@@ -92,9 +78,9 @@ def _cnn_generator(state: State) -> SNGANGenerator:
 
 def _cnn_discriminator(state: State) -> SNGANDiscriminator:
     pairs = _run(state, 4, 4)
-    features = weight_shape(state, "linear", 2)[1] // weight_shape(state, f"main.{4 * pairs}", 4)[0]
+    features = state.weight_shape("linear", 2)[1] // state.weight_shape(f"main.{4 * pairs}", 4)[0]
     size = square_root(features, "linear") * 2**pairs
-    channels = widths(state, (f"main.{4 * index}" for index in range(pairs + 1)))
+    channels = state.widths(f"main.{4 * index}" for index in range(pairs + 1))
     names = {"head.linear": "linear", "blocks.0.0": "main.0"}
     for index in range(1, pairs + 1):
         names |= {f"blocks.{index}.0": f"main.{4 * index - 2}", f"blocks.{index}.2": f"main.{4 * index}"}
@@ -102,9 +88,9 @@ def _cnn_discriminator(state: State) -> SNGANDiscriminator:
 
 
 def _resnet_generator(state: State) -> SNGANGenerator:
-    blocks = [f"blocks.{index}" for index in indices(state, r"blocks\.(\d+)\.")]
+    blocks = [f"blocks.{index}" for index in state.indices(r"blocks\.(\d+)\.")]
     leaves = [f"{block}.residual.6" for block in blocks]
-    sizes, _, latent_dim = generator_sizes(state, "linear", f"{blocks[0]}.residual.3", leaves)
+    sizes, _, latent_dim = state.generator_sizes("linear", f"{blocks[0]}.residual.3", leaves)
     names = {"linear_in": "linear", "norm_out": "output.0", "conv_out": "output.2"}
     names |= trunk_names(blocks, _RESNET_GENERATOR_BLOCK)
     return fill(build(SNGANGenerator, latent_dim=latent_dim, **sizes), state, names)
@@ -112,8 +98,8 @@ def _resnet_generator(state: State) -> SNGANGenerator:
 
 def _residual(state: State, place: str) -> tuple[dict[str, Any], dict[str, str], list[int]]:
     """Of a residual discriminator: arguments, names of the layers, and the blocks that attention follows."""
-    blocks, attentions = residual_trunk(state, place, "residual.")
-    halvings = sum(has(state, f"{block}.shortcut.") for block in blocks)
+    blocks, attentions = state.trunk(place, "residual.")
+    halvings = sum(state.has(f"{block}.shortcut.") for block in blocks)
     if (len(blocks), halvings) not in _RESNET_SIZES:
         known = ", ".join(f"{count} and {halved}" for count, halved in _RESNET_SIZES)
         raise InputError(
@@ -123,7 +109,7 @@ def _residual(state: State, place: str) -> tuple[dict[str, Any], dict[str, str],
     names = trunk_names(blocks, _BLOCK, attentions, _ATTENTION) | within("blocks.0", blocks[0], _FIRST_BLOCK)
     leaves = [f"{blocks[0]}.residual.2", *(f"{block}.residual.3" for block in blocks[1:])]
     size = _RESNET_SIZES[len(blocks), halvings]
-    arguments = {"sample_size": size, "halvings": halvings, **widths(state, leaves)}
+    arguments = {"sample_size": size, "halvings": halvings, **state.widths(leaves)}
     return arguments, names | {"head.linear": "linear"}, list(attentions)
 
 
@@ -136,7 +122,7 @@ def _biggan_discriminator(state: State) -> BigGANDiscriminator:
     arguments, names, attended = _residual(state, "blocks.{}")
     discriminator = build(
         BigGANDiscriminator,
-        num_classes=weight_shape(state, "embedding", 2)[0],
+        num_classes=state.weight_shape("embedding", 2)[0],
         attention_resolutions=tuple(arguments["sample_size"] >> index + 1 for index in attended),
         normalizers=(),
         **arguments,
@@ -145,14 +131,14 @@ def _biggan_discriminator(state: State) -> BigGANDiscriminator:
 
 
 def _biggan_generator(state: State) -> BigGANGenerator:
-    attended = indices(state, r"blocks\.(\d+)\.1\.")  # such a block is a list of the block and its attention
-    numbers = range(len(indices(state, r"blocks\.(\d+)\.")))
+    attended = state.indices(r"blocks\.(\d+)\.1\.")  # such a block is a list of the block and its attention
+    numbers = range(len(state.indices(r"blocks\.(\d+)\.")))
     blocks = [f"blocks.{index}.0" if index in attended else f"blocks.{index}" for index in numbers]
     leaves = [f"{block}.residual2.1" for block in blocks]
-    sizes, bottom, chunk = generator_sizes(state, "linear", f"{blocks[0]}.residual1.2", leaves)
-    classes, latent_dim = weight_shape(state, f"{blocks[0]}.bn1.gain", 2)[0], chunk
-    if has(state, "shared_embedding."):
-        classes, shared_dim = weight_shape(state, "shared_embedding", 2)
+    sizes, bottom, chunk = state.generator_sizes("linear", f"{blocks[0]}.residual1.2", leaves)
+    classes, latent_dim = state.weight_shape(f"{blocks[0]}.bn1.gain", 2)[0], chunk
+    if state.has("shared_embedding."):
+        classes, shared_dim = state.weight_shape("shared_embedding", 2)
         latent_dim = chunk * (len(blocks) + 1)
         sizes |= {"shared_dim": shared_dim, "hierarchical": True}
     resolutions = tuple(bottom * 2 ** (index + 1) for index in attended)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...models import BigGANDeepGenerator
-from ..mapping import Networks, Source, build, fill, has, torch_layer, transposed, trunk_names, within
+from ..mapping import Networks, Source, build, fill, torch_layer, transposed, trunk_names, within
 from ..reading import Checkpoint, Options, State
 
 _NOTES = (
@@ -40,7 +40,7 @@ _OUTER = {
 
 def kind(state: State) -> str | None:
     """``generator`` or None."""
-    return "generator" if has(state, f"{_FIRST}.") else None
+    return "generator" if state.has(f"{_FIRST}.") else None
 
 
 def _channels_first(rows: Tensor) -> Tensor:

@@ -9,21 +9,7 @@ from ...errors import InputError
 from ...models import BigGANDiscriminator, BigGANGenerator, SNGANDiscriminator, SNGANGenerator
 from ...models.biggan import SPECTRAL
 from ...models.blocks import SelfAttention
-from ..mapping import (
-    Networks,
-    Source,
-    build,
-    fill,
-    generator_sizes,
-    has,
-    residual_trunk,
-    torch_layer,
-    transposed,
-    trunk_names,
-    weight_shape,
-    widths,
-    within,
-)
+from ..mapping import Networks, Source, build, fill, torch_layer, transposed, trunk_names, within
 from ..reading import Checkpoint, Options, State
 
 _CONVOLUTIONS = {"conv1": "conv2d1", "conv2": "conv2d2", "shortcut": "conv2d0"}
@@ -32,9 +18,9 @@ _ATTENTION = {"": "", **{our: f"conv1x1_{our}" for our in ("theta", "phi", "g")}
 
 def kind(state: State) -> str | None:
     """``generator``, ``discriminator`` or None."""
-    if not has(state, "blocks.0.0.conv2d"):
+    if not state.has("blocks.0.0.conv2d"):
         return None
-    return "generator" if has(state, "linear0.", "conv2d5.", "bn4.") else "discriminator"
+    return "generator" if state.has("linear0.", "conv2d5.", "bn4.") else "discriminator"
 
 
 def _layer(layer: nn.Module, name: str, one_hot: bool = False) -> dict[str, Source]:
@@ -45,7 +31,7 @@ def _layer(layer: nn.Module, name: str, one_hot: bool = False) -> dict[str, Sour
 
 def _generator(state: State, blocks: list[str], attentions: dict[int, str]) -> SNGANGenerator | BigGANGenerator:
     leaves = [f"{block}.conv2d2" for block in blocks]
-    sizes, bottom, chunk = generator_sizes(state, "linear0", f"{blocks[0]}.conv2d1", leaves)
+    sizes, bottom, chunk = state.generator_sizes("linear0", f"{blocks[0]}.conv2d1", leaves)
     # Newer versions look scale and shift up by a linear layer on one-hot labels.
     embedded = any(".embed0." in key for key in state)
     gain_name, bias_name = ("embed0", "embed1") if embedded else ("gain", "bias")
@@ -54,13 +40,13 @@ def _generator(state: State, blocks: list[str], attentions: dict[int, str]) -> S
     names = {"class_embedding": "shared", "linear_in": "linear0", "norm_out": "bn4", "conv_out": "conv2d5"}
     names |= trunk_names(blocks, inside, attentions, _ATTENTION)
     arguments: dict[str, Any] = {"norm_eps": 1e-4, **sizes}
-    if has(state, "shared."):
-        classes, shared_dim = weight_shape(state, "shared", 2)
+    if state.has("shared."):
+        classes, shared_dim = state.weight_shape("shared", 2)
         arguments |= {"num_classes": classes, "shared_dim": shared_dim, "hierarchical": True}
         arguments |= {"latent_dim": chunk * (len(blocks) + 1), "spectral_norm": "linear0.weight_orig" in state}
         arguments["attention_resolutions"] = tuple(bottom * 2 ** (index + 1) for index in attentions)
         return fill(build(BigGANGenerator, **arguments), state, names, _layer)
-    gain = weight_shape(state, f"{blocks[0]}.bn1.{gain_name}", 2)
+    gain = state.weight_shape(f"{blocks[0]}.bn1.{gain_name}", 2)
     generator = build(SNGANGenerator, num_classes=gain[0 if embedded else 1], latent_dim=chunk, **arguments)
     return fill(generator, state, names, partial(_layer, one_hot=not embedded))
 
@@ -78,8 +64,8 @@ def _discriminator(state: State, blocks: list[str], attentions: dict[int, str]) 
     size = 2 ** (len(blocks) + 1)
     halvings = 2 if size == 32 else len(blocks) - 1
     arguments: dict[str, Any] = {"sample_size": size, "halvings": halvings, "normalizers": SPECTRAL}
-    arguments |= {"num_classes": weight_shape(state, "embedding", 2)[0], "activate_shortcut": True}
-    arguments |= widths(state, (f"{block}.conv2d2" for block in blocks))
+    arguments |= {"num_classes": state.weight_shape("embedding", 2)[0], "activate_shortcut": True}
+    arguments |= state.widths(f"{block}.conv2d2" for block in blocks)
     if attentions:
         resolutions = tuple(size >> min(index + 1, halvings) for index in attentions)
         discriminator = build(BigGANDiscriminator, attention_resolutions=resolutions, **arguments)
@@ -93,7 +79,7 @@ def _discriminator(state: State, blocks: list[str], attentions: dict[int, str]) 
 def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
     """The one network of a file."""
     state = checkpoint.only(kind)
-    trunk = residual_trunk(state, "blocks.{}.0", "conv2d")
+    trunk = state.trunk("blocks.{}.0", "conv2d")
     if kind(state) == "generator":
         return Networks(_generator(state, *trunk))
     return Networks(discriminator=_discriminator(state, *trunk))
