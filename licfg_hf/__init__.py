@@ -1,68 +1,11 @@
 """Lipschitz regularizers, GAN losses and generators for Hugging Face Accelerate and diffusers."""
 # ruff: noqa: I001  (names stand together, module by module)
 
+import ast
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# Module -> its public names, imported on first use, so that taking a loss does not import diffusers.
-_PUBLIC = {
-    "data": ("DataConfig", "open_images"),
-    "errors": ("InputError",),
-    "hub.callbacks": ("ModelCard", "PushToHub"),
-    "models": (
-        "BigGANDeepDiscriminator",
-        "BigGANDeepGenerator",
-        "BigGANDiscriminator",
-        "BigGANGenerator",
-        "DCGANDiscriminator",
-        "DCGANGenerator",
-        "DDGANDiscriminator",
-        "DDGANGenerator",
-        "DiffusionDiscriminator",
-        "Discriminator",
-        "DiscriminatorOutput",
-        "Generator",
-        "GeneratorOutput",
-        "ProjectedDiscriminator",
-        "SNGANDiscriminator",
-        "SNGANGenerator",
-        "register_model",
-    ),
-    "models.heads": ("AuxiliaryClassifierHead", "LinearHead", "ProjectionHead"),
-    "objective.augmentation": ("DifferentiableAugmentation", "FlipAndShift"),
-    "objective.classification": ("AuxiliaryClassification",),
-    "objective.consistency": (
-        "BalancedConsistencyRegularization",
-        "ConsistencyRegularization",
-        "LatentConsistencyRegularization",
-    ),
-    "objective.functional_gradient": ("FunctionalGradientFlow", "StageConfig"),
-    "objective.losses": ("AdversarialLoss", "RelativisticLoss", "get_loss"),
-    "objective.outputs": ("GradientNormalized", "OutputNormalized", "PenaltyGradientNormalized"),
-    "objective.penalties": (
-        "AdversarialLipschitzPenalty",
-        "EpsCenteredGradientPenalty",
-        "GradientPenalty",
-        "MaxGradientPenalty",
-        "dragan",
-        "r1_penalty",
-        "r2_penalty",
-        "wgan_gp",
-    ),
-    "objective.term": ("LazyPenalty", "Term"),
-    "objective.weights": (
-        "clip_weights_",
-        "remove_weight_normalization",
-        "spectral_normalize",
-        "stable_rank_normalize",
-    ),
-    "pipelines": ("DDGANPipeline", "GANPipeline", "load", "load_flow"),
-    "schedulers": ("DDGANScheduler",),
-    "training": ("DDGANTask", "GANTask", "Trainer", "TrainingConfig"),
-    "training.callbacks": ("Callback",),
-}
-
-if TYPE_CHECKING:  # the same names, for editors and type checkers
+if TYPE_CHECKING:  # the public names; in a running program each is imported on first use, see below
     __version__: str
     __all__: list[str]
 
@@ -149,7 +92,13 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     )
     from .training.callbacks import Callback as Callback
 else:
-    _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+    # Name -> its module, from the imports above: so taking a loss does not import diffusers.
+    _HOME = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(__loader__.get_source(__name__)))
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
     __all__ = sorted(_HOME)
 
     def __getattr__(name):

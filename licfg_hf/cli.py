@@ -18,8 +18,6 @@ from .signals import SignalHandler, terminate
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .pipelines.base import HubPipeline
-
 
 def _sample(arguments: argparse.Namespace) -> None:
     import torch
@@ -55,7 +53,7 @@ def _unused(name: str) -> Path:
     return path
 
 
-def _load_pipeline(arguments: argparse.Namespace) -> tuple["HubPipeline", Path]:
+def _load_pipeline(arguments: argparse.Namespace) -> tuple[Any, Path]:
     """The pipeline, and the folder that it lies in."""
     from diffusers.utils.logging import disable_progress_bar
 
@@ -67,7 +65,7 @@ def _load_pipeline(arguments: argparse.Namespace) -> tuple["HubPipeline", Path]:
     return open_pipeline(folder, arguments.model), folder
 
 
-def _draw(pipeline: "HubPipeline", folder: Path, arguments: argparse.Namespace) -> "Image":
+def _draw(pipeline: Any, folder: Path, arguments: argparse.Namespace) -> "Image":
     import torch
 
     from .images import grid_columns, image_grid
@@ -92,8 +90,8 @@ def _draw(pipeline: "HubPipeline", folder: Path, arguments: argparse.Namespace) 
         options["flow"] = load_flow(folder, pipeline.device)
     if asked is not None and grid_columns(count, asked) == asked:
         options.setdefault("class_labels", range(asked))  # in turn: a column for each
-    images = pipeline(batch_size=count, generator=generator, output_type="pt", **options).images * 2 - 1
-    return image_grid(images, columns=grid_columns(count, asked))
+    drawn: Any = pipeline(batch_size=count, generator=generator, output_type="pt", **options)
+    return image_grid(drawn.images * 2 - 1, columns=grid_columns(count, asked))
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -130,84 +128,76 @@ def _compare(arguments: argparse.Namespace) -> None:
     run(arguments.runs)
 
 
-# Commands whose options live with what they do, imported only when called: the Hub's client takes a while to load.
-_LAZY = {
-    "bench": ("bench.options", "measure what each technique costs in time and memory"),
-    "push": ("hub.publish", "publish a finished model folder on the Hub"),
-    "leaderboard": ("hub.leaderboard", "rank models of the Hub, local runs and published figures"),
+def _add_sample(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", help="pipeline folder or repository on the Hub")
+    add("--revision", help="branch, tag or commit of a repository (default: its main branch)")
+    of_grid = "images of a grid (default: 16, or 4 of each class if there are few classes)"
+    add("--count", type=int, help=f"{of_grid}, paths of an interpolation (4), or images of each class (8)")
+    add("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
+    names = "samples.png, or samples-2.png, ..."
+    add("--output", help=f"file for the picture, in the format of its ending (default: {names})")
+    kinds = "a grid of samples, paths between latents, or the same latents in several classes (default: %(default)s)"
+    add("--picture", choices=("grid", "interpolation", "classes"), default="grid", help=kinds)
+    classes = "names or numbers of classes to draw; default: all, in turn"
+    add("--class_labels", nargs="+", metavar="CLASS", help=classes)
+    add("--truncation", type=float, help="in (0, 1]: less variety, more typical images; default: none")
+    add("--flow", action="store_true", help="move the samples by the model's functional-gradient steps (a grid only)")
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    from .convert.formats import FORMATS
+
+    add = parser.add_argument
+    add("--from", dest="source", required=True, choices=FORMATS, help="who wrote the checkpoint")
+    add("--input", required=True, help="checkpoint file (.pth, .pt, .bin or .safetensors)")
+    add("--output", required=True, help="new folder: a pipeline, or a discriminator's model folder")
+    add("--config", help="JSON file with the reference's own options, if the weights do not determine the network")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    from .evaluation.options import add_arguments
+
+    add_arguments(parser)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="eval.json file, or a folder that holds one")
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", help="recipe, such as ddgan_eps_cifar; `licfg-hf train NAME --help` explains its options"
+    )
+
+
+# Name -> what it does in words, and the functions that add its options and run it, or the module that has them as
+# ``add_arguments`` and ``run``. Only the options of the command that is called are added: some take a while to import.
+_COMMANDS: dict[str, tuple[str, Any, Any]] = {
+    "train": ("run a recipe", _add_train, None),
+    "sample": ("draw images from a trained model", _add_sample, _sample),
+    "convert": ("turn a foreign checkpoint into a folder for from_pretrained", _add_convert, _convert),
+    "evaluate": ("measure a model or a set of images against reference images", _add_evaluate, _evaluate),
+    "compare": ("show results side by side, ranked if they were measured in the same way", _add_compare, _compare),
+    "bench": ("measure what each technique costs in time and memory", ".bench.options", None),
+    "push": ("publish a finished model folder on the Hub", ".hub.publish", None),
+    "leaderboard": ("rank models of the Hub, local runs and published figures", ".hub.leaderboard", None),
 }
 
 
-def _add_lazy(commands: Any, called: str | None) -> None:
-    for name, (module, words) in _LAZY.items():
-        parser = commands.add_parser(name, help=words)
-        if name == called:
-            home = import_module(f".{module}", __package__)
-            home.add_arguments(parser)
-            parser.set_defaults(run=home.run)
-
-
 def _parser(called: str | None) -> argparse.ArgumentParser:
-    from .convert.formats import FORMATS
-    from .evaluation.options import add_arguments as add_evaluation_arguments
-
     parser = OptionParser(prog="licfg-hf", description="Train and sample Lipschitz-regularized GANs.")
     parser.add_argument("--version", action="version", version=f"licfg_hf {version('licfg_hf')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    train = commands.add_parser("train", help="run a recipe", add_help=False)
-    train.add_argument(
-        "name", help="recipe, such as ddgan_eps_cifar; `licfg-hf train NAME --help` explains its options"
-    )
-    sample = commands.add_parser("sample", help="draw images from a trained model")
-    sample.add_argument("model", help="pipeline folder or repository on the Hub")
-    sample.add_argument("--revision", help="branch, tag or commit of a repository (default: its main branch)")
-    sample.add_argument(
-        "--count",
-        type=int,
-        help="images of a grid (default: 16, or 4 of each class if there are few classes), paths of an interpolation "
-        "(4), or images of each class (8)",
-    )
-    sample.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
-    sample.add_argument(
-        "--output",
-        help="file for the picture, in the format of its ending (default: samples.png, or samples-2.png, ...)",
-    )
-    sample.add_argument(
-        "--picture",
-        choices=("grid", "interpolation", "classes"),
-        default="grid",
-        help="a grid of samples, paths between latents, or the same latents in several classes (default: %(default)s)",
-    )
-    sample.add_argument(
-        "--class_labels", nargs="+", metavar="CLASS", help="names or numbers of classes to draw; default: all, in turn"
-    )
-    sample.add_argument("--truncation", type=float, help="in (0, 1]: less variety, more typical images; default: none")
-    sample.add_argument(
-        "--flow",
-        action="store_true",
-        help="move the samples by the model's functional-gradient steps (a grid only)",
-    )
-    sample.set_defaults(run=_sample)
-    convert = commands.add_parser("convert", help="turn a foreign checkpoint into a folder for from_pretrained")
-    convert.add_argument("--from", dest="source", required=True, choices=FORMATS, help="who wrote the checkpoint")
-    convert.add_argument("--input", required=True, help="checkpoint file (.pth, .pt, .bin or .safetensors)")
-    convert.add_argument("--output", required=True, help="new folder: a pipeline, or a discriminator's model folder")
-    convert.add_argument(
-        "--config", help="JSON file with the reference's own options, if the weights do not determine the network"
-    )
-    convert.set_defaults(run=_convert)
-    evaluate = commands.add_parser("evaluate", help="measure a model or a set of images against reference images")
-    add_evaluation_arguments(evaluate)
-    evaluate.set_defaults(run=_evaluate)
-    compare = commands.add_parser(
-        "compare", help="show results side by side, ranked if they were measured in the same way"
-    )
-    compare.add_argument("runs", nargs="+", metavar="RUN", help="eval.json file, or a folder that holds one")
-    compare.set_defaults(run=_compare)
-    _add_lazy(commands, called)
-    for one in commands.choices.values():
-        one.add_argument("--import", metavar="MODULE", dest="imports", action="append", help=IMPORT_HELP)
-        one.set_defaults(options=one._option_string_actions)
+    for name, (words, add, run) in _COMMANDS.items():
+        one = commands.add_parser(name, help=words, add_help=name != "train")
+        if name == called:
+            if isinstance(add, str):
+                home = import_module(add, __package__)
+                add, run = home.add_arguments, home.run
+            add(one)
+            one.add_argument("--import", metavar="MODULE", dest="imports", action="append", help=IMPORT_HELP)
+            one.set_defaults(run=run, options=one._option_string_actions)
     return parser
 
 
@@ -226,7 +216,8 @@ def main(arguments: list[str] | None = None) -> None:
             _train(others[1], [*(f"--import={module}" for module in modules), *others[2:]])
             return
         with SignalHandler((signal.SIGTERM,), terminate):
-            known, rest = _parser(others[0] if others else None).parse_known_args(others)
+            called = next((word for word in others if word in _COMMANDS), None)
+            known, rest = _parser(called).parse_known_args(others)
             require_no_more(rest, known.options)
             known.run(known)
 

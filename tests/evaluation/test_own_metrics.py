@@ -72,6 +72,10 @@ def test_a_module_with_a_metric_is_imported_by_the_command(tmp_path, monkeypatch
         assert 0 < content["metrics"]["darkness"]["value"] < 1
         command(["compare", "one", "--import", "darkness_metric"])
         assert "## darkness: mean darkness (digits)\n\nLower is better." in capsys.readouterr().out
+        del METRICS["darkness"], sys.modules["darkness_metric"]  # the choices of --metric come after the import
+        options = ["--no-hub", "--no-baselines", "--dataset", "digits", "--metric", "darkness"]
+        command(["leaderboard", "one", *options, "--import", "darkness_metric"])
+        assert "darkness" in capsys.readouterr().out
     finally:
         METRICS.clear()
         METRICS.update(before)
