@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..files import user_path
 from ..text import plain, printable
 from .metrics import METRICS
-from .protocol import differences, grouped, in_words, label, makes_samples
+from .protocol import EvaluationProtocol, differences, grouped, in_words, label, makes_samples
 from .result import Result, read_result
 
 _LEGEND = "± is a 95 % interval: Student's t over the runs of a group, Welch's for a difference of two groups.\n"
@@ -33,7 +33,10 @@ def compare(paths: Sequence[Path]) -> str:
     if not paths:
         raise InputError("there is nothing to compare: name folders that hold an eval.json")
     runs = [_Run(number, read_result(path)) for number, path in enumerate(paths, start=1)]
-    _require_distinct(runs, paths)
+    for (one, first), (other, second) in combinations(zip(runs, paths, strict=True), 2):
+        a, b = ((run.result.name, run.protocol, run.result.metrics) for run in (one, other))
+        if first.resolve() == second.resolve() or a == b:  # counted twice, it would make an interval too narrow
+            raise InputError(f"{first} and {second} are the same result: name it only once")
     sections = [_list_of(runs), _LEGEND]
     sections += [_section(metric, runs) for metric in METRICS if any(metric in run.result.metrics for run in runs)]
     unknown = [(run.number, name, value) for run in runs for name, value in run.result.unknown]
@@ -48,23 +51,19 @@ class _Run:
     number: int
     result: Result
 
+    @property
+    def protocol(self) -> EvaluationProtocol:
+        return self.result.protocol
+
 
 _Group = list[_Run]
-
-
-def _require_distinct(runs: Sequence[_Run], paths: Sequence[Path]) -> None:
-    """One result counted twice would make its interval too narrow."""
-    for (one, first), (other, second) in combinations(zip(runs, paths, strict=True), 2):
-        a, b = ((run.result.name, run.result.protocol, run.result.metrics) for run in (one, other))
-        if first.resolve() == second.resolve() or a == b:
-            raise InputError(f"{first} and {second} are the same result: name it only once")
 
 
 def _list_of(runs: Sequence[_Run]) -> str:
     head = ("run", "result", "model", "samples", "step", "training seed", "sampling seed", "settings")
     rows = []
     for run in runs:
-        protocol = run.result.protocol
+        protocol = run.protocol
         seeds = (protocol.training_seed, protocol.seed)
         known = (_known(value) for value in (protocol.step, *seeds, protocol.config_hash))
         texts = (_code(run.result.source), _code(run.result.name), makes_samples(protocol))
@@ -79,11 +78,11 @@ def _known(value: Any) -> str:
 def _section(metric: str, runs: Sequence[_Run]) -> str:
     """Everything about one metric."""
     measured = [run for run in runs if metric in run.result.metrics]
-    names = {label(metric, run.result.protocol.extractor) for run in measured}
+    names = {label(metric, run.protocol.extractor) for run in measured}
     name = names.pop() if len(names) == 1 else METRICS[metric].title
     better = "Higher" if METRICS[metric].higher_is_better else "Lower"
     lines = [f"## {metric}: {plain(name)}", "", f"{better} is better.", ""]
-    groups = grouped(measured, lambda one, other: not differences(one.result.protocol, other.result.protocol, metric))
+    groups = grouped(measured, lambda one, other: not differences(one.protocol, other.protocol, metric))
     if len(groups) > 1:
         warning = "numbers of different protocols cannot be compared or ranked."
         lines += [f"Measured by {len(groups)} protocols: {warning}", ""]
@@ -92,7 +91,7 @@ def _section(metric: str, runs: Sequence[_Run]) -> str:
             lines += [f"### {metric}, protocol {index + 1}", ""]
         lines += _ordered(metric, members)
         for number, earlier in enumerate(groups[:index], start=1):
-            reasons = differences(earlier[0].result.protocol, members[0].result.protocol, metric)
+            reasons = differences(earlier[0].protocol, members[0].protocol, metric)
             lines += [f"Not comparable with protocol {number}; its value comes first:", ""]
             lines += [f"- {plain(reason)}" for reason in reasons] + [""]
     return "\n".join(lines)
@@ -100,7 +99,7 @@ def _section(metric: str, runs: Sequence[_Run]) -> str:
 
 def _same_settings(one: _Run, other: _Run) -> bool:
     """Runs of unknown settings are repetitions of nothing."""
-    first, second = one.result.protocol, other.result.protocol
+    first, second = one.protocol, other.protocol
     same = ("config_hash", "step", "weights", "flow")
     return first.config_hash is not None and all(getattr(first, name) == getattr(second, name) for name in same)
 
@@ -109,7 +108,7 @@ def _ordered(metric: str, members: _Group) -> list[str]:
     """Lines about runs that can be compared, best first."""
     sign = -1 if METRICS[metric].higher_is_better else 1
     groups = sorted(grouped(members, _same_settings), key=lambda group: sign * mean(_values(metric, group)))
-    protocol = members[0].result.protocol
+    protocol = members[0].protocol
     rows = []
     for place, group in enumerate(groups, start=1):
         names = list(dict.fromkeys(_code(run.result.name) for run in group))
@@ -124,8 +123,8 @@ def _values(metric: str, group: _Group) -> list[float]:
     """One value for each training: evaluations of one by several sampling seeds are averaged first."""
     trainings: dict[Any, list[float]] = {}
     for run in group:
-        seed = run.result.protocol.training_seed
-        key = run.number if seed is None else ("seed", seed, run.result.protocol.step)
+        seed = run.protocol.training_seed
+        key = run.number if seed is None else ("seed", seed, run.protocol.step)
         trainings.setdefault(key, []).append(run.result.metrics[metric]["value"])
     return [mean(values) for values in trainings.values()]
 
@@ -172,9 +171,13 @@ def _code(text: str) -> str:
     return "`" + printable(" ".join(text.replace("`", "'").replace("|", "\\|").split())) + "`"
 
 
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The cells of a table, as wide as their columns, with a rule below the head."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = (head, ["-" * width for width in widths], *rows)
+    return [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns line up in a terminal too."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
-    lines.insert(1, " | ".join("-" * width for width in widths))
-    return "\n".join(f"| {line} |" for line in lines) + "\n"
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in aligned(head, rows))

@@ -46,11 +46,7 @@ class Divergence:
 
 
 def neural_divergence(
-    real: torch.Tensor,
-    fake: torch.Tensor,
-    seed: int = 0,
-    steps: int = 500,
-    device: torch.device | str = "cpu",
+    real: torch.Tensor, fake: torch.Tensor, seed: int = 0, steps: int = 500, device: torch.device | str = "cpu"
 ) -> Divergence:
     """The Jensen-Shannon lower bound of a critic trained on one half of the images, measured on the other half.
 
@@ -79,7 +75,8 @@ def neural_divergence(
     if steps < 1:
         raise InputError(f"steps are at least 1, not {steps}")
     rng = torch.Generator().manual_seed(seed)
-    halves = [_halves(images, rng) for images in (real, fake)]
+    shuffled = [images[torch.randperm(len(images), generator=rng).to(images.device)] for images in (real, fake)]
+    halves = [images.tensor_split([len(images) // 2]) for images in shuffled]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also change the accelerator's state
         critic = _Critic(*real.shape[1:])
@@ -110,25 +107,21 @@ class _Critic(nn.Module):
 Sides = Sequence[torch.Tensor]  # real and fake
 
 
-def _halves(images: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    order = torch.randperm(len(images), generator=rng).to(images.device)
-    middle = len(images) // 2
-    return images[order[:middle]], images[order[middle:]]
-
-
 def _train(critic: _Critic, sides: Sides, steps: int, rng: torch.Generator) -> _Critic:
     """Trains on three quarters of the images and keeps the state that does best on the others.
 
     Without that choice the critic of a small set learns its images by heart and is worse than a guess on others.
     """
-    learned = [images[len(images) // 4 :] for images in sides]
-    watched = [images[: len(images) // 4] for images in sides]
+    quarters = [images.tensor_split([len(images) // 4]) for images in sides]
+    watched, learned = [first for first, _ in quarters], [others for _, others in quarters]
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.99))
     best, kept = -math.inf, {}
     looks = {round(steps * (look + 1) / _CHOICES) for look in range(_CHOICES)}
     for step in range(1, steps + 1):
         critic.train()
-        batches = [_draw(images, rng, critic) for images in learned]
+        drawn = [torch.randint(len(images), (_BATCH,), generator=rng) for images in learned]
+        pairs = zip(learned, drawn, strict=True)
+        batches = [_signed(images[chosen.to(images.device)], critic) for images, chosen in pairs]
         loss = _LOSS.discriminator(critic(batches[0]), critic(batches[1]))
         loss = loss + _PENALTY(critic, *batches, interpolation=torch.rand(_BATCH, 1, 1, 1, generator=rng).to(loss))
         optimizer.zero_grad()
@@ -142,12 +135,6 @@ def _train(critic: _Critic, sides: Sides, steps: int, rng: torch.Generator) -> _
     return critic
 
 
-def _draw(images: torch.Tensor, rng: torch.Generator, critic: _Critic) -> torch.Tensor:
-    """A batch, drawn with replacement."""
-    chosen = torch.randint(len(images), (_BATCH,), generator=rng)
-    return _signed(images[chosen.to(images.device)], critic)
-
-
 def _signed(images: torch.Tensor, critic: _Critic) -> torch.Tensor:
     """Images as float32 in [-1, 1], where the critic is."""
     images = images.to(critic.head.weight.device)
@@ -155,14 +142,10 @@ def _signed(images: torch.Tensor, critic: _Critic) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _logits(critic: _Critic, images: torch.Tensor) -> torch.Tensor:
-    """Logits of any number of images, float64 on the CPU, chunk by chunk."""
-    return torch.cat([critic(_signed(chunk, critic)).cpu().double() for chunk in images.split(_CHUNK)])
-
-
 def _bound(critic: _Critic, sides: Sides) -> Divergence:
-    real, fake = sides
-    terms = F.softplus(-_logits(critic, real)), F.softplus(_logits(critic, fake))
+    chunks = [[critic(_signed(chunk, critic)).cpu().double() for chunk in images.split(_CHUNK)] for images in sides]
+    real, fake = map(torch.cat, chunks)
+    terms = F.softplus(-real), F.softplus(fake)
     found = _interval(math.log(2) - sum(part.mean().item() for part in terms) / 2, terms)
     return replace(found, high=min(found.high, math.log(2)))  # no divergence is larger
 

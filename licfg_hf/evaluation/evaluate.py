@@ -70,7 +70,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
             },
             "notes": _deviations(config, source),
         }
-        return _write(output, result, config, source, reference, measured)
+        return _write(output, result, source, reference, measured)
 
 
 def measure(
@@ -84,9 +84,6 @@ def measure(
 def processes() -> PartialState:
     """The processes of this launch; without an accelerator they talk to each other on the CPU."""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
-
-
-# ---- what is measured -----------------------------------------------------------------------------------------------
 
 
 def _both_sides(config: EvaluationConfig, device: torch.device) -> tuple[EvaluationConfig, SampleSource, ImageSet]:
@@ -107,8 +104,8 @@ def _both_sides(config: EvaluationConfig, device: torch.device) -> tuple[Evaluat
 
 def _open_reference(config: EvaluationConfig, split: str) -> ImageSet:
     names = ("data_config", "image_column", "image_size", "image_channels")
-    given = {name: getattr(config, name) for name in names}
-    given |= {"split": None if config.data in EMBEDDED else split}
+    given: dict[str, Any] = {name: getattr(config, name) for name in names}
+    given["split"] = None if config.data in EMBEDDED else split
     return open_images(DataConfig(config.data, **given), progress=processes().is_main_process)
 
 
@@ -118,9 +115,8 @@ def _held_out(config: EvaluationConfig) -> ImageSet | None:
     if metric is None:
         return None
     if config.data in EMBEDDED:
-        raise InputError(
-            f"{metric.option} needs images that no generator was trained on, and {config.data} has no such split"
-        )
+        needed = "images that no generator was trained on"
+        raise InputError(f"{metric.option} needs {needed}, and {config.data} has no such split")
     return subset(_open_reference(config, config.held_out_split), JUDGED)
 
 
@@ -136,13 +132,8 @@ def _require_alike(source: SampleSource, reference: ImageSet) -> None:
         cure = f"pass --image_size {size[0]}, to which the reference is resized, or another --data"
     else:
         cure = "pass --image_size, to which both are resized, or another --data"
-    raise InputError(
-        f"samples are {tuple(source.shape)} and reference images {tuple(reference.shape)} (channels, height, width): "
-        f"{cure}"
-    )
-
-
-# ---- what is said of it ---------------------------------------------------------------------------------------------
+    shapes = f"samples are {tuple(source.shape)} and reference images {tuple(reference.shape)}"
+    raise InputError(f"{shapes} (channels, height, width): {cure}")
 
 
 def numbers_of(measured: Measured, names: Sequence[str] | None) -> dict[str, Any]:
@@ -206,9 +197,6 @@ def _deviations(config: EvaluationConfig, source: SampleSource) -> list[str]:
     ]
 
 
-# ---- where it is written --------------------------------------------------------------------------------------------
-
-
 def output_file(config: EvaluationConfig) -> Path:
     """The file for the result."""
     if config.output is not None:
@@ -224,12 +212,7 @@ def pipeline_folder(config: EvaluationConfig) -> Path | None:
 
 
 def _write(
-    output: Path,
-    result: dict[str, Any],
-    config: EvaluationConfig,
-    source: SampleSource,
-    reference: ImageSet,
-    measured: Measured,
+    output: Path, result: dict[str, Any], source: SampleSource, reference: ImageSet, measured: Measured
 ) -> dict[str, Any]:
     """Writes a result and its report, and returns it with what an earlier one of the same protocol measured."""
     known = stored_result(output)  # what an earlier evaluation by the same protocol wrote of the same model
@@ -240,7 +223,7 @@ def _write(
     write_json(output, result)  # before the pictures, which are the smaller loss
     if output.name == RESULT_FILE:
         remove_report(output.parent)  # of an earlier result
-    if config.report:
+    if measured.config.report:
         from .pictures import write_pictures
 
         result |= write_pictures(output.parent, result, source, measured, reference)

@@ -101,9 +101,8 @@ def open_extractor(name: str, shape: tuple[int, int, int], device: torch.device)
         return opener(rest, shape, device)
     if Path(name).suffix in EXTRACTORS:
         return EXTRACTORS[Path(name).suffix][0](name, shape, device)
-    raise InputError(
-        f"no feature extractor {name!r}; there are: {', '.join(usage for _, usage in EXTRACTORS.values())}"
-    )
+    known = ", ".join(usage for _, usage in EXTRACTORS.values())
+    raise InputError(f"no feature extractor {name!r}; there are: {known}")
 
 
 def digest_of(state: dict[str, torch.Tensor]) -> str:
@@ -196,11 +195,14 @@ def _inception(weights: str, shape: tuple[int, int, int], device: torch.device) 
         ) from error
     if weights:
         weights = str(user_path(weights))
-        _require_plain_weights(Path(weights))
+        require_readable(Path(weights))
+        try:  # torch-fidelity unpickles whatever is in the file, so it must be one that holds tensors only
+            torch.load(weights, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise InputError(f"{weights} is not a file of plain weights: {first_line(error)}") from error
+    outputs = ["2048", "logits_unbiased"]
     try:
-        network = FeatureExtractorInceptionV3(
-            "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=weights or None
-        )
+        network = FeatureExtractorInceptionV3("inception", outputs, feature_extractor_weights_path=weights or None)
     except Exception as error:  # the download, the file and the network each raise their own
         raise InputError(
             f"Inception's weights could not be loaded; name their file: inception:WEIGHTS.pth ({first_line(error)})"
@@ -212,15 +214,6 @@ def _inception(weights: str, shape: tuple[int, int, int], device: torch.device) 
 
     words = "RGB, 299 px by TensorFlow's bilinear interpolation, (x - 128) / 128"
     return Extractor("inception", digest, words, 2048, 1008, compute)
-
-
-def _require_plain_weights(path: Path) -> None:
-    """torch-fidelity unpickles whatever is in the file, so it must be one that holds tensors only."""
-    require_readable(path)
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"{path} is not a file of plain weights: {first_line(error)}") from error
 
 
 @register_extractor("timm", "timm:MODEL, timm:MODEL:WEIGHTS")
@@ -235,9 +228,8 @@ def _timm(rest: str, shape: tuple[int, int, int], device: torch.device) -> Extra
             "timm features need timm (pip install 'licfg_hf[timm]') and the torchvision that belongs to your torch: "
             f"{first_line(error)}"
         ) from error
-    options = {"pretrained": True} if not weights else {"pretrained": False, "checkpoint_path": weights}
     try:
-        network = timm.create_model(model, num_classes=0, **options)
+        network = timm.create_model(model, num_classes=0, pretrained=not weights, checkpoint_path=weights)
     except Exception as error:  # unknown names, the Hub and files each raise their own
         raise InputError(f"timm cannot load {model}: {first_line(error)}") from error
     settings = timm.data.resolve_model_data_config(network)

@@ -14,15 +14,12 @@ from .metrics import METRICS, special_settings
 FORMAT = 1  # of an eval.json
 Item = TypeVar("Item")
 
-
 # They say which run was measured, which of its samples, with what software, and how the reference is called, whose
 # content the fingerprint tells; two runs of one protocol differ in them.
 _IDENTITY = frozenset({"seed", "training_seed", "step", "config_hash", "versions", "reference", "weights", "flow"})
 _MAY_BE_ABSENT = frozenset({"training_seed", "held_out"})  # what is not known, or not used
 _COUNTS = ("reference_count", "samples", "neighbours", "kid_subsets", "kid_subset_size", "is_splits")
 _LONGEST = 200  # characters of a value in words
-_WEIGHTS = ("ema", "raw", "images", "unknown")
-_SELECTIONS = ("best", "final", None)
 
 
 @dataclass(frozen=True)
@@ -60,14 +57,13 @@ class EvaluationProtocol:
     further: dict[str, Any] = field(default_factory=dict)  # what a newer version wrote and this one does not know
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} of a protocol is at least 1, not {getattr(self, name)}")
-        if self.step is not None and self.step < 0:
-            raise InputError(f"step of a protocol is at least 0, not {self.step}")
-        if self.weights not in _WEIGHTS:
+        for name, low in {**dict.fromkeys(_COUNTS, 1), "step": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise InputError(f"{name} of a protocol is at least {low}, not {value}")
+        if self.weights not in ("ema", "raw", "images", "unknown"):
             raise InputError(f"weights of a protocol are ema, raw, images or unknown, not {self.weights!r}")
-        if self.selection not in _SELECTIONS:
+        if self.selection not in ("best", "final", None):
             raise InputError(f"selection of a protocol is best, final or null, not {self.selection!r}")
 
     def as_dict(self) -> dict[str, Any]:
@@ -82,15 +78,14 @@ class EvaluationProtocol:
             raise InputError("a protocol is a JSON object")
         hints = {name: hint for name, hint in get_type_hints(cls).items() if name != "further"}
         wrong = [f"{name} is missing" for name in hints if name not in content and name not in _MAY_BE_ABSENT]
+        there = {name: hint for name, hint in hints.items() if name in content}
         wrong += [
-            f"{name} cannot be {content[name]!r}"
-            for name, hint in hints.items()
-            if name in content and not _fits(content[name], hint)
+            f"{name} cannot be {content[name]!r}" for name, hint in there.items() if not _fits(content[name], hint)
         ]
         if wrong:
             more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise InputError(f"the protocol cannot be read: {', '.join(wrong[:3])}{more}")
-        known = {name: value for name, value in content.items() if name in hints}
+        known = {name: content[name] for name in there}
         return cls(**known, further={name: value for name, value in content.items() if name not in hints})
 
 

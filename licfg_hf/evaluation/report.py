@@ -128,15 +128,15 @@ def _curves(result: Result, history: Sequence[Mapping[str, Any]]) -> dict[str, I
     if result.precision_recall:
         found["precision_recall"] = _curve("k", sorted(result.precision_recall, key=lambda point: point["k"]))
     name = label("fid", result.protocol.extractor)
-    points = [{"step": line["step"], name: line["fid"]} for line in history if _finite(line, "step", "fid")]
+    logged = [line for line in history if _is_finite(line.get("step")) and _is_finite(line.get("fid"))]
+    points = [{"step": line["step"], name: line["fid"]} for line in logged]
     if points:
         found["training"] = _curve("step", points)
     return found
 
 
-def _finite(line: Mapping[str, Any], *names: str) -> bool:
-    numbers = [line.get(name) for name in names]
-    return all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)
+def _is_finite(number: Any) -> bool:
+    return isinstance(number, (int, float)) and math.isfinite(number)
 
 
 def _curve(horizontal: str, points: Sequence[Mapping[str, float]]) -> Image.Image | Table:

@@ -77,7 +77,7 @@ def _classes(classes: Any, extractor: str) -> list[dict[str, Any]]:
         raise InputError("its classes cannot be read")
     for one in classes:
         one = one if isinstance(one, Mapping) else {}
-        values = [one.get("share"), *([one["accuracy"]] if "accuracy" in one else [])]
+        values = [one.get("share"), one.get("accuracy", 0)]
         if not isinstance(one.get("name"), str) or not all(map(_is_number, values)):
             raise InputError("its classes cannot be read")
         for value in values:

@@ -85,9 +85,11 @@ class ModelSamples:
             except ValueError as error:
                 raise InputError(str(error)) from error
         network = self.pipeline.model if is_gan else self.pipeline.unet
-        dtype = str(network.dtype).removeprefix("torch.")
-        own = {"truncation": config.truncation, "flow": config.flow, "dtype": dtype}
-        self.facts: dict[str, Any] = _training_facts(folder) | own
+        self.facts: dict[str, Any] = _training_facts(folder) | {
+            "truncation": config.truncation,
+            "flow": config.flow,
+            "dtype": str(network.dtype).removeprefix("torch."),
+        }
         self.weights = weights_hash(weights_of(folder), config.flow)
         _, channels, height, width = self._draw(1, 0)[0].shape
         self.shape = (channels, height, width)
@@ -133,21 +135,19 @@ def _training_facts(folder: Path) -> dict[str, Any]:
     """What the folder's training.json says of the weights; ``unknown`` where there is none."""
     path = folder / "training.json"
     if not path.is_file():
-        unknown = ("selection", "step", "config_hash", "training_seed")
-        return {"weights": "unknown", **dict.fromkeys(unknown)}
+        return {"weights": "unknown", **dict.fromkeys(("selection", "step", "config_hash", "training_seed"))}
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        settings, identity = facts["settings"], dict(facts["identity"])
-        digest, weights = settings_hash(identity), "raw" if settings.get("ema_decay") is None else "ema"
+        settings = facts["settings"]
+        return {
+            "weights": "raw" if settings.get("ema_decay") is None else "ema",
+            "selection": facts.get("selection", "final"),
+            "step": facts.get("step"),
+            "config_hash": settings_hash(dict(facts["identity"])),
+            "training_seed": settings.get("seed"),
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} does not belong to a finished training") from error
-    return {
-        "weights": weights,
-        "selection": facts.get("selection", "final"),
-        "step": facts.get("step"),
-        "config_hash": digest,
-        "training_seed": settings.get("seed"),
-    }
 
 
 def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource:
@@ -178,11 +178,9 @@ def require_finite_samples(images: torch.Tensor, name: str) -> None:
 
 def through_jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
     """uint8 images as they come back from JPEG files of that quality (chroma subsampled, as Pillow does)."""
-    return torch.stack([_jpeg(image, quality) for image in images])
-
-
-def _jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
-    buffer = io.BytesIO()
-    pixels_to_pil(image).save(buffer, format="JPEG", quality=quality)
-    decoded = np.atleast_3d(np.asarray(Image.open(buffer)))
-    return torch.from_numpy(decoded.copy()).permute(2, 0, 1)
+    decoded = []
+    for image in images:
+        buffer = io.BytesIO()
+        pixels_to_pil(image).save(buffer, format="JPEG", quality=quality)
+        decoded.append(torch.from_numpy(np.atleast_3d(np.array(Image.open(buffer)))).permute(2, 0, 1))
+    return torch.stack(decoded)

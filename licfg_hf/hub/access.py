@@ -27,9 +27,8 @@ def require_accepted_token() -> None:
     """
     require_token()
     try:
-        answer = get_session().get(
-            f"{constants.ENDPOINT}/api/whoami-v2", headers=build_hf_headers(), timeout=_PATIENCE
-        )
+        address = f"{constants.ENDPOINT}/api/whoami-v2"
+        answer = get_session().get(address, headers=build_hf_headers(), timeout=_PATIENCE)
         if answer.status_code == 429 or answer.status_code >= 500:
             return
         hf_raise_for_status(answer)

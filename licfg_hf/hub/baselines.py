@@ -85,10 +85,7 @@ def published_rankings(baselines: Baselines, dataset: str, metric: str) -> list[
     for figure in baselines.figures:
         if figure.dataset == dataset and metric in figure.metrics:
             parts.setdefault((figure.protocol, figure.image_size), []).append(figure)
-    return [
-        _ranking(baselines.protocols[name], image_size, figures, metric)
-        for (name, image_size), figures in parts.items()
-    ]
+    return [_ranking(baselines.protocols[name], size, figures, metric) for (name, size), figures in parts.items()]
 
 
 def _ranking(protocol: StatedProtocol, image_size: int, figures: Sequence[Figure], metric: str) -> Ranking:
@@ -107,13 +104,14 @@ def _ranking(protocol: StatedProtocol, image_size: int, figures: Sequence[Figure
         )
         for figure in figures
     ]
-    known = [f"{item}: {text}" for item, text in stated if text]
-    unknown = [item for item, text in stated if not text]
-    known += [f"not stated: {', '.join(unknown)}"] if unknown else []
+    unknown = ", ".join(item for item, text in stated if not text)
+    words = [f"{item}: {text}" for item, text in stated if text]
+    words += [f"not stated: {unknown}"] if unknown else []
+    words += [protocol.remarks] if protocol.remarks else []
     return Ranking(
         title=f"Published: {protocol.title}",
         label=METRICS[metric].published or METRICS[metric].title,
-        words="; ".join(known + ([protocol.remarks] if protocol.remarks else [])) + ".",
+        words=f"{'; '.join(words)}.",
         measured=False,
         ranked=protocol.ranked,
         rows=in_order(entries, metric, protocol.ranked),

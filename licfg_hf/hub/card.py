@@ -17,26 +17,6 @@ from .results import RESULT_FILES, read_card, results_section, with_results
 
 TAGS = ("gan", "licfg")
 _MOST_NAMES = 100
-_PLAIN = """\
----
-library_name: licfg_hf
-pipeline_tag: unconditional-image-generation
----
-
-# {title}
-
-Trained with licfg_hf; `training.json` holds every setting.
-"""
-_SNIPPET = """
-## Use
-
-```python
-from licfg_hf import {pipeline}
-
-pipeline = {pipeline}.from_pretrained(".")
-images = pipeline(batch_size=4).images
-```
-"""
 _HINT = re.compile(r"^\(Run it in this folder, or put the .* name in place of `\"\.\"`\.\)\n", re.MULTILINE)
 
 
@@ -51,6 +31,12 @@ def listed(names: Sequence[str]) -> str:
     """Names of classes, which come from outside, as Markdown; "" for none."""
     more = [f"and {len(names) - _MOST_NAMES} more"] if len(names) > _MOST_NAMES else []
     return ", ".join([*map(code_span, names[:_MOST_NAMES]), *more])
+
+
+def _filled(template: str, metadata: dict[str, Any], **variables: Any) -> str:
+    text = (files("licfg_hf.hub") / "templates" / template).read_text(encoding="utf-8")
+    data = ModelCardData(library_name="licfg_hf", pipeline_tag="unconditional-image-generation", **metadata)
+    return str(ModelCard.from_template(data, template_str=text, **variables))
 
 
 def write_card(
@@ -73,17 +59,10 @@ def write_card(
             where the caller has them.
     """
     title = details.get("title", "GAN trained with licfg_hf")
-    metadata = ModelCardData(
-        library_name="licfg_hf",
-        license=details.get("license"),
-        pipeline_tag="unconditional-image-generation",
-        tags=[*TAGS, *details.get("tags", [])],
-        model_name=title,
-    )
-    template = files("licfg_hf.hub") / "templates" / "model_card.md"
-    card = ModelCard.from_template(
-        metadata,
-        template_str=template.read_text(encoding="utf-8"),
+    tags = [*TAGS, *details.get("tags", [])]
+    card = _filled(
+        "model_card.md",
+        {"license": details.get("license"), "tags": tags, "model_name": title},
         title=title,
         loss=loss,
         penalties=penalties,
@@ -94,7 +73,7 @@ def write_card(
         classes=listed(details.get("class_names") or ()),
         details=details,
     )
-    write_text(folder / "README.md", with_results(str(card), results))
+    write_text(folder / "README.md", with_results(card, results))
 
 
 def card_of_a_folder(
@@ -106,15 +85,10 @@ def card_of_a_folder(
     """
     step, by = contents.get("training.json", {}).get("step"), selection.get("by")
     when = f" after {step:,} steps" if isinstance(step, int) else ""
-    parts = [_PLAIN.format(title=repo_id.partition("/")[2])]
-    if isinstance(by, str):
-        parts.append(f"\nIts generator is the best of its run by `{one_line(by)}`{when and ','}{when}.\n")
-    elif when:
-        parts.append(f"\nIts generator is that of its run{when}.\n")
-    parts += [] if pipeline is None else [_SNIPPET.format(pipeline=pipeline)]
-    if any(name in contents for name in RESULT_FILES):
-        parts.append(f"\n## Results\n\n{results_section([])}\n")
-    return "".join(parts)
+    by = one_line(by) if isinstance(by, str) else None
+    results = results_section([]) if any(name in contents for name in RESULT_FILES) else None
+    title = repo_id.partition("/")[2]
+    return _filled("plain_card.md", {}, title=title, by=by, when=when, pipeline=pipeline, results=results)
 
 
 def published_card(repo_id: str, revision: str | None, text: str) -> str:

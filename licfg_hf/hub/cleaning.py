@@ -16,17 +16,7 @@ from ..text import last_part
 
 _COMMAND = re.compile(r"^- Command: `(.+)`\n", re.MULTILINE)  # of a card
 # Settings and results that name places; what else has slashes in it may be anything.
-_PLACES = [
-    "data",
-    "reference",
-    "name",
-    "output_dir",
-    "init_from",
-    "resume",
-    "config",
-    "evaluate_features",
-    "extractor",
-]
+_PLACES = ("data", "reference", "name", "init_from", "resume", "config", "evaluate_features", "extractor")
 BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # of a card
 
 
@@ -41,7 +31,7 @@ class Cleaner:
         for content in contents:
             found |= set(_paths(content))
         found |= {escape(path) for path in found}  # as report.html has them
-        longest_first = sorted(filter(_has_folders, found), key=len, reverse=True)
+        longest_first = sorted((path for path in found if _last_part(path) != path), key=len, reverse=True)
         ends = [r"" if _is_machine_path(path) else r"(?![\w/-])" for path in longest_first]
         patterns = [rf"(?<![\w/.:-]){re.escape(path)}{end}" for path, end in zip(longest_first, ends, strict=True)]
         self._paths = re.compile("|".join(patterns) or "(?!)")
@@ -78,11 +68,7 @@ def settings_in(card: str) -> list[Any]:
 
 
 def dump(name: str, content: Any) -> str:
-    """JSON or YAML text.
-
-    Args:
-        name: of the file, whose end says which.
-    """
+    """JSON or YAML text, by the end of the file's name."""
     if name.endswith(".json"):
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -129,10 +115,6 @@ def _parted(text: str) -> tuple[str, str]:
     return text[: len(text) - len(path)], path
 
 
-def _has_folders(text: str) -> bool:
-    return _last_part(text) != text
-
-
 def _is_place(text: str, key: Any) -> bool:
     """True if the value of a setting is the path of something on this machine, not one name or a name of the Hub."""
     _, path = _parted(text)
@@ -145,12 +127,10 @@ def _is_place(text: str, key: Any) -> bool:
 
 def _is_machine_path(text: str) -> bool:
     """True if a string is the absolute path of a file; ``/`` and a folder right below it tell nothing."""
-    if "\n" in text:
-        return False
     _, path = _parted(text)
     windows = PureWindowsPath(path)
-    depth = len(windows.parts) if windows.drive else len(PurePosixPath(path).parts)
-    return depth > 2 and (path.startswith(("/", "~")) or bool(windows.drive))
+    depth = len((windows if windows.drive else PurePosixPath(path)).parts)
+    return depth > 2 and "\n" not in text and (path.startswith(("/", "~")) or bool(windows.drive))
 
 
 def _last_part(text: str) -> str:

@@ -180,17 +180,13 @@ def _require_sound(paths: Mapping[str, Path]) -> None:
         elif place.suffix == ".safetensors" and str(place.with_name("config.json")) not in paths:
             raise InputError(f"{path} has no config.json beside it, so nobody could load these weights")
         elif place.suffix == ".png":
-            _require_picture(path)
-
-
-def _require_picture(path: Path) -> None:
-    try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            picture.verify()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise
-        raise InputError(f"{path} is not a complete PNG picture: remove it, or write it again") from error
+            try:
+                with Image.open(path, formats=["PNG"]) as picture:
+                    picture.verify()
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                if isinstance(error, OSError) and error.strerror:
+                    raise
+                raise InputError(f"{path} is not a complete PNG picture: remove it, or write it again") from error
 
 
 # Results of this model and of no other
@@ -202,10 +198,15 @@ def _require_results_of_this_model(folder: Path, contents: Mapping[str, Any], pu
     Where the identity of the run named a folder of this machine, ``published`` gets the hash that it had: it keeps the
     model's results its own.
     """
-    training, known = contents.get("training.json"), {}
+    training = contents.get("training.json")
+    known: dict[str, list[Any]] = {}  # field of a protocol -> the values that are right
     if training is not None:
+        if training.get("step") is None:
+            raise InputError("training.json has no step: let the run finish, then push")
         hashes = [training.get("config_hash"), _hash_of(training), _hash_of(published["training.json"])]
-        known = _facts_of(training, hashes)
+        settings = training.get("settings")
+        seed = settings.get("seed") if isinstance(settings, dict) else None
+        known = {"step": [training["step"]], "config_hash": hashes, "training_seed": [seed]}
         before = hashes[0] or hashes[1]
         if before not in (None, hashes[2]):
             published["training.json"] = {**published["training.json"], "config_hash": before}
@@ -221,16 +222,6 @@ def _require_results_of_this_model(folder: Path, contents: Mapping[str, Any], pu
         _require_of_this_model(known, name, contents[name].get("protocol"))
 
 
-def _facts_of(training: Mapping[str, Any], hashes: Sequence[Any]) -> dict[str, list[Any]]:
-    """What a protocol may say of a model: field -> the values that are right; none where they are not known."""
-    if training.get("step") is None:
-        raise InputError("training.json has no step: let the run finish, then push")
-    settings = training.get("settings")
-    seed = settings.get("seed") if isinstance(settings, dict) else None
-    known = {"step": [training["step"]], "config_hash": hashes, "training_seed": [seed]}
-    return {field: [value for value in values if value is not None] for field, values in known.items()}
-
-
 def _hash_of(training: Mapping[str, Any]) -> str | None:
     try:
         return settings_hash(training["identity"])
@@ -243,7 +234,8 @@ def _require_of_this_model(model: Mapping[str, Sequence[Any]], name: str, protoc
     protocol = protocol if isinstance(protocol, dict) else {}
     again = f"evaluate it again, or remove {name}"
     for field, called in _IDENTITY.items():
-        known, measured = model.get(field, ()), protocol.get(field)
+        known = [value for value in model.get(field, ()) if value is not None]
+        measured = protocol.get(field)
         if known and measured is not None and measured not in known:
             raise InputError(f"{name} is of {called} {measured} and the model of {called} {known[0]}: {again}")
     moved = protocol.get("flow")

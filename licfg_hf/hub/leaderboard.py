@@ -49,7 +49,7 @@ def build(
     known = {one.protocol.reference_fingerprint for _, one in results if query.is_of(one.protocol)}
     query = replace(query, fingerprints=frozenset({dataset, *known}))
     entries = _local_entries(results, query, omissions) + (hub_entries(query, omissions) if hub else [])
-    contents = list(dict.fromkeys(one.protocol.reference_fingerprint for one in entries if one.protocol is not None))
+    contents = list(dict.fromkeys(one.measured.reference_fingerprint for one in entries))
     if len(contents) > 1:
         shown = ", ".join(one_line(content, 40) for content in contents[:4]) + (", …" if len(contents) > 4 else "")
         omissions.own.append(
@@ -113,7 +113,6 @@ def push_space(leaderboard: Leaderboard, repository: str) -> str:
     operations = [CommitOperationAdd(name, text.encode("utf-8")) for name, text in contents.items()]
     api = HfApi(library_name="licfg_hf")
     try:
-        require_token()
         try:
             url = str(api.create_repo(repository, repo_type="space", space_sdk="static", exist_ok=True))
         except KeyError as error:  # something of this name exists, and it has no address as a Space
@@ -132,34 +131,32 @@ def _format(name: str) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a command's parser."""
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="eval.json file, or a folder that holds one")
-    parser.add_argument(
+    add = parser.add_argument
+    add("runs", nargs="*", metavar="RUN", help="eval.json file, or a folder that holds one")
+    add(
         "--dataset",
         default="cifar10",
         help="reference data: a preset, a Hub id, a folder's name, or a fingerprint (default: %(default)s)",
     )
-    parser.add_argument("--metric", choices=METRICS, default="fid", help="what to rank by (default: %(default)s)")
-    parser.add_argument(
+    add("--metric", choices=METRICS, default="fid", help="what to rank by (default: %(default)s)")
+    add(
         "--hub",
         action=argparse.BooleanOptionalAction,
         default=True,
         help=f"show the Hub's models with the tag {TAG}, in a file or a Space public ones only (default: yes)",
     )
-    parser.add_argument("--no-baselines", dest="baselines", action="store_false", help="leave published figures out")
-    parser.add_argument(
-        "--format", type=_format, choices=WRITERS, default="table", help="format of the output (default: %(default)s)"
-    )
-    parser.add_argument("--output", help=f"file to write (default: {_PAGE} for html, else the terminal)")
-    parser.add_argument("--push_space", metavar="USER/NAME", help="also publish the page as a static Space")
+    add("--no-baselines", dest="baselines", action="store_false", help="leave published figures out")
+    formats = "format of the output (default: %(default)s)"
+    add("--format", type=_format, choices=WRITERS, default="table", help=formats)
+    add("--output", help=f"file to write (default: {_PAGE} for html, else the terminal)")
+    add("--push_space", metavar="USER/NAME", help="also publish the page as a static Space")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Does what ``licfg-hf leaderboard`` is asked for; InputError where it cannot."""
-    named, space = arguments.output, arguments.push_space
-    if named is None and arguments.format == "html":
-        named = _PAGE
-    output = None if named is None else user_path(named)
-    if output is not None:
+    space, output = arguments.push_space, None
+    if arguments.output is not None or arguments.format == "html":
+        output = user_path(_PAGE if arguments.output is None else arguments.output)
         require_writable(output, "--output", folder=False)
     if space is not None:
         require_repository(space, "--push_space")

@@ -4,10 +4,10 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from ..evaluation.compare import aligned
 from ..text import one_line
 from .ranking import Entry, Leaderboard
 
@@ -26,7 +26,7 @@ def to_table(leaderboard: Leaderboard) -> str:
     for group in leaderboard.groups:
         lines += ["", f"{group.title} · {group.label}", f"  {group.words}"]
         lines += [f"  not comparable: {reason} (here)" for reason in group.differs if group.measured]
-        lines += [f"  {line}" for line in _aligned([_HEAD, *map(_cells, group.rows)])]
+        lines += [f"  {'  '.join(cells).rstrip()}" for cells in aligned(_HEAD, [*map(_cells, group.rows)])]
     lines += ["", _STATED if leaderboard.groups else _EMPTY]
     lines += ["", *(f"note: {note}" for note in leaderboard.notes)] if leaderboard.notes else []
     return "\n".join(lines) + "\n"
@@ -36,12 +36,6 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     place = "" if entry.place is None else str(entry.place)
     source = dict(entry.details)["source"] if entry.source == "published" else _SOURCES[entry.source]
     return place, value_in_words(entry), one_line(entry.name, 48), one_line(entry.setting, 48), source
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def value_in_words(entry: Entry) -> str:
@@ -66,22 +60,17 @@ def to_json(leaderboard: Leaderboard) -> str:
 def _content(leaderboard: Leaderboard, pictures: bool = False) -> dict[str, Any]:
     groups = [
         {name: getattr(group, name) for name in _GROUP}
-        | {"differs": list(group.differs), "rows": [_row(entry, pictures) for entry in group.rows]}
+        | {"differs": group.differs, "rows": [_row(entry, pictures) for entry in group.rows]}
         for group in leaderboard.groups
     ]
-    return {
-        "format": 1,
-        "dataset": leaderboard.dataset,
-        "metric": leaderboard.metric,
-        "higher_is_better": leaderboard.higher_is_better,
-        "groups": groups,
-        "notes": list(leaderboard.notes),
-    }
+    names = ("dataset", "metric", "higher_is_better")
+    about = {name: getattr(leaderboard, name) for name in names}
+    return {"format": 1, **about, "groups": groups, "notes": leaderboard.notes}
 
 
 def _row(entry: Entry, pictures: bool) -> dict[str, Any]:
     content = {name: getattr(entry, name) for name in _ROW}
-    content |= {"shown": value_in_words(entry), "details": [list(pair) for pair in entry.details]}
+    content |= {"shown": value_in_words(entry), "details": entry.details}
     if pictures and entry.picture is not None:
         content["picture"] = f"data:image/jpeg;base64,{base64.b64encode(entry.picture).decode('ascii')}"
     return content

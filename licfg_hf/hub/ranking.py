@@ -141,9 +141,7 @@ def _require_presentable(protocol: EvaluationProtocol, source: str) -> None:
     """Refuses texts that are long or have characters that cannot be seen, and huge numbers."""
     versions = protocol.versions
     further = {name: str(value)[:LONGEST] for name, value in protocol.further.items()}
-    values = [
-        getattr(protocol, item.name) for item in fields(EvaluationProtocol) if item.name not in ("versions", "further")
-    ]
+    values = [getattr(protocol, item.name) for item in fields(protocol)]
     texts = (*values, *versions, *versions.values(), *further, *further.values())
     texts = [value for value in texts if isinstance(value, str)]
     numbers = [value for value in values if isinstance(value, (int, float))]
@@ -162,13 +160,16 @@ def measured_rankings(entries: Sequence[Entry], metric: str) -> list[Ranking]:
     """Entries with a protocol, by that: those with local runs first, then the largest."""
     parts = grouped(entries, lambda one, other: are_alike(one, other, metric))
     parts.sort(key=lambda part: (all(entry.source != "local" for entry in part), -len(part)))
-    rankings = []
-    for number, part in enumerate(parts, start=1):
-        protocol, first = part[0].measured, parts[0][0].measured
-        words, rows = f"{in_words(protocol, metric)}.", in_order(part, metric, ranked=True)
-        differs = tuple(differences(first, protocol, metric))
-        name = label(metric, protocol.extractor)
-        rankings.append(
-            Ranking(f"Protocol {number}", name, words, measured=True, ranked=True, rows=rows, differs=differs)
+    protocols = [part[0].measured for part in parts]
+    return [
+        Ranking(
+            title=f"Protocol {number}",
+            label=label(metric, protocol.extractor),
+            words=f"{in_words(protocol, metric)}.",
+            measured=True,
+            ranked=True,
+            rows=in_order(part, metric, ranked=True),
+            differs=tuple(differences(protocols[0], protocol, metric)),
         )
-    return rankings
+        for number, (protocol, part) in enumerate(zip(protocols, parts, strict=True), start=1)
+    ]

@@ -218,9 +218,8 @@ def _benchmark_entry(benchmark: Benchmark, result: Result, date: str | None) -> 
         known = [name for name in result.metrics if name in METRICS]
         raise InputError(f"--benchmark: eval.json has no {metric!r}, only {', '.join(known)}")
     # The format knows neither metrics nor which way they are better.
-    name = (
-        f"{label(metric, protocol.extractor)}, {'higher' if METRICS[metric].higher_is_better else 'lower'} is better"
-    )
+    better = "higher" if METRICS[metric].higher_is_better else "lower"
+    name = f"{label(metric, protocol.extractor)}, {better} is better"
     return EvalResultEntry(
         dataset_id=benchmark.dataset,
         task_id=benchmark.task,

@@ -152,12 +152,11 @@ def chosen_metrics(options: Iterable[str]) -> list[Metric]:
 
 def require_metrics(plan: Plan) -> None:
     """Raises InputError, before long work begins, where a metric that is asked for cannot be computed."""
-    chosen = chosen_metrics(plan.config.metrics)
+    chosen, extractor = chosen_metrics(plan.config.metrics), plan.extractor
     for metric in chosen:
-        if (metric.classes or metric.probabilities) and plan.extractor.classes is None:
-            raise InputError(
-                f"{metric.option} needs class logits, which {plan.extractor.name} does not give: choose a classifier"
-            )
+        if (metric.classes or metric.probabilities) and extractor.classes is None:
+            lacking = f"class logits, which {extractor.name} does not give"
+            raise InputError(f"{metric.option} needs {lacking}: choose a classifier")
     if plan.smallest < 2:
         raise InputError("metrics need at least two images of each side")
     for metric in chosen:

@@ -16,14 +16,8 @@ class NeuralDivergence(Metric):
 
     name, title, option, higher_is_better, place = "neural_divergence", "neural divergence", "nd", False, 70
     settings, low, high, pixels, held_out = ("held_out",), -1.0, math.log(2), JUDGED, True
-    ignores = (
-        "extractor",
-        "extractor_hash",
-        "preprocessing",
-        "reference_fingerprint",
-        "reference_split",
-        "reference_count",
-    )
+    ignores = ("extractor", "extractor_hash", "preprocessing")
+    ignores += ("reference_fingerprint", "reference_split", "reference_count")
 
     def require(self, plan: Plan) -> None:
         if plan.held_out is None:

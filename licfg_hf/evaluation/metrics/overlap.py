@@ -15,10 +15,9 @@ class _Overlap(Metric):
     settings, vectors, higher_is_better, high = ("neighbours",), True, True, 1.0
 
     def require(self, plan: Plan) -> None:
-        if plan.smallest <= plan.config.neighbours:
-            raise InputError(
-                f"k = {plan.config.neighbours} neighbours need more images than the {plan.smallest} of a side"
-            )
+        k = plan.config.neighbours
+        if plan.smallest <= k:
+            raise InputError(f"k = {k} neighbours need more images than the {plan.smallest} of a side")
 
     def settings_in_words(self, protocol: "EvaluationProtocol") -> str:
         return f"k = {protocol.neighbours} neighbours"
