@@ -2,10 +2,9 @@
 
 from ..objective.term import LazyPenalty
 from .config import OptimizerConfig, TrainingConfig
-from .distillation import DistillationTask
 from .generator_steps import AdversarialStep, FunctionalGradientStep
 from .stages import StagedFunctionalGradient
-from .tasks import DDGANTask, GANTask
+from .tasks import DDGANTask, DistillationTask, GANTask
 from .trainer import Trainer
 
 __all__ = [

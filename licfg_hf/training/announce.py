@@ -1,19 +1,31 @@
-"""The announcement of a training: what it will do, and how long it may take."""
+"""The announcement of a training: what it will do, and how long it may take, measured on some images."""
 
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from ..machine import device_name, usable_cores
-from ..objective.term import in_words
-from .estimate import seconds_per_step
+from ..objective.critic import frozen
+from ..objective.losses import AdversarialLoss
+from ..objective.term import LazyPenalty, in_words
+from .config import TrainingConfig
 from .progress import duration
+from .step import discriminator_terms, generator_terms
+from .tasks import MicroBatch, Shape, Task
 from .untouched import untouched
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 _LONG_RUN_SECONDS = 24 * 3600
+# An update is timed on so many images; on more, up to the whole micro-batch, while it takes less than the seconds:
+# then the images do not fill the device, or what a call costs by itself weighs too much.
+_FEWEST_IMAGES, _GROWTH = 4, 4
+_ENOUGH_SECONDS = 0.1
 
 
 def announce(trainer: "Trainer") -> None:
@@ -49,21 +61,65 @@ def _unused_cores(trainer: "Trainer") -> str | None:
 def announce_long_run(trainer: "Trainer") -> None:
     """Says how long the run will take here, where that is more than a day."""
     with untouched(trainer.generator, trainer.discriminator):
-        per_step = seconds_per_step(
-            trainer.generator,
-            trainer.discriminator,
-            trainer.task,
-            trainer.loss,
-            trainer.terms,
-            trainer.images.shape,
-            trainer.config,
-            trainer.generator_step.cost_per_step(trainer.config),
-            trainer.accelerator.num_processes,
-            trainer.device,
-        )
+        played = (trainer.generator, trainer.discriminator, trainer.task, trainer.loss, trainer.terms)
+        cost = trainer.generator_step.cost_per_step(trainer.config)
+        where = (trainer.accelerator.num_processes, trainer.device)
+        per_step = seconds_per_step(*played, trainer.images.shape, trainer.config, cost, *where)
     total = per_step * trainer.config.max_steps
     if total > _LONG_RUN_SECONDS:
         trainer.accelerator.print(
             f"NOTE: on {device_name(trainer.device)} this run will take about {duration(total)}, estimated from a "
             f"probe of {duration(per_step)} per step. For a first picture in minutes: --preset quickstart"
         )
+
+
+def seconds_per_step(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    task: Task,
+    loss: AdversarialLoss,
+    terms: Sequence[LazyPenalty],
+    shape: Shape,
+    config: TrainingConfig,
+    cost: tuple[float, float],
+    processes: int,
+    device: torch.device,
+) -> float:
+    """Estimated seconds per training step, from one timed update of each network, whose gradients and buffers change.
+
+    Args:
+        cost: see ``GeneratorStep.cost_per_step``.
+    """
+    rng = torch.Generator(device).manual_seed(0)
+    synchronize = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    largest = config.micro_batch_size(config.batch_size, processes)
+    count = min(_FEWEST_IMAGES, largest)
+
+    def timed(compute: Callable[[], None]) -> float:
+        compute()  # the first call also pays for allocations
+        synchronize()
+        began = time.perf_counter()
+        compute()
+        synchronize()
+        return time.perf_counter() - began
+
+    def draw_images() -> MicroBatch:
+        images = torch.rand(count, *shape, generator=rng, device=device) * 2 - 1
+        return task.draw(images, torch.zeros(count, dtype=torch.int64, device=device), rng)
+
+    def update_discriminator(due: Sequence[LazyPenalty]) -> None:
+        found = discriminator_terms(generator, discriminator, task, loss, due, draw_images(), rng)
+        torch.stack(list(found.values())).sum().backward()
+
+    def update_generator() -> None:
+        with frozen(discriminator):
+            found = generator_terms(generator, discriminator, task, loss, draw_images(), terms)
+            torch.stack(list(found.values())).sum().backward()
+
+    while (without := timed(lambda: update_discriminator([]))) < _ENOUGH_SECONDS and count < largest:
+        count = min(count * _GROWTH, largest)
+    extra = sum(max(timed(lambda p=p: update_discriminator([p])) - without, 0.0) / p.interval for p in terms)
+    transported, learned = cost
+    update = (without + extra) / count  # of one real and one fake image
+    per_step = update * config.batch_size * config.discriminator_steps + update / 2 * transported
+    return (per_step + timed(update_generator) / count * learned) / processes

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 
 class BetweenSteps:
-    """Does what is due after a step, in an order in which a kill at any moment loses nothing.
-
-    Args:
-        trainer: whose steps they are.
-        signals: that may have come.
-        term_log: the losses that were not read yet.
-    """
+    """Does what is due after a step, in an order in which a kill at any moment loses nothing."""
 
     def __init__(self, trainer: "Trainer", signals: StopSignals, term_log: TermLog):
         self.trainer, self.signals, self.term_log = trainer, signals, term_log
@@ -37,12 +31,7 @@ class BetweenSteps:
             on_the_main_process(trainer.accelerator, lambda: self._look(trainer.callbacks_that("was_missed")))
 
     def after_step(self) -> None:
-        """Does what is due.
-
-        Raises:
-            TrainingDiverged: a loss is not finite.
-            TrainingInterrupted: a signal came, or the output folder was moved.
-        """
+        """Does what is due; ends in TrainingDiverged, or TrainingInterrupted after a signal or a moved folder."""
         trainer, step, config = self.trainer, self.trainer.step, self.trainer.config
         save, log = (is_every(step, config.max_steps, every) for every in (config.checkpoint_every, config.log_every))
         due, ask = trainer.callbacks_that("is_due"), self.stop.is_due(step)
@@ -66,22 +55,16 @@ class BetweenSteps:
             raise TrainingInterrupted(self._stopped(saved), 128 + stop)
 
     def end(self) -> None:
-        """Exports the finished model, unless a signal ends that.
-
-        Raises:
-            TrainingInterrupted: a signal came.
-        """
+        """Exports the finished model, unless a signal ends that."""
         self.signals.until_stopped(partial(export_or_say_why_not, self.trainer))
         if self.signals.received:
             raise TrainingInterrupted(self._stopped(saved=True), 128 + self.signals.received)
 
     def _look(self, callbacks: Sequence[Any]) -> None:
-        """Evaluates, draws, ..., until a signal comes."""
         for callback in callbacks:
             self.signals.until_stopped(partial(or_warn, self.trainer, partial(callback.look, self.trainer)))
 
     def _save(self) -> bool:
-        """Writes a checkpoint; returns whether the disk took it (always true on the other processes)."""
         trainer = self.trainer
         if not trainer.accelerator.is_main_process:
             return True

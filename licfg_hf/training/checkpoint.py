@@ -29,11 +29,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def require_finite(state: Any, name: str = "state") -> None:
-    """Checks every floating-point tensor in nested dictionaries and lists.
-
-    Raises:
-        TrainingDiverged: one holds NaN or infinity; the message names it.
-    """
+    """Raises TrainingDiverged, which names it, where a tensor in nested dictionaries and lists is not finite."""
     if isinstance(state, torch.Tensor):
         if state.is_floating_point() and not torch.isfinite(state).all():
             raise TrainingDiverged(f"{name} is not finite")
@@ -46,16 +42,11 @@ def require_finite(state: Any, name: str = "state") -> None:
 def save_checkpoint(
     folder: Path, step: int, state: dict[str, Any], description: dict[str, Any], keep: int | None
 ) -> Path:
-    """Writes ``folder/step-N`` under another name, flushes it to disk and renames it; then prunes the oldest.
+    """Writes ``folder/step-N`` under another name, flushes it to disk and renames it; keeps the newest ``keep``.
 
-    Args:
-        state: tensors, numbers, strings and nested dictionaries and lists of them.
-        description: JSON content that goes beside it.
-        keep: how many of the newest checkpoints stay; ``None`` keeps all.
-
-    Raises:
-        OSError: the disk is full or not writable; earlier checkpoints are untouched and nothing partial stays.
-        TrainingDiverged: a tensor of ``state`` is not finite; nothing is written.
+    The state is tensors, numbers, strings and nested dictionaries and lists of them; the description is JSON content.
+    On OSError (the disk is full or not writable) and TrainingDiverged earlier checkpoints are untouched, and nothing
+    partial stays.
     """
     require_finite(state, "weights")
     try:
@@ -96,17 +87,12 @@ def _write(folder: Path, step: int, state: dict[str, Any], description: dict[str
 
 
 def remove_partial(folder: Path) -> None:
-    """Removes what a killed process left half-written."""
     for path in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(path)
 
 
 def load_description(folder: Path) -> dict[str, Any]:
-    """The JSON beside a checkpoint.
-
-    Raises:
-        InputError: the folder is not a complete checkpoint, or is one of another version.
-    """
+    """The JSON beside a checkpoint; InputError where it is incomplete, damaged or of another version."""
     try:
         description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
         size = (folder / STATE_FILE).stat().st_size
@@ -123,12 +109,12 @@ def load_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def require_undamaged(folder: Path) -> None:
-    """Checks every bit of a checkpoint's state.
+def step_of(checkpoint: Path) -> int:
+    return load_description(checkpoint)["step"]
 
-    Raises:
-        InputError: it is not what was written.
-    """
+
+def require_undamaged(folder: Path) -> None:
+    """Checks every bit of a checkpoint's state; InputError where it is not what was written."""
     known = load_description(folder).get("sha256")
     try:
         found = sha256_of(folder / STATE_FILE)
@@ -141,8 +127,7 @@ def require_undamaged(folder: Path) -> None:
 def load_state(folder: Path) -> dict[str, Any]:
     """The tensors of a checkpoint, on the CPU; nothing in the file is executed.
 
-    Raises:
-        InputError: the file is damaged, or holds more than tensors.
+    An InputError says that the file is damaged, or holds more than tensors.
     """
     path = folder / STATE_FILE
     try:

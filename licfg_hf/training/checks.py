@@ -29,14 +29,7 @@ _SMALLEST_IMAGE = 32  # in a grid, smaller ones are enlarged
 
 
 def require_sizes(config: TrainingConfig, shape: tuple[int, int, int]) -> None:
-    """Checks what a step loads and what a picture holds.
-
-    Args:
-        shape: (channels, height, width) of an image.
-
-    Raises:
-        InputError: a picture could not be opened, or the images of a step do not fit this machine's memory.
-    """
+    """Refuses pictures too large to be opened, and steps whose images do not fit this machine's memory."""
     pixels = math.prod(max(side, _SMALLEST_IMAGE) for side in shape[1:])
     if config.sample_count * pixels > _LARGEST_PICTURE:
         raise InputError(
@@ -59,11 +52,7 @@ def is_lack_of_memory(error: BaseException) -> bool:
 
 
 def make_accelerator(config: TrainingConfig, folder: Path) -> Accelerator:
-    """The Accelerator of a run.
-
-    Raises:
-        InputError: the launcher or a tracker asks for what cannot be.
-    """
+    """The Accelerator of a run; InputError where the launcher or a tracker asks for what cannot be."""
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if asked not in ("no", config.mixed_precision):
         raise InputError(f"accelerate asks for {asked}: pass --mixed_precision {asked} to the recipe instead")
@@ -81,14 +70,7 @@ def make_accelerator(config: TrainingConfig, folder: Path) -> Accelerator:
 def require_launchable(
     accelerator: Accelerator, discriminator: nn.Module, terms: Sequence[LazyPenalty], sizes: Sequence[int]
 ) -> None:
-    """Checks how the run was launched against what its terms and the discriminator need.
-
-    Args:
-        sizes: images of the micro-batches of this process.
-
-    Raises:
-        InputError: they do not go together.
-    """
+    """Checks how the run was launched, and the micro-batches' sizes, against terms and discriminator."""
     twice = any(term.differentiates_twice for term in terms)
     kind = accelerator.distributed_type
     if twice and kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
@@ -109,7 +91,6 @@ def require_launchable(
 
 
 def warn_unless_saveable(network: nn.Module, accelerator: Accelerator) -> None:
-    """Says that a network will be saved without ``from_pretrained``, and why."""
     reason = why_not_saveable(network)
     if reason is not None:
         accelerator.print(

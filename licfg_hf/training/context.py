@@ -26,14 +26,11 @@ class StepContext:
     """The networks, functions and settings that a step works with.
 
     Attributes:
-        generator, discriminator: the modules themselves.
         prepared_generator, prepared_discriminator: as Accelerate wrapped them; their gradients are synchronized.
         critic, opponent: the prepared discriminator, which the discriminator's updates call, and the plain one, which
             the generator's updates call; both behind the augmentation, where there is one.
-        generator_optimizer, discriminator_optimizer: one for each.
         terms: those of the discriminator's loss.
         discriminator_terms, generator_terms: the functions of ``step``, or their compiled forms.
-        micro_batch_size, generator_micro_batch_size: images of a micro-batch of this process, for each player.
     """
 
     accelerator: Accelerator
@@ -51,8 +48,17 @@ class StepContext:
     discriminator_optimizer: torch.optim.Optimizer
     discriminator_terms: Callable[..., Terms]
     generator_terms: Callable[..., Terms]
-    micro_batch_size: int
-    generator_micro_batch_size: int
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Images of a micro-batch of this process in the discriminator's updates."""
+        return self.config.micro_batch_size(self.config.batch_size, self.accelerator.num_processes)
+
+    @property
+    def generator_micro_batch_size(self) -> int:
+        """The same in the generator's."""
+        size = self.config.effective_generator_batch_size
+        return self.config.micro_batch_size(size, self.accelerator.num_processes)
 
     def micro_batches(self, batch: Batch, size: int, rng: torch.Generator) -> list[Batch]:
         """A batch of uint8 images in parts of ``size`` images in [-1, 1]; each mirrored by chance, if that is set."""
@@ -75,54 +81,51 @@ def terms_named_apart(terms: "list[Callable[..., torch.Tensor]]") -> list[LazyPe
 
 
 class GeneratorStep(Protocol):
-    """The way in which the generator learns.
+    """The way in which the generator learns; a class of one's own derives from this one, and writes what differs.
 
-    Attributes:
-        interval: training steps from one batch of images for the generator to the next; the first comes with step 0.
+    ``step.train_step`` calls ``before_updates``, updates the discriminator against the samples of ``fake_source``, and
+    calls ``after_updates``. Both return terms for the logs; ``batch`` is None where it is not the generator's turn.
     """
 
-    interval: int
+    @property
+    def interval(self) -> int:
+        """Training steps from one batch of images for the generator to the next; the first comes with step 0."""
+        return 1
 
     def setup(self, discriminator: nn.Module, accelerator: Accelerator, config: TrainingConfig) -> None:
-        """Called once, before Accelerate wraps the discriminator.
-
-        Raises:
-            InputError: the settings of the run do not fit.
-        """
-        ...
+        """Called once, before Accelerate wraps the discriminator; InputError where the settings do not fit."""
 
     def fake_source(self, context: StepContext, rng: torch.Generator) -> Task:
         """The task whose generated images the discriminator sees."""
-        ...
+        return context.task
 
     def before_updates(self, context: StepContext, batch: Batch | None, step: int, rng: torch.Generator) -> Terms:
-        """Runs before the discriminator's updates; returns terms for the logs."""
-        ...
+        return {}
 
     def after_updates(self, context: StepContext, batch: Batch | None, rng: torch.Generator) -> Terms:
-        """Runs after the discriminator's updates."""
-        ...
+        return {}
 
     def learns(self, step: int) -> bool:
         """True if the generator changes in this step, counted from 0."""
-        ...
+        return True
 
     def flow(self) -> FunctionalGradientFlow | None:
         """The steps that the generator has not learned yet; None where there is no such thing."""
-        ...
+        return None
 
     def cost_per_step(self, config: TrainingConfig) -> tuple[float, float]:
         """Per training step: images that pass a discriminator outside its updates, images of generator updates."""
-        ...
+        return 0.0, config.effective_generator_batch_size
 
     def describe(self, config: TrainingConfig) -> str | None:
         """A line on what it costs, for the start of a run."""
-        ...
+        return None
 
     def export(self, folder: Path) -> None:
         """Writes what belongs to the finished pipeline."""
-        ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what ``state_dict`` gave."""

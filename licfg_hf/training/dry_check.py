@@ -6,10 +6,10 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -18,8 +18,6 @@ from ..errors import InputError
 from ..images import from_pixels
 from ..objective.critic import flat_logits, frozen
 from ..objective.functional_gradient import group_size
-from ..objective.losses import AdversarialLoss
-from ..objective.term import LazyPenalty
 from ..pipelines.base import evaluating
 from ..text import first_line
 from .context import Terms
@@ -27,20 +25,16 @@ from .step import discriminator_terms, generator_terms
 from .tasks import MicroBatch
 from .untouched import untouched
 
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
 _FEWEST_IMAGES = 4  # as many show what a network does, in less than the time of a step
 # What a network, or a term on what it gives, raises where it was made for other input.
 _FAILURES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
 
 
 def require_trainable(network: Any, who: str) -> None:
-    """Checks what can be seen without a pass.
-
-    Args:
-        who: "generator" or "discriminator".
-
-    Raises:
-        InputError: it is no module, is still without shapes, or has nothing to train.
-    """
+    """Refuses a generator or discriminator that is no module, is still without shapes, or has nothing to train."""
     if not isinstance(network, nn.Module):
         raise InputError(f"the {who} is a torch.nn.Module, not {type(network).__name__}")
     name, parameters = type(network).__name__, list(network.parameters())
@@ -50,64 +44,43 @@ def require_trainable(network: Any, who: str) -> None:
         raise InputError(f"the {who} {name} has no parameter to train: all are frozen, or there are none")
 
 
-def dry_check(
-    generator: nn.Module,
-    discriminator: nn.Module,
-    task: Any,
-    loss: AdversarialLoss,
-    terms: Sequence[LazyPenalty],
-    images: ImageSet,
-    micro_batch_size: int,
-    accelerator: Accelerator,
-) -> list[str]:
+def dry_check(trainer: "Trainer") -> list[str]:
     """Runs both networks on a few images, forward and backward, and draws samples; then all is as it was.
 
-    Args:
-        generator: on any device; it moves to that of the training.
-        discriminator: likewise.
-        micro_batch_size: images of the smallest pass of a training step; at most so many are used.
-
-    Returns:
-        Lines that the user should know.
-
-    Raises:
-        InputError: networks, task and data do not fit together; the message says what was called with what.
+    Returns lines that the user should know. An InputError says what was called with what, where networks, task and
+    data do not fit together.
     """
+    task, images, device = trainer.task, trainer.loader.images, trainer.device
+    generator, discriminator = trainer.generator.to(device), trainer.augmented(trainer.discriminator).to(device)
     _require_labels(images, getattr(task, "num_classes", None))
     _require_same_settings(generator, task, images.shape)
-    group, device = group_size(discriminator), accelerator.device
-    count = min(micro_batch_size, group * -(-_FEWEST_IMAGES // group))
-    networks = {"generator": generator.to(device), "discriminator": discriminator.to(device)}
+    group = group_size(discriminator)
+    smallest = min(trainer.micro_batch_size, trainer.generator_micro_batch_size)
+    count = min(smallest, group * -(-_FEWEST_IMAGES // group))
+    networks = {"generator": generator, "discriminator": discriminator}
     with _told(networks), untouched(*networks.values()) as changed:
         rng = torch.Generator(device).manual_seed(0)
         draw = _draw(task, images, count, rng)
         with torch.no_grad():
             _require_images(task.generate(generator, draw), draw.real.shape)
             _require_logits(discriminator(draw.real, **draw.conditioning), count)
-        unused = _without_gradient(
-            discriminator,
-            "discriminator",
-            lambda: discriminator_terms(generator, discriminator, task, loss, terms, draw, rng),
-        )
+        played = (generator, discriminator, task, trainer.loss)
+        of_discriminator = partial(discriminator_terms, *played, trainer.terms, draw, rng)
+        of_generator = partial(generator_terms, *played, draw, trainer.terms)
+        unused = _without_gradient(discriminator, "discriminator", of_discriminator)
         with frozen(discriminator):
-            unused += _without_gradient(
-                generator,
-                "generator",
-                lambda: generator_terms(generator, discriminator, task, loss, draw, terms),
-            )
+            unused += _without_gradient(generator, "generator", of_generator)
         with torch.no_grad(), evaluating(generator):
             _require_images(task.sample(generator, 2, images.shape, rng), (2, *images.shape))
         for who, network in networks.items():
             _require_storable(network, who)
-    return _notes(unused, changed, accelerator.num_processes)
+    return _notes(unused, changed, trainer.accelerator.num_processes)
 
 
 def _require_labels(images: ImageSet, classes: int | None) -> None:
     labels, count = images.labels, len(images)
-    if classes is None:
+    if classes is None or labels is None:  # the task says that it needs some
         return
-    if labels is None:
-        raise InputError("a class-conditional GAN needs labels and the data has none: pass --label_column")
     whole = isinstance(labels, torch.Tensor) and not (labels.is_floating_point() or labels.dtype == torch.bool)
     if not whole or labels.shape != (count,):
         shown = _shown(labels) if isinstance(labels, torch.Tensor) else type(labels).__name__
@@ -122,7 +95,7 @@ def _require_labels(images: ImageSet, classes: int | None) -> None:
 
 
 def _require_same_settings(generator: nn.Module, task: Any, shape: tuple[int, int, int]) -> None:
-    """The settings that an exported generator is sampled by later, beside the data and the task."""
+    """Refuses settings of a generator that its pipeline would draw by, and that do not fit the data or the task."""
     config, name = getattr(generator, "config", None), type(generator).__name__
     if not isinstance(config, Mapping):
         return

@@ -1,8 +1,10 @@
 """The finished model: written beside the old one, and put into its place as a whole."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
+from torch import nn
 
 from ..errors import InputError
 from ..evaluation.report import report_files
@@ -10,23 +12,19 @@ from ..evaluation.result import RESULT_FILES, stored_result
 from ..evaluation.samples import settings_hash, weights_hash, weights_of
 from ..files import system_error, write_json
 from ..images import save_image
-from ..objective.functional_gradient import FunctionalGradientFlow
 from ..staging import Update, updated
 from .callbacks import FinishedModel
 from .checkpoint import DESCRIPTION_FILE, save_network
 from .checks import or_warn
 from .run_folder import superseded
+from .tasks import Flow
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 
 def export_or_say_why_not(trainer: "Trainer") -> None:
-    """Exports the model.
-
-    Raises:
-        InputError: the disk did not take it.
-    """
+    """Exports the model; InputError where the disk did not take it."""
     try:
         export(trainer)
     except (OSError, SafetensorError) as error:
@@ -44,37 +42,41 @@ def export(trainer: "Trainer") -> None:
     trainer.progress.say(f"exporting the model of step {trainer.step}")
     with updated(trainer.folder) as update:
         place, flow = update.place, trainer.generator_step.flow()
+        trainer.discriminator.eval()
         with trainer.sampler.generator_for_sampling() as network:
-            pipeline = trainer.task.export(network, place)
-        save_network(trainer.discriminator.eval(), place / "discriminator")
+            pipeline = write_networks(trainer, network, place)
         or_warn(trainer, lambda: save_image(trainer.sampler.grid(), place / "samples.png"))
-        trainer.generator_step.export(place)
+        facts = facts_of_model(trainer, place)
+        results = [_result(trainer, update, facts["weights"], RESULT_FILES[0], None)]
         if flow is not None:
             or_warn(trainer, lambda: save_image(trainer.sampler.grid(flow), place / "samples_moved.png"))
-        weights = weights_of(place)
-        results = _results(trainer, update, weights, flow)
-        facts = {"identity": trainer.run.identity, **trainer.run.facts, "step": trainer.step, "weights": weights}
+            results.append(_result(trainer, update, facts["weights"], RESULT_FILES[1], flow))
         facts["device_seconds"] = trainer.run.device_seconds(trainer.step)
         write_json(place / DESCRIPTION_FILE, facts)
-        model = FinishedModel(place, facts, results, pipeline, trainer.class_names)
-        trainer.notify("export", model)
+        found = [result for result in results if result is not None]
+        trainer.notify("export", FinishedModel(place, facts, found, pipeline, trainer.class_names))
         update.removed += superseded(trainer.folder, place)
     trainer.accelerator.print(f"done: samples in {trainer.folder / 'samples.png'}, the model in {trainer.folder}")
 
 
-def _results(
-    trainer: "Trainer", update: Update, weights: dict[str, str], flow: FunctionalGradientFlow | None
-) -> list[dict[str, Any]]:
-    """Results of the finished generator, each written where it belongs: alone, and moved by the flow."""
-    results = [_result(trainer, update, weights, RESULT_FILES[0], None)]
-    if flow is not None:
-        results.append(_result(trainer, update, weights, RESULT_FILES[1], flow))
-    return [result for result in results if result is not None]
+def write_networks(trainer: "Trainer", network: nn.Module, folder: Path) -> str | None:
+    """Writes a generator with all that belongs to it; returns the class of the pipeline that draws from it."""
+    pipeline = trainer.task.export(network, folder)
+    save_network(trainer.discriminator, folder / "discriminator")
+    trainer.generator_step.export(folder)
+    return pipeline
+
+
+def facts_of_model(trainer: "Trainer", folder: Path) -> dict[str, Any]:
+    """What ``training.json`` says of the model in a folder."""
+    run = trainer.run
+    return {"identity": run.identity, **run.facts, "step": trainer.step, "weights": weights_of(folder)}
 
 
 def _result(
-    trainer: "Trainer", update: Update, weights: dict[str, str], name: str, flow: FunctionalGradientFlow | None
+    trainer: "Trainer", update: Update, weights: dict[str, str], name: str, flow: Flow
 ) -> dict[str, Any] | None:
+    """The result of the finished generator, moved by the flow if there is one, written where it belongs."""
     place, digest = trainer.folder / name, weights_hash(weights, flow is not None)
     known = stored_result(place)
     if known is not None and _is_of_this_model(trainer, known, digest, flow):
@@ -96,9 +98,7 @@ def _result(
     return result
 
 
-def _is_of_this_model(
-    trainer: "Trainer", result: dict[str, Any], digest: str, flow: FunctionalGradientFlow | None
-) -> bool:
+def _is_of_this_model(trainer: "Trainer", result: dict[str, Any], digest: str, flow: Flow) -> bool:
     if result.get("facts", {}).get("weights", digest) != digest:
         return False
     config_hash = settings_hash(trainer.run.identity)

@@ -1,37 +1,19 @@
-"""Ways to train the generator: by its adversarial loss, or along the functional gradient; in stages, see ``stages``.
-
-``step.train_step`` knows only the methods of ``GeneratorStep``: ``before_updates``, the discriminator's updates
-against the samples of ``fake_source``, ``after_updates``.
-"""
+"""Ways to train the generator: by its adversarial loss, or along the functional gradient (in stages: ``stages``)."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import nn
 
 from ..objective.functional_gradient import FunctionalGradientFlow, Scaling, regression_loss
 from .config import TrainingConfig
-from .context import Batch, StepContext, Terms
+from .context import Batch, GeneratorStep, StepContext, Terms
 from .step import generator_parts, update_generator
-from .tasks import MicroBatch, Task
+from .tasks import MicroBatch
 
 
 @dataclass
-class AdversarialStep:
+class AdversarialStep(GeneratorStep):
     """The generator descends its part of the adversarial loss, once for each training step."""
-
-    interval = 1
-
-    def setup(self, discriminator: nn.Module, accelerator: Accelerator, config: TrainingConfig) -> None: ...
-
-    def fake_source(self, context: StepContext, rng: torch.Generator) -> Task:
-        return context.task
-
-    def before_updates(self, context: StepContext, batch: Batch | None, step: int, rng: torch.Generator) -> Terms:
-        return {}
 
     def after_updates(self, context: StepContext, batch: Batch | None, rng: torch.Generator) -> Terms:
         assert batch is not None  # with interval = 1, every step brings one
@@ -42,25 +24,6 @@ class AdversarialStep:
         return context.generator_terms(
             context.prepared_generator, context.opponent, context.task, context.loss, micro_batch, context.terms
         )
-
-    def learns(self, step: int) -> bool:
-        return True
-
-    def flow(self) -> FunctionalGradientFlow | None:
-        return None
-
-    def cost_per_step(self, config: TrainingConfig) -> tuple[float, float]:
-        return 0.0, config.effective_generator_batch_size
-
-    def describe(self, config: TrainingConfig) -> str | None:
-        return None
-
-    def export(self, folder: Path) -> None: ...
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass

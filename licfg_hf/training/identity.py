@@ -23,11 +23,7 @@ _PACKAGES = ("licfg_hf", "torch", "diffusers", "accelerate", "datasets", "numpy"
 
 
 def identity_of(trainer: "Trainer", optimizers: Any = None) -> dict[str, Any]:
-    """The identity of a run, as JSON content; a checkpoint of another one is refused.
-
-    Args:
-        optimizers: the user's own factory of optimizers; None where the settings name them.
-    """
+    """The identity of a run, as JSON content; ``optimizers`` is the user's own factory, if any."""
     images = trainer.images
     optional = {"optimizers": optimizers, "augmentation": trainer.augmentation}
     return {

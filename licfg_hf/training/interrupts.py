@@ -80,13 +80,7 @@ class StopSignals(SignalHandler):
 
 
 class SharedStop:
-    """Tells all processes, every few seconds, of signals that any of them received.
-
-    Args:
-        signals: of this process.
-        accelerator: of all processes.
-        step: that the run begins at.
-    """
+    """Tells all processes, every few seconds, of signals that any of them received."""
 
     def __init__(self, signals: StopSignals, accelerator: Accelerator, step: int):
         self.signals, self.accelerator = signals, accelerator

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -21,15 +20,16 @@ from ..evaluation.options import EvaluationConfig, metrics_in
 from ..evaluation.passes import reference_of
 from ..evaluation.protocol import FORMAT, EvaluationProtocol, differences, label
 from ..evaluation.result import parse_result
-from ..evaluation.samples import CHUNK, require_finite_samples, settings_hash, weights_hash, weights_of
+from ..evaluation.samples import CHUNK, require_finite_samples, settings_hash, weights_hash
 from ..files import user_path, write_json
 from ..images import to_pixels
-from ..objective.functional_gradient import FunctionalGradientFlow
 from ..staging import finish_update, updated
 from .callbacks import Callback, is_every
-from .checkpoint import DESCRIPTION_FILE, save_network
+from .checkpoint import DESCRIPTION_FILE
 from .config import TrainingConfig
+from .export import facts_of_model, write_networks
 from .run_folder import superseded
+from .tasks import Flow
 from .tracking import names_at
 
 if TYPE_CHECKING:
@@ -41,19 +41,15 @@ _FEWEST_EVALUATED = 4  # nearest neighbours with k = 3 need that many
 
 @dataclass
 class GeneratorSamples:
-    """Samples of a generator in training.
+    """Samples of a generator in training, see ``SampleSource``."""
 
-    Attributes:
-        draw: (number of a chunk) -> images (CHUNK, channels, height, width) in [-1, 1].
-    """
-
-    draw: Callable[[int], torch.Tensor]
+    draw: Callable[[int], torch.Tensor]  # number of a chunk -> images (CHUNK, channels, height, width) in [-1, 1]
     count: int
     shape: tuple[int, int, int]
     classes: int | None
+    class_names: tuple[str, ...] | None
     facts: dict[str, Any]
     name: str = "the generator"
-    class_names: tuple[str, ...] | None = None
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         size = min(CHUNK, self.count - number * CHUNK)
@@ -65,17 +61,7 @@ class GeneratorSamples:
 
 
 class Evaluator:
-    """Evaluates generators of one run against its training images.
-
-    Args:
-        config: of the training; ``evaluate_*``.
-        images: the training images.
-        device: of the extractor.
-        classes: number of classes of a conditional GAN.
-
-    Raises:
-        InputError: the extractor cannot be had, or a metric is not possible with it.
-    """
+    """Evaluates generators of one run, with ``classes`` classes if any, against its training images."""
 
     def __init__(self, config: TrainingConfig, images: ImageSet, device: torch.device, classes: int | None):
         self.images, self.classes = images, classes
@@ -93,12 +79,10 @@ class Evaluator:
         require_metrics(Plan(self.options, self.count, None, subset(images, self.count), self.extractor))
 
     def metrics(self) -> set[str]:
-        """The metrics in a result."""
         chosen = chosen_metrics(self.options.metrics)
         return {metric.name for metric in chosen if self.classes is not None or not metric.conditional}
 
     def evaluate(self, samples: GeneratorSamples) -> dict[str, Any]:
-        """The content of an eval.json."""
         chosen = subset(self.images, self.count)
         real = reference_of(chosen, "the training images", self.extractor, CHUNK)
         measured = measure(samples, self.extractor, self.options, real, quiet=True)
@@ -109,16 +93,11 @@ class Evaluator:
 class Evaluation(Callback):
     """Evaluates the generator that would be exported every ``evaluate_every`` steps, and keeps the best one.
 
-    Args:
-        evaluator: measures it; None on all processes but the main one.
-        best: keeps the best one; None keeps none.
-
-    Attributes:
-        result: the newest content of an ``eval.json``.
+    Only the main process has an evaluator. ``result`` is the newest content of an ``eval.json``.
     """
 
-    def __init__(self, evaluator: "Evaluator | None", best: "BestGenerator | None"):
-        self.evaluator, self.best = evaluator, best
+    def __init__(self, evaluator: Evaluator | None, best: "BestGenerator | None"):
+        self.evaluator, self.best = cast(Evaluator, evaluator), best
         self.result: dict[str, Any] | None = None
 
     def is_due(self, trainer: "Trainer") -> bool:
@@ -126,22 +105,15 @@ class Evaluation(Callback):
 
     def was_missed(self, trainer: "Trainer") -> bool:
         known = names_at(trainer.folder / "metrics.jsonl", trainer.step)
-        return self.is_due(trainer) and known.isdisjoint(self._evaluator.metrics())
-
-    @property
-    def _evaluator(self) -> "Evaluator":
-        if self.evaluator is None:
-            raise RuntimeError("only the main process evaluates")
-        return self.evaluator
+        return self.is_due(trainer) and known.isdisjoint(self.evaluator.metrics())
 
     def look(self, trainer: "Trainer") -> None:
-        """Evaluates the generator, logs the numbers and keeps the best one."""
         with trainer.sampler.generator_for_sampling() as network:
             self.result = self.measure(trainer, network)
             shown = self.in_one_line(self.result)
             if self.best is not None:
                 protocol = {**self.result["protocol"], "selection": "best"}
-                if self.best.keep({**self.result, "protocol": protocol}, partial(export_best, trainer, network)):
+                if self.best.keep({**self.result, "protocol": protocol}, trainer, network):
                     shown += "  (the best so far, in best/)"
         numbers = {name: entry["value"] for name, entry in self.result["metrics"].items()}
         trainer.notify("evaluate", self.result)
@@ -150,15 +122,8 @@ class Evaluation(Callback):
         trainer.progress.say(f"step {trainer.step}: {shown}")
 
     @torch.no_grad()
-    def measure(
-        self, trainer: "Trainer", network: nn.Module, flow: FunctionalGradientFlow | None = None
-    ) -> dict[str, Any]:
-        """The content of an eval.json of a generator with matching buffers.
-
-        Args:
-            flow: functional-gradient steps that follow the generator; None takes none.
-        """
-        evaluator = self._evaluator
+    def measure(self, trainer: "Trainer", network: nn.Module, flow: Flow = None) -> dict[str, Any]:
+        """The content of an eval.json of a generator with matching buffers, moved by the flow if there is one."""
         facts = {
             "weights": "raw" if trainer.average is None else "ema",
             "truncation": None,
@@ -171,94 +136,51 @@ class Evaluation(Callback):
             "selection": "final",
             "step": trainer.step,
         }
-        samples = GeneratorSamples(
-            lambda number: trainer.sampler.chunk(network, number, CHUNK, flow),
-            evaluator.count,
-            trainer.images.shape,
-            evaluator.classes,
-            facts,
-            class_names=trainer.class_names,
-        )
+        evaluator, draw = self.evaluator, partial(trainer.sampler.chunk, network, CHUNK, flow)
+        kind = (trainer.images.shape, evaluator.classes, trainer.class_names)
         with trainer.progress.pause(f"step {trainer.step}: evaluating {evaluator.count:,} samples"):
-            result = evaluator.evaluate(samples)
+            result = evaluator.evaluate(GeneratorSamples(draw, evaluator.count, *kind, facts))
         here = {"device": trainer.run.facts["device"], "date": datetime.now(UTC).isoformat(timespec="seconds")}
         return {**result, "facts": here}
 
     def in_one_line(self, result: dict[str, Any]) -> str:
         """The numbers of a result, for a person."""
-        evaluator = self._evaluator
-        shown = "  ".join(
-            f"{label(name, evaluator.extractor.name)} {entry['value']:.4g}"
-            for name, entry in result["metrics"].items()
-        )
-        return f"{evaluator.count} samples: {shown}"
+        features, metrics = self.evaluator.extractor.name, result["metrics"]
+        shown = "  ".join(f"{label(name, features)} {entry['value']:.4g}" for name, entry in metrics.items())
+        return f"{self.evaluator.count} samples: {shown}"
 
 
-def evaluation_of(
-    config: TrainingConfig,
-    images: ImageSet,
-    device: torch.device,
-    classes: int | None,
-    identity: dict[str, Any],
-    first_step: int,
-    is_main_process: bool,
-) -> Evaluation | None:
-    """The evaluations that the settings ask for; None where they ask for none.
-
-    Args:
-        classes: number of classes of a conditional GAN.
-        identity, first_step: of the run; a best generator of another one, or of a later step, does not count.
-
-    Raises:
-        InputError: a metric cannot be measured.
-    """
+def evaluation_of(trainer: "Trainer") -> Evaluation | None:
+    """The evaluations that the settings ask for, if any; InputError where a metric cannot be measured."""
+    config, images = trainer.config, trainer.images
     if not config.evaluates:
         return None
     if len(images) < _FEWEST_EVALUATED:
         raise InputError(f"an evaluation needs at least {_FEWEST_EVALUATED} images, not {len(images)}")
-    if not is_main_process:
+    if not trainer.accelerator.is_main_process:
         return Evaluation(None, None)
-    evaluator = Evaluator(config, images, device, classes)
-    keeps = config.keep_best is not None
-    best = BestGenerator(config, evaluator.metrics(), identity, first_step) if keeps else None
-    return Evaluation(evaluator, best)
-
-
-def export_best(trainer: "Trainer", network: nn.Module, folder: Path) -> None:
-    """Writes the generator as it is now, with all that belongs to it."""
-    trainer.task.export(network, folder)
-    save_network(trainer.discriminator, folder / "discriminator")
-    trainer.generator_step.export(folder)
-    weights = weights_of(folder)
-    facts = {"identity": trainer.run.identity, **trainer.run.facts, "step": trainer.step, "weights": weights}
-    write_json(folder / DESCRIPTION_FILE, {**facts, "selection": "best"})
+    evaluator = Evaluator(config, images, trainer.device, getattr(trainer.task, "num_classes", None))
+    return Evaluation(evaluator, None if config.keep_best is None else BestGenerator(trainer, evaluator.metrics()))
 
 
 class BestGenerator:
-    """The best generator of a run so far, in output_dir/best.
+    """The best generator of a run so far by the metric ``keep_best``, one of ``possible``, in output_dir/best.
 
-    Args:
-        config: of the training; ``keep_best`` is the metric.
-        possible: the metrics of a result.
-        identity: what makes the run this run; a best generator of another one does not count.
-        step: that the run goes on from; a best generator of a later step does not count.
-
-    Raises:
-        InputError: ``keep_best`` is none of the metrics.
+    A best generator of another run, or of a later step than the one that the run goes on from, does not count.
     """
 
-    def __init__(self, config: TrainingConfig, possible: set[str], identity: dict[str, Any], step: int):
+    def __init__(self, trainer: "Trainer", possible: set[str]):
+        config = trainer.config
         if config.keep_best not in possible:
             raise InputError(
                 f"keep_best is {config.keep_best!r}, but --evaluate_metrics does not measure it. Choose one of: "
                 f"{', '.join(sorted(possible))}"
             )
-        self.metric, self.identity = config.keep_best, identity
+        self.metric, self.identity = config.keep_best, trainer.run.identity
         self.place = user_path(config.output_dir) / BEST_FOLDER
-        self.best = self._recall(step)
+        self.best = self._recall(trainer.run.first_step)
 
     def _recall(self, step: int) -> dict[str, Any] | None:
-        """The result of the best generator so far, where it is of this run and not of a step still to come."""
         finish_update(self.place)
         try:
             best = json.loads((self.place / SELECTION_FILE).read_text(encoding="utf-8"))
@@ -278,19 +200,16 @@ class BestGenerator:
         value, known = (one["metrics"][metric]["value"] for one in (result, best))
         return value > known if METRICS[metric].higher_is_better else value < known
 
-    def keep(self, result: dict[str, Any], export: Callable[[Path], None]) -> bool:
-        """Exports to output_dir/best if the result is the best so far; it replaces the last best as a whole.
-
-        Args:
-            result: of ``Evaluator.evaluate``.
-            export: writes the generator into a folder.
-        """
+    def keep(self, result: dict[str, Any], trainer: "Trainer", network: nn.Module) -> bool:
+        """Exports a generator with the result of an evaluation if it is the best so far, in place of the last best."""
         if not self._is_better(result):
             return False
         self.place.mkdir(exist_ok=True)
         with updated(self.place) as update:
-            export(update.place)
-            digest = weights_hash(weights_of(update.place), flow=False)
+            write_networks(trainer, network, update.place)
+            facts = facts_of_model(trainer, update.place)
+            write_json(update.place / DESCRIPTION_FILE, {**facts, "selection": "best"})
+            digest = weights_hash(facts["weights"], flow=False)
             result = {**result, "facts": {**result.get("facts", {}), "weights": digest}}
             write_json(update.place / "eval.json", result)
             write_json(update.place / SELECTION_FILE, {"by": self.metric, "identity": self.identity, "result": result})

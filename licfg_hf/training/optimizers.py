@@ -30,13 +30,9 @@ OptimizerFactory = Callable[[str, nn.Module], torch.optim.Optimizer]
 def make_optimizer(
     config: OptimizerConfig, network: nn.Module, device: torch.device | str = "cpu"
 ) -> torch.optim.Optimizer:
-    """The optimizer that ``config`` names, over the parameters of ``network``.
+    """The optimizer that ``config`` names, over the parameters of ``network``, which will be trained on ``device``.
 
-    Args:
-        device: where the network will be trained.
-
-    Raises:
-        InputError: the arguments do not fit it, or its steps; or a group has no parameter.
+    An InputError says that the arguments do not fit it, or its steps; or that a group has no parameter.
     """
     groups = _parameter_groups(config, network)
     for group in groups:
@@ -86,17 +82,12 @@ def _require_usable(config: OptimizerConfig, arguments: dict[str, Any], device: 
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Gives every parameter group the rate of a step, times the scale of the group."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group[_SCALE]
 
 
 def take_over(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """An optimizer of the user's; the schedule of ``config`` scales the learning rates that it has now.
-
-    Raises:
-        InputError: it is no optimizer.
-    """
+    """An optimizer of the user's; the schedule of ``config`` scales the learning rates that it has now."""
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(f"optimizers gives a torch.optim.Optimizer, not {type(optimizer).__name__}")
     for group in optimizer.param_groups:
@@ -105,11 +96,7 @@ def take_over(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> torc
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """``load_state_dict``, which does not look at the shapes by itself.
-
-    Raises:
-        ValueError: the state is that of other parameters.
-    """
+    """``load_state_dict``, but a ValueError where shapes are those of other parameters; PyTorch does not look."""
     optimizer.load_state_dict(state)
     for parameter in (one for group in optimizer.param_groups for one in group["params"]):
         for name, value in optimizer.state[parameter].items():

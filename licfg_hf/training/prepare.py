@@ -1,17 +1,20 @@
 """Networks and functions of a training as its steps use them: wrapped by Accelerate, compiled, averaged."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..objective.double_backward import speed_up_convolutions
 from ..objective.losses import AdversarialLoss
 from ..objective.term import LazyPenalty
-from .compilation import CompiledTerms, prepare_for_compilation
 from .config import TrainingConfig
-from .context import StepContext
+from .context import StepContext, Terms
 from .step import discriminator_terms, generator_terms
 from .tasks import Task
 from .untouched import copied
@@ -24,6 +27,47 @@ def moving_average(config: TrainingConfig, generator: nn.Module, device: torch.d
     average = AveragedModel(nn.Identity(), multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)).to(device)
     average.module = copied(generator).requires_grad_(False)
     return average
+
+
+class CompiledTerms:
+    """``discriminator_terms`` or ``generator_terms``, compiled as a whole; as they are where that is not possible.
+
+    Inside, penalties and output normalizers take input gradients by ``torch.func.grad``, which can be differentiated
+    again where ``torch.autograd.grad`` cannot. Random numbers are those of the uncompiled function.
+
+    Args:
+        terms: the function; without a random generator among its arguments, which cannot be compiled.
+        say: prints why, if the function cannot be compiled.
+    """
+
+    def __init__(self, terms: Callable[..., Terms], say: Callable[[str], None]):
+        self.terms, self.say = terms, say
+        speed_up_convolutions("CompositeImplicitAutograd")
+        # One graph or none: a gradient that is taken outside of it could not be differentiated again.
+        self.compiled = torch.compile(terms, fullgraph=True, dynamic=False, options={"fallback_random": True})
+
+    def __call__(self, *arguments: Any) -> Terms:
+        if self.compiled is None:
+            return self.terms(*arguments)
+        try:
+            return self.compiled(*arguments)
+        except TorchDynamoException as error:
+            self.compiled = None
+            reason = " ".join(str(error).split())[:300]
+            self.say(f"NOTE: torch.compile is not possible here, and the run continues without it: {reason}")
+            return self.terms(*arguments)
+
+
+def prepare_for_compilation(accelerator: Accelerator, network: nn.Module) -> nn.Module:
+    """Prepares a network as ``Accelerator.prepare`` does, but without DDP, whose hooks cannot be compiled.
+
+    All processes start with the main one's weights; ``steps.optimize`` averages the gradients.
+    """
+    prepared = accelerator.prepare_model(network, evaluation_mode=True)  # that is, device and autocast alone
+    with torch.no_grad():
+        for value in (*network.parameters(), *network.buffers()):
+            value.copy_(broadcast(value.contiguous()))
+    return prepared
 
 
 def make_context(
@@ -48,26 +92,15 @@ def make_context(
     functions = (discriminator_terms, generator_terms)
     if config.torch_compile:
         prepared = [prepare_for_compilation(accelerator, network) for network in (generator, discriminator)]
-        functions = tuple(CompiledTerms(terms_of, say or accelerator.print) for terms_of in functions)
+        functions = [CompiledTerms(terms_of, say or accelerator.print) for terms_of in functions]
     else:
         prepared = accelerator.prepare(generator, discriminator)
-    processes = accelerator.num_processes
     return StepContext(
-        accelerator=accelerator,
-        config=config,
-        task=task,
-        loss=loss,
-        terms=terms,
-        generator=generator,
-        discriminator=discriminator,
-        prepared_generator=prepared[0],
-        prepared_discriminator=prepared[1],
+        *(accelerator, config, task, loss, terms, generator, discriminator, *prepared),
         critic=augmented(prepared[1]),
         opponent=augmented(discriminator),
         generator_optimizer=optimizers["generator"],
         discriminator_optimizer=optimizers["discriminator"],
         discriminator_terms=functions[0],
         generator_terms=functions[1],
-        micro_batch_size=config.micro_batch_size(config.batch_size, processes),
-        generator_micro_batch_size=config.micro_batch_size(config.effective_generator_batch_size, processes),
     )

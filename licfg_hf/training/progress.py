@@ -21,13 +21,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Shows steps done, recent speed, time left and the newest losses.
-
-    Args:
-        first: step the run begins at.
-        last: step it ends at.
-        visible: False shows nothing (all processes but one).
-    """
+    """Shows steps done of ``first`` to ``last``, recent speed, time left and the newest losses, or nothing."""
 
     def __init__(self, first: int, last: int, visible: bool):
         self.last, self.visible = last, visible
@@ -79,6 +73,5 @@ class Progress:
             tqdm.write(line, file=sys.stderr) if self.bar is not None else print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Ends the bar."""
         if self.bar is not None:
             self.bar.close()

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from ..errors import FolderInUse, InputError, TrainingInterrupted
 from ..files import user_path
-from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, load_state, save_checkpoint
+from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, load_state, save_checkpoint, step_of
 from .checks import is_lack_of_memory
 from .config import TrainingConfig
 from .optimizers import load_optimizer
@@ -33,11 +33,7 @@ Parts = Mapping[str, "Stateful | Parts | None"]
 
 
 def on_the_main_process(accelerator: Accelerator, action: Callable[[], _Result]) -> _Result:
-    """The main process does something and tells the others what came of it.
-
-    Raises:
-        InputError: on every process, where it was raised on the main one.
-    """
+    """The main process does something and tells the others what came of it, also where it is an InputError."""
     found: list[Any] = [None, None]
     if accelerator.is_main_process:
         try:
@@ -55,20 +51,11 @@ def on_the_main_process(accelerator: Accelerator, action: Callable[[], _Result])
 class Run:
     """The output folder of a training, and what is saved in it.
 
-    The parts are asked for their state, one by one, and get it back by their names: networks, optimizers, terms,
-    callbacks, and whatever else is put into ``parts``.
-
-    Args:
-        config: says where, how to resume and what to keep.
-        identity: what makes the run this run, as JSON content; a folder or checkpoint of another one is refused.
-        facts: what else a checkpoint and the card say: settings, versions, device, processes, threads.
-        accelerator: of all processes.
+    The ``parts`` are asked for their state, one by one, and get it back by their names. A folder or checkpoint of
+    another ``identity`` is refused, on every process; ``facts`` are what else a checkpoint and the card say.
 
     Attributes:
         resume_from: the checkpoint that the run goes on from; None at a beginning.
-
-    Raises:
-        InputError: the folder cannot be used, on every process; see ``claim_folder``.
     """
 
     def __init__(
@@ -83,20 +70,14 @@ class Run:
 
     @property
     def checkpoint_folder(self) -> Path:
-        """The folder of the checkpoints."""
         return self.folder / "checkpoints"
 
     @property
     def first_step(self) -> int:
-        """The step that the run begins at, or goes on from."""
-        return 0 if self.resume_from is None else load_description(self.resume_from)["step"]
+        return 0 if self.resume_from is None else step_of(self.resume_from)
 
     def hold(self, stack: ExitStack) -> None:
-        """Keeps other processes out of the folder, as long as the stack is open.
-
-        Raises:
-            FolderInUse: another process trains there, or has trained there since.
-        """
+        """Keeps other processes out of the folder while the stack is open; FolderInUse where one has been in it."""
         stack.enter_context(folder_lock(self.folder))
         self._home = stack.enter_context(Home(self.folder))
         newest = checkpoints(self.checkpoint_folder)[-1:]
@@ -107,8 +88,8 @@ class Run:
     def device_seconds(self, step: int) -> float | None:
         """The cost of the run so far: seconds on the clock times processes, evaluations and writing included.
 
-        A resumed run counts on from its checkpoint; what was lost after that does not count. To export a finished run
-        again costs nothing. None where the checkpoint does not say.
+        A resumed run counts on from its checkpoint, and the export of a finished run costs nothing. None where the
+        checkpoint does not say.
         """
         if self._finished.get("step") == step and "device_seconds" in self._finished:
             return self._finished["device_seconds"]
@@ -116,27 +97,17 @@ class Run:
         return None if known is None else known + here * self.accelerator.num_processes
 
     def last_checkpoint(self) -> str:
-        """Describes the last checkpoint, for messages."""
         known = checkpoints(self.checkpoint_folder)
         return f"the last good checkpoint is {known[-1]}" if known else "no checkpoint was written yet"
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint of all parts.
-
-        Raises:
-            OSError: the disk did not take it.
-            TrainingDiverged: a tensor is not finite.
-        """
+        """Writes a checkpoint of all parts; OSError where the disk did not take it."""
         description = {"identity": self.identity, **self.facts, "device_seconds": self.device_seconds(step)}
         state = _state_of(self.parts)
         save_checkpoint(self.checkpoint_folder, step, state, description, self.config.keep_checkpoints)
 
     def load(self, source: Path) -> int:
-        """Gives every part its state back; returns the step.
-
-        Raises:
-            InputError: it is not the state of this run.
-        """
+        """Gives every part its state back; returns the step. InputError where it is not the state of this run."""
         description, state = load_description(source), load_state(source)
         self._device_seconds_before = description.get("device_seconds")
         self._finished = json.loads((self.folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
@@ -159,13 +130,9 @@ class Run:
         return description["step"]
 
     def require_home(self, step: int, save: Callable[[], bool]) -> None:
-        """Ends a run whose output folder is not where it was; nothing is written to where it was.
+        """Ends a run whose output folder was renamed or removed, with a last checkpoint wherever it is now.
 
-        Args:
-            save: writes a checkpoint into ``folder``; says whether that went well.
-
-        Raises:
-            TrainingInterrupted: the folder was renamed or removed.
+        ``save`` says whether that went well. Nothing is written to where the folder was.
         """
         if not self._home.is_lost():
             return

@@ -17,74 +17,60 @@ from ..evaluation.result import RESULT_FILE
 from ..evaluation.samples import weights_of
 from ..files import remove_unfinished, require_writable, user_path, write_json
 from ..staging import finish_update
-from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, remove_partial, require_undamaged
+from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, remove_partial, require_undamaged, step_of
 from .config import TrainingConfig
 
 _ONLY_OF_EXPORTS = ("samples.png", "samples_moved.png", "flow/flow.json", "flow/discriminator-*/*", "*/*.index.json")
 
 
 def claim_folder(folder: Path, config: TrainingConfig, identity: dict[str, Any], facts: dict[str, Any]) -> Path | None:
-    """Creates or checks the output folder and writes ``training.json`` into it.
+    """Creates or checks the output folder and writes ``training.json``, with identity and facts, into it.
 
-    Args:
-        config: says how to resume and how far to train.
-        identity: what makes the run this run, as JSON content; a folder or checkpoint of another one is refused.
-        facts: further content of ``training.json``.
-
-    Returns:
-        The checkpoint to resume from, or None.
-
-    Raises:
-        InputError: the folder cannot be written, is not of this run, or the checkpoint is not one of this run.
-        FolderInUse: another process trains there.
+    Returns the checkpoint to resume from, if any. An InputError says that the folder cannot be written, or that it or
+    the checkpoint is not of this run; FolderInUse that another process trains there.
     """
     require_writable(folder, "output_dir", folder=True)
     folder.mkdir(parents=True, exist_ok=True)
-    if any(path.name[0] != "." for path in folder.iterdir()) and not (folder / DESCRIPTION_FILE).is_file():
+    description = folder / DESCRIPTION_FILE
+    if _is_occupied(folder) and not description.is_file():
         raise InputError(
             f"output_dir {folder} holds files of something other than a training run: choose an empty or new one"
         )
     with folder_lock(folder):
-        _remove_leftovers(folder)
+        for place in (folder, folder / "samples", folder / "best", folder / "flow"):
+            remove_unfinished(place)
+        remove_partial(folder / "checkpoints")
         finish_update(folder)
-        return _claim(folder, config, identity, facts)
+        if config.resume == "never" and _is_occupied(folder):
+            raise InputError(f"output_dir {folder} is not empty, and --resume never needs an empty one")
+        source = _source(folder, config, identity)
+        if not _holds_finished_model(description, identity):  # else it says what that is, until a longer run ends
+            write_json(description, {"identity": identity, **facts})
+        return source
 
 
-def _claim(folder: Path, config: TrainingConfig, identity: dict[str, Any], facts: dict[str, Any]) -> Path | None:
-    description = folder / DESCRIPTION_FILE
-    occupied = any(path.name[0] != "." for path in folder.iterdir())
-    if config.resume == "never" and occupied:
-        raise InputError(f"output_dir {folder} is not empty, and --resume never needs an empty one")
+def _is_occupied(folder: Path) -> bool:
+    return any(path.name[0] != "." for path in folder.iterdir())
+
+
+def _source(folder: Path, config: TrainingConfig, identity: dict[str, Any]) -> Path | None:
     # Without a checkpoint nothing was trained yet, and other settings spoil nothing.
     source = newest = _newest_good(folder / "checkpoints", identity)
     if config.resume not in ("auto", "never"):
         source = user_path(config.resume)
         require_undamaged(source)
         _require_same_identity(load_description(source), identity, source)
-        if newest is not None and _step(newest) > _step(source):
+        if newest is not None and step_of(newest) > step_of(source):
             raise InputError(
                 f"{folder} has newer checkpoints than {source.name}: choose another --output_dir, or remove them"
             )
-    if source is not None and _step(source) > config.max_steps:
-        raise InputError(f"{source} is at step {_step(source)} already, past max_steps {config.max_steps}")
-    if not _holds_finished_model(description, identity):  # else it says what that is, until a longer run replaces it
-        write_json(description, {"identity": identity, **facts})
+    if source is not None and step_of(source) > config.max_steps:
+        raise InputError(f"{source} is at step {step_of(source)} already, past max_steps {config.max_steps}")
     return source
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Removes what a killed run left half-written."""
-    for place in (folder, folder / "samples", folder / "best", folder / "flow"):
-        remove_unfinished(place)
-    remove_partial(folder / "checkpoints")
-
-
 def _newest_good(folder: Path, identity: dict[str, Any]) -> Path | None:
-    """The newest checkpoint that can be used; newer ones that cannot be are set aside.
-
-    Raises:
-        InputError: it is of another run, or none of the checkpoints can be used.
-    """
+    """The newest checkpoint that can be used; newer ones that cannot be are set aside."""
     unusable: list[tuple[Path, InputError]] = []
     for checkpoint in reversed(checkpoints(folder)):
         try:
@@ -108,12 +94,9 @@ def _newest_good(folder: Path, identity: dict[str, Any]) -> Path | None:
 
 @contextmanager
 def folder_lock(folder: Path, name: str = ".lock") -> Iterator[None]:
-    """Keeps other processes from training in an output folder; the system lets go of it if this one is killed.
+    """Keeps other processes from training in an output folder: they get FolderInUse.
 
-    Where the file system has no locks, nobody is kept out.
-
-    Raises:
-        FolderInUse: another process trains there.
+    The system lets go of it if this process is killed. Where the file system has no locks, nobody is kept out.
     """
     lock = FileLock(folder / name)
     try:
@@ -174,12 +157,7 @@ class Home:
 
 
 def superseded(folder: Path, exported: Path) -> list[str]:
-    """Files of an earlier export into a folder that a new one does not replace, by their paths in it.
-
-    Args:
-        folder: where the earlier export lies.
-        exported: the new one.
-    """
+    """An earlier export's files in a folder that the new one does not replace, by their paths in it."""
     known = [path for pattern in _ONLY_OF_EXPORTS for path in folder.glob(pattern)]
     known += [folder / name for name in weights_of(folder)]
     if (exported / RESULT_FILE).exists():
@@ -190,9 +168,8 @@ def superseded(folder: Path, exported: Path) -> list[str]:
 
 def other_circumstances(description: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     """Lists the processes, threads, device and versions that differ from those when a checkpoint was written."""
-    names = ("processes", "threads", "device", "versions")
-    then, now = ({name: one.get(name) for name in names} for one in (description, facts))
-    return _differences(then, now)
+    names = ("device", "processes", "threads", "versions")
+    return [line for name in names for line in _differences(description.get(name), facts.get(name), name)]
 
 
 def _holds_finished_model(description: Path, identity: dict[str, Any]) -> bool:
@@ -202,10 +179,6 @@ def _holds_finished_model(description: Path, identity: dict[str, Any]) -> bool:
         return known["identity"] == identity and known.get("step") is not None
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _step(checkpoint: Path) -> int:
-    return load_description(checkpoint)["step"]
 
 
 def _require_same_identity(description: dict[str, Any], ours: dict[str, Any], where: Path) -> None:
@@ -220,10 +193,8 @@ def _require_same_identity(description: dict[str, Any], ours: dict[str, Any], wh
 
 def _differences(theirs: Any, ours: Any, name: str = "") -> list[str]:
     if isinstance(theirs, dict) and isinstance(ours, dict):
-        keys = sorted(set(theirs) | set(ours))
-        return [
-            line for key in keys for line in _differences(theirs.get(key), ours.get(key), f"{name}.{key}".strip("."))
-        ]
+        pairs = [(key, theirs.get(key), ours.get(key)) for key in sorted(set(theirs) | set(ours))]
+        return [line for key, *pair in pairs for line in _differences(*pair, f"{name}.{key}".strip("."))]
     if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
         return [line for pair in zip(theirs, ours, strict=True) for line in _differences(*pair, name)]
     return [] if theirs == ours else [f"{name}: {_brief(theirs, ours)} there, {_brief(ours, theirs)} here"]

@@ -1,18 +1,20 @@
 """Samples of a generator in training, as it would be exported: for pictures and for evaluations."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from ..images import grid_columns, image_grid
-from ..objective.functional_gradient import FunctionalGradientFlow
+from ..objective.weights import refresh_power_iterations
 from ..seeds import Purpose, seed_for
-from .config import TrainingConfig
-from .matching_buffers import with_matching_buffers
-from .tasks import TrainableTask
+from .tasks import Flow
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 
 def random_generator(
@@ -23,59 +25,82 @@ def random_generator(
 
 
 class Sampler:
-    """Draws from the generator that would be exported; the same randomness at every call, so that pictures compare.
+    """Draws from the generator that would be exported; the same randomness at every call, so that pictures compare."""
 
-    Args:
-        task: knows how the generator is sampled.
-        generator: gives the generator: the average if there is one.
-        config: of the training.
-        shape: (channels, height, width) of an image.
-        batch: images of a batch that BatchNorm statistics are gathered over.
-        device: of the generator.
-    """
+    def __init__(self, trainer: "Trainer"):
+        self.trainer, self.task, self.shape = trainer, trainer.task, trainer.images.shape
 
-    def __init__(
-        self,
-        task: TrainableTask,
-        generator: Callable[[], nn.Module],
-        config: TrainingConfig,
-        shape: tuple[int, int, int],
-        batch: int,
-        device: torch.device,
-    ):
-        self.task, self.generator, self.config = task, generator, config
-        self.shape, self.batch, self.device = shape, batch, device
+    def _rng(self, purpose: Purpose, step: int = 0) -> torch.Generator:
+        return random_generator(self.trainer.device, self.trainer.config.seed, purpose, step)
 
     def generator_for_sampling(self) -> AbstractContextManager[nn.Module]:
         """The generator in eval mode with buffers that belong to its weights, see ``with_matching_buffers``."""
-        rng = random_generator(self.device, self.config.seed, "standing")
+        rng, size = self._rng("standing"), self.trainer.generator_micro_batch_size
 
         def draw(network: nn.Module) -> None:
-            self.task.standing_batch(network, self.batch, self.shape, rng)
+            self.task.standing_batch(network, size, self.shape, rng)
 
-        return with_matching_buffers(self.generator(), draw, self.config.standing_batches)
+        return with_matching_buffers(self.trainer.final_generator, draw, self.trainer.config.standing_batches)
 
     @torch.no_grad()
-    def draw(self, count: int, flow: FunctionalGradientFlow | None = None) -> torch.Tensor:
-        """Images (count, channels, height, width) in [-1, 1], on the CPU.
-
-        Args:
-            flow: functional-gradient steps that follow the generator; None takes none.
-        """
-        rng = random_generator(self.device, self.config.seed, "samples")
+    def draw(self, count: int, flow: Flow = None) -> Tensor:
+        """Images (count, channels, height, width) in [-1, 1], on the CPU, moved by the flow if there is one."""
         with self.generator_for_sampling() as network:
-            return self.task.sample(network, count, self.shape, rng, flow=flow).float().cpu()
+            return self.task.sample(network, count, self.shape, self._rng("samples"), flow=flow).float().cpu()
 
     @torch.no_grad()
-    def chunk(
-        self, network: nn.Module, number: int, size: int, flow: FunctionalGradientFlow | None = None
-    ) -> torch.Tensor:
+    def chunk(self, network: nn.Module, size: int, flow: Flow, number: int) -> Tensor:
         """Chunk ``number`` of the samples of an evaluation, (size, ...), of a generator with matching buffers."""
-        rng = random_generator(self.device, self.config.seed, "evaluation", number)
+        rng = self._rng("evaluation", number)
         return self.task.sample(network, size, self.shape, rng, flow=flow, first=number * size)
 
-    def grid(self, flow: FunctionalGradientFlow | None = None) -> Image.Image:
+    def grid(self, flow: Flow = None) -> Image.Image:
         """A picture of ``sample_count`` samples; of a conditional GAN, one column for each class."""
-        count = self.config.sample_count
+        count = self.trainer.config.sample_count
         columns = grid_columns(count, getattr(self.task, "num_classes", None))
         return image_grid(self.draw(count, flow), columns=columns)
+
+
+@contextmanager
+def with_matching_buffers(
+    network: nn.Module, draw: Callable[[nn.Module], Any], batches: int | None
+) -> Iterator[nn.Module]:
+    """The network in eval mode with buffers that belong to its weights; afterwards all is as it was.
+
+    The buffers of an average are copies of the trained network's, so its singular vectors are a step or more behind
+    and its BatchNorm statistics are another network's.
+
+    Args:
+        draw: passes one batch through the network.
+        batches: BatchNorm statistics become the mean over so many batches (BigGAN's standing statistics); ``None``
+            keeps the running ones.
+    """
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    was_training = network.training
+    try:
+        refresh_power_iterations(network)
+        if batches is not None:
+            gather_standing_statistics(network, draw, batches)
+        yield network.eval()
+    finally:
+        with torch.no_grad():
+            for name, buffer in network.named_buffers():
+                buffer.copy_(buffers[name])
+        network.train(was_training)
+
+
+@torch.no_grad()
+def gather_standing_statistics(network: nn.Module, draw: Callable[[nn.Module], Any], batches: int) -> None:
+    """Replaces the BatchNorm statistics by the mean of those of ``batches`` batches; nothing without BatchNorm."""
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean
+    network.train()
+    for _ in range(batches):
+        draw(network)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -1,7 +1,8 @@
 """xICFG in stages: the discriminators of a stage are kept, and the generator learns where they moved its samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,12 +12,12 @@ from torch import nn
 from torch.func import functional_call
 
 from ..errors import InputError, TrainingDiverged
-from ..objective.critic import flat_logits
+from ..objective.critic import Critic, flat_logits
 from ..objective.functional_gradient import FunctionalGradientFlow, StageConfig, StageCost, group_size, regression_loss
 from ..pipelines.base import evaluating
 from ..pipelines.flow import save_flow
 from .config import TrainingConfig
-from .context import Batch, StepContext, Terms
+from .context import Batch, GeneratorStep, StepContext, Terms
 from .step import optimize
 from .tasks import MicroBatch, Task
 from .untouched import copied
@@ -48,7 +49,7 @@ class TransportedTask:
 
 
 @dataclass
-class StagedFunctionalGradient:
+class StagedFunctionalGradient(GeneratorStep):
     """xICFG: stages of T functional-gradient steps, after each of which the generator learns where its samples went.
 
     A training step is one functional-gradient step: the discriminator's updates against samples that the stored
@@ -86,24 +87,21 @@ class StagedFunctionalGradient:
         self._template = copied(discriminator).eval().requires_grad_(False).to(accelerator.device)
         self._group = group_size(discriminator)
 
-    def _critic(self, state: dict[str, torch.Tensor]) -> Callable[..., Any]:
+    def _critic(self, state: dict[str, torch.Tensor]) -> Critic:
         def critic(samples: torch.Tensor, **conditioning: torch.Tensor) -> Any:
             with self._accelerator.autocast():
                 return functional_call(self._template, state, (samples,), conditioning)
 
         return critic
 
-    def _critics(self) -> list[Callable[..., Any]]:
-        return [self._critic(state) for state in self._snapshots]
-
     def learns(self, step: int) -> bool:
         return step % self.config.steps == 0
 
     def flow(self) -> FunctionalGradientFlow:
-        return self._flow_of(self._critics())
+        return self._flow_of(self._snapshots)
 
-    def _flow_of(self, critics: Sequence[Callable[..., Any]]) -> FunctionalGradientFlow:
-        return self.config.flow(critics, self._group)
+    def _flow_of(self, snapshots: Sequence[dict[str, torch.Tensor]]) -> FunctionalGradientFlow:
+        return self.config.flow([self._critic(state) for state in snapshots], self._group)
 
     def fake_source(self, context: StepContext, rng: torch.Generator) -> Task:
         return TransportedTask(context.task, self.flow(), rng)
@@ -146,13 +144,13 @@ class StagedFunctionalGradient:
     def _learn(self, context: StepContext, batch: Batch, stage: int, rng: torch.Generator) -> Terms:
         """Teaches the generator where a pool of its samples went."""
         pool, targets, distances = self._pool(context, batch, rng), [], []
-        *first, last = self._critics()
+        *first, last = self._snapshots
         for micro_batch in pool:
             with torch.no_grad(), evaluating(context.generator):
                 start = context.task.generate(context.generator, micro_batch)
             before = self._flow_of(first)(start, rng=rng, **micro_batch.conditioning)
             if not targets:
-                gap = self._gap(context, last, micro_batch, before, stage)
+                gap = self._gap(context, self._critic(last), micro_batch, before, stage)
             targets.append(self._flow_of([last])(before, rng=rng, **micro_batch.conditioning))
             distances.append((targets[-1] - start).flatten(1).norm(dim=1).mean())
         loss = self._regress(context, pool, targets, rng)
@@ -160,12 +158,7 @@ class StagedFunctionalGradient:
 
     @torch.no_grad()
     def _gap(
-        self,
-        context: StepContext,
-        critic: Callable[..., Any],
-        micro_batch: MicroBatch,
-        fake: torch.Tensor,
-        stage: int,
+        self, context: StepContext, critic: Critic, micro_batch: MicroBatch, fake: torch.Tensor, stage: int
     ) -> torch.Tensor:
         """mean D(real) - mean D(fake) of the last discriminator, over all processes."""
         means = [flat_logits(critic(points, **micro_batch.conditioning)).mean() for points in (micro_batch.real, fake)]
@@ -192,17 +185,11 @@ class StagedFunctionalGradient:
             fake = context.task.generate(context.prepared_generator, pool.pick(part))
             return {"regression": regression_loss(fake, target[part])}
 
+        update = partial(optimize, context.accelerator, context.prepared_generator, optimizer, terms_of)
         for _ in range(config.epochs):
             order = torch.randperm(len(target), generator=rng, device=target.device)
             losses = [
-                optimize(
-                    context.accelerator,
-                    context.prepared_generator,
-                    optimizer,
-                    terms_of,
-                    [(part,) for part in batch.split(size)],
-                    clip,
-                )["regression"]
+                update([(part,) for part in batch.split(size)], clip)["regression"]
                 for batch in order.split(size * context.config.gradient_accumulation_steps)
             ]
             loss = cast(torch.Tensor, context.accelerator.reduce(torch.stack(losses).mean(), "mean"))

@@ -1,16 +1,18 @@
 """The tasks of a training step: how real points, generated points and their conditioning come from a batch of images.
 
-The steps and the trainer know only the three methods of a task, so a plain GAN and a denoising diffusion GAN are
+The steps and the trainer know only the methods of a task, so a plain GAN and a denoising diffusion GAN are
 trained by the same code.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ..errors import InputError
 from ..objective.functional_gradient import FunctionalGradientFlow
@@ -19,6 +21,8 @@ from ..pipelines.gan import GANPipeline
 from ..schedulers import DDGANScheduler
 from .checkpoint import is_saveable, save_network
 
+Shape = tuple[int, int, int]  # channels, height and width of an image
+Flow = FunctionalGradientFlow | None
 _CHUNK = 256  # images per pass when sampling
 
 
@@ -32,39 +36,28 @@ class MicroBatch:
         noise: what the generator starts from; its keys are the task's own.
     """
 
-    real: torch.Tensor
-    conditioning: dict[str, torch.Tensor] = field(default_factory=dict)
-    noise: dict[str, torch.Tensor] = field(default_factory=dict)
+    real: Tensor
+    conditioning: dict[str, Tensor] = field(default_factory=dict)
+    noise: dict[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def join(micro_batches: "Sequence[MicroBatch]") -> "MicroBatch":
         """Several micro-batches as one."""
+        return MicroBatch(**tree_map(lambda *parts: torch.cat(parts), *map(vars, micro_batches)))
 
-        def joined(values: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-            return {name: torch.cat([value[name] for value in values]) for name in values[0]}
-
-        return MicroBatch(
-            torch.cat([micro_batch.real for micro_batch in micro_batches]),
-            joined([micro_batch.conditioning for micro_batch in micro_batches]),
-            joined([micro_batch.noise for micro_batch in micro_batches]),
-        )
-
-    def pick(self, indices: torch.Tensor) -> "MicroBatch":
+    def pick(self, indices: Tensor) -> "MicroBatch":
         """The samples at ``indices`` (n,)."""
-        conditioning, noise = (
-            {name: value[indices] for name, value in values.items()} for values in (self.conditioning, self.noise)
-        )
-        return MicroBatch(self.real[indices], conditioning, noise)
+        return MicroBatch(**tree_map(lambda value: value[indices], vars(self)))
 
 
 class Task(Protocol):
-    """The task of the networks: how real and generated points come from a batch of images."""
+    """How real and generated points come from a batch of images; this much a step needs."""
 
-    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:
+    def draw(self, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> MicroBatch:
         """A micro-batch from images (batch, channels, height, width) in [-1, 1] and their labels (batch,)."""
         ...
 
-    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> torch.Tensor:
+    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> Tensor:
         """The fake counterpart of ``micro_batch.real``."""
         ...
 
@@ -73,15 +66,9 @@ class TrainableTask(Task, Protocol):
     """A task with the further methods that the trainer needs."""
 
     def sample(
-        self,
-        generator: nn.Module,
-        count: int,
-        shape: tuple[int, int, int],
-        rng: torch.Generator,
-        flow: FunctionalGradientFlow | None = None,
-        first: int = 0,
-    ) -> torch.Tensor:
-        """Finished images (count, channels, height, width) in [-1, 1].
+        self, generator: nn.Module, count: int, shape: Shape, rng: torch.Generator, flow: Flow = None, first: int = 0
+    ) -> Tensor:
+        """Finished images (count, *shape) in [-1, 1].
 
         Args:
             flow: functional-gradient steps that follow the generator; None takes none.
@@ -89,18 +76,14 @@ class TrainableTask(Task, Protocol):
         """
         ...
 
-    def standing_batch(
-        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
-    ) -> None:
+    def standing_batch(self, generator: nn.Module, count: int, shape: Shape, rng: torch.Generator) -> None:
         """Passes what BatchNorm statistics are gathered over through the generator."""
-        ...
 
     def export(self, generator: nn.Module, folder: Path) -> str | None:
         """Writes a pipeline folder and returns the pipeline's class; None if no pipeline could draw from it."""
-        ...
 
 
-def _image(output: Any) -> torch.Tensor:
+def _image(output: Any) -> Tensor:
     return getattr(output, "sample", output)
 
 
@@ -139,64 +122,38 @@ class GANTask:
         """The inputs that a network may look up in a table, and the number of entries."""
         return {} if self.num_classes is None else {"class_labels": self.num_classes}
 
-    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:
-        """A micro-batch from images (batch, channels, height, width) in [-1, 1] and their labels (batch,).
-
-        Raises:
-            InputError: the GAN is conditional and the images have no labels.
-        """
-        latents = torch.randn(len(images), self.latent_dim, generator=rng, device=images.device)
+    def draw(self, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> MicroBatch:
+        """A micro-batch; InputError where the GAN is conditional and the images have no labels."""
+        noise = {"latents": torch.randn(len(images), self.latent_dim, generator=rng, device=images.device)}
         if self.num_classes is None:
-            return MicroBatch(real=images, noise={"latents": latents})
+            return MicroBatch(images, noise=noise)
         if labels is None:
             raise InputError("a class-conditional GAN needs labels and the data has none: pass --label_column")
-        return MicroBatch(images, {"class_labels": labels.long()}, {"latents": latents})  # as in sampling
+        return MicroBatch(images, {"class_labels": labels.long()}, noise)  # as in sampling
 
-    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> torch.Tensor:
-        """The fake counterpart of ``micro_batch.real``."""
-        return self._call(generator, micro_batch.noise["latents"], micro_batch.conditioning.get("class_labels"))
-
-    @staticmethod
-    def _call(generator: nn.Module, latents: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        return _image(generator(latents) if labels is None else generator(latents, labels))
+    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> Tensor:
+        return _image(generator(micro_batch.noise["latents"], *micro_batch.conditioning.values()))
 
     def sample(
-        self,
-        generator: nn.Module,
-        count: int,
-        shape: tuple[int, int, int],
-        rng: torch.Generator,
-        flow: FunctionalGradientFlow | None = None,
-        first: int = 0,
-    ) -> torch.Tensor:
-        """Finished images (count, channels, height, width) in [-1, 1]; the classes in turn, chunk by chunk.
-
-        Args:
-            flow: moves what the generator drew; None leaves it.
-            first: number of the first sample, which decides its class.
-        """
+        self, generator: nn.Module, count: int, shape: Shape, rng: torch.Generator, flow: Flow = None, first: int = 0
+    ) -> Tensor:
+        """Finished images in [-1, 1]; the classes in turn, chunk by chunk."""
         latents = torch.randn(count, self.latent_dim, generator=rng, device=rng.device)
-        labels = None
+        conditioning: dict[str, Tensor] = {}
         if self.num_classes is not None:
-            labels = torch.arange(first, first + count, device=rng.device) % self.num_classes
-        parts = [None] * len(latents.split(_CHUNK)) if labels is None else labels.split(_CHUNK)
-        chunks = zip(latents.split(_CHUNK), parts, strict=True)
-        images = torch.cat([self._call(generator, chunk, part) for chunk, part in chunks])
-        conditioning = {} if labels is None else {"class_labels": labels}
+            conditioning["class_labels"] = torch.arange(first, first + count, device=rng.device) % self.num_classes
+        parts = (value.split(_CHUNK) for value in (latents, *conditioning.values()))
+        images = torch.cat([_image(generator(*chunk)) for chunk in zip(*parts, strict=True)])
         return images if flow is None else replace(flow, chunk_size=_CHUNK)(images, rng=rng, **conditioning)
 
-    def standing_batch(
-        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
-    ) -> None:
-        """One pass of ``count`` latents, with classes at random: what BatchNorm statistics are gathered over."""
-        latents = torch.randn(count, self.latent_dim, generator=rng, device=rng.device)
-        labels = None
+    def standing_batch(self, generator: nn.Module, count: int, shape: Shape, rng: torch.Generator) -> None:
+        """One pass of ``count`` latents, with classes at random."""
+        inputs = [torch.randn(count, self.latent_dim, generator=rng, device=rng.device)]
         if self.num_classes is not None:
-            labels = torch.randint(self.num_classes, (count,), generator=rng, device=rng.device)
-        self._call(generator, latents, labels)
+            inputs.append(torch.randint(self.num_classes, (count,), generator=rng, device=rng.device))
+        generator(*inputs)
 
     def export(self, generator: nn.Module, folder: Path) -> str | None:
-        """Writes a pipeline folder and returns the pipeline's class; None if no pipeline could draw from it."""
         known = hasattr(generator, "latent_dim") and _config_of(generator).get("num_classes") == self.num_classes
         if is_saveable(generator) and known:
             GANPipeline(model=cast(Any, generator)).save_pretrained(folder)
@@ -231,26 +188,23 @@ class DDGANTask:
         """The inputs that a network may look up in a table, and the number of entries."""
         return {"timestep": int(cast(Any, self.scheduler.config).num_train_timesteps)}
 
-    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:
+    def draw(self, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> MicroBatch:
         """A micro-batch from images x_0 (batch, channels, height, width) in [-1, 1]."""
-        steps = int(cast(Any, self.scheduler.config).num_train_timesteps)
-        timestep = torch.randint(steps, (len(images),), generator=rng, device=images.device)
+        timestep = torch.randint(self.counted["timestep"], (len(images),), generator=rng, device=images.device)
         sample, next_sample = self.scheduler.sample_pair(images, timestep, generator=rng)
         noise = {"posterior": torch.randn(images.shape, generator=rng, device=images.device)}
         if self.latent_dim is not None:
             noise["latents"] = torch.randn(len(images), self.latent_dim, generator=rng, device=images.device)
         return MicroBatch(sample, {"timestep": timestep, "next_sample": next_sample}, noise)
 
-    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> torch.Tensor:
-        """The fake counterpart of ``micro_batch.real``: x_t from the posterior, given the generator's x_0."""
+    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> Tensor:
+        """x_t from the posterior, given the generator's x_0."""
         timestep, next_sample = micro_batch.conditioning["timestep"], micro_batch.conditioning["next_sample"]
         original = self._denoise(generator, next_sample, timestep, micro_batch.noise.get("latents"))
         noise = micro_batch.noise["posterior"]
         return self.scheduler.step(original, timestep, next_sample, variance_noise=noise, return_dict=False)[0]
 
-    def _denoise(
-        self, generator: nn.Module, sample: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _denoise(self, generator: nn.Module, sample: Tensor, timestep: Tensor, latents: Tensor | None) -> Tensor:
         inputs = (sample, timestep) if latents is None else (sample, timestep, latents)
         original = _image(generator(*inputs))
         if getattr(original, "shape", None) != sample.shape:  # it could be broadcast over the images in silence
@@ -261,33 +215,19 @@ class DDGANTask:
         return original
 
     def sample(
-        self,
-        generator: nn.Module,
-        count: int,
-        shape: tuple[int, int, int],
-        rng: torch.Generator,
-        flow: FunctionalGradientFlow | None = None,
-        first: int = 0,
-    ) -> torch.Tensor:
-        """Finished images (count, channels, height, width) in [-1, 1]; there are no classes that ``first`` could move.
-
-        Args:
-            flow: moves every x_t that was drawn, with the timestep and x_{t+1} as conditioning; None leaves it.
-        """
+        self, generator: nn.Module, count: int, shape: Shape, rng: torch.Generator, flow: Flow = None, first: int = 0
+    ) -> Tensor:
+        """Finished images in [-1, 1]; the flow moves every x_t, with the timestep and x_{t+1} as conditioning."""
         noise = torch.randn(count, *shape, generator=rng, device=rng.device)
         flow = None if flow is None else replace(flow, chunk_size=_CHUNK)
-        return sample_ddgan(
-            lambda *inputs: self._denoise(generator, *inputs), self.scheduler, noise, self.latent_dim, rng, flow=flow
-        )
+        denoise = partial(self._denoise, generator)
+        return sample_ddgan(denoise, self.scheduler, noise, self.latent_dim, rng, flow=flow)
 
-    def standing_batch(
-        self, generator: nn.Module, count: int, shape: tuple[int, int, int], rng: torch.Generator
-    ) -> None:
+    def standing_batch(self, generator: nn.Module, count: int, shape: Shape, rng: torch.Generator) -> None:
         """One batch of finished images: every step is a pass that BatchNorm statistics are gathered over."""
         self.sample(generator, count, shape, rng)
 
     def export(self, generator: nn.Module, folder: Path) -> str | None:
-        """Writes a pipeline folder and returns the pipeline's class; None if no pipeline could draw from it."""
         config = _config_of(generator)
         known = {"sample_size", "in_channels"} <= config.keys() and config.get("latent_dim") == self.latent_dim
         if is_saveable(generator) and known and config["sample_size"] is not None:
@@ -296,3 +236,28 @@ class DDGANTask:
         save_network(generator, folder / "unet")
         self.scheduler.save_pretrained(folder / "scheduler")
         return None
+
+
+@dataclass(frozen=True)
+class DistillationTask(DDGANTask):
+    """A few-step student: it predicts x_0 from x_{t+1}, and the discriminator judges x_0, without a timestep.
+
+    Real images are the data's own, fakes the student's predictions at timesteps drawn at random; the loss is the
+    adversarial one alone, nothing ties a prediction to its x_{t+1}. Samples are drawn as in a ``DDGANTask``, step by
+    step through the posterior, and the student is exported as a ``DDGANPipeline``.
+
+    Calls are ``generator(x_{t+1}, t)``, with z where there are latents, and ``discriminator(x_0)``.
+
+    Args:
+        scheduler: the diffusion; its timesteps are the student's steps.
+        latent_dim: length of z; ``None`` for students without one, such as diffusers' ``UNet2DModel``.
+    """
+
+    def draw(self, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> MicroBatch:
+        pairs = super().draw(images, labels, rng)
+        return MicroBatch(images, noise={**pairs.noise, **pairs.conditioning})
+
+    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> Tensor:
+        """The student's x_0."""
+        noise = micro_batch.noise
+        return self._denoise(generator, noise["next_sample"], noise["timestep"], noise.get("latents"))

@@ -13,11 +13,7 @@ from .context import Terms
 
 
 class TermLog:
-    """Collects loss terms on the device and reads them in one transfer.
-
-    Args:
-        accelerator: averages over the processes.
-    """
+    """Collects loss terms on the device and reads them in one transfer, averaged over the processes."""
 
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
@@ -25,14 +21,12 @@ class TermLog:
         self._read: list[dict[str, float]] = []
 
     def add(self, step: int, terms: Terms) -> None:
-        """Keeps the terms of a step without reading them."""
         self._pending.append((step, terms))
 
     def read(self) -> None:
         """Reads the pending terms; every process must call it at the same step.
 
-        Raises:
-            TrainingDiverged: a term is NaN or infinite on some process; the message names term and step.
+        Raises TrainingDiverged, which names term and step, where a term is NaN or infinite on some process.
         """
         names = sorted({name for _, terms in self._pending for name in terms})
         absent = torch.zeros((), device=self.accelerator.device)

@@ -12,11 +12,7 @@ from ..files import write_bytes
 
 
 class JSONLTracker(GeneralTracker):
-    """Appends one JSON object per call to ``metrics.jsonl``.
-
-    Args:
-        folder: where the file lies.
-    """
+    """Appends one JSON object per call to ``metrics.jsonl`` in a folder."""
 
     name = "jsonl"
     requires_logging_directory = False
@@ -49,10 +45,8 @@ class JSONLTracker(GeneralTracker):
 def drop_lines_after(path: Path, step: int) -> int:
     """Drops what a run that was killed had logged after the checkpoint of ``step``, and lines that are no JSON object.
 
-    Where nothing is to be dropped the file is not touched.
-
-    Returns:
-        How many lines were dropped because they could not be read; that of a line cut off by a kill does not count.
+    Where nothing is to be dropped the file is not touched. Returns how many lines could not be read, besides one that
+    was cut off by a kill.
     """
     if not path.exists():
         return 0
@@ -96,11 +90,7 @@ def _is_after(content: dict[str, Any], step: int) -> bool:
 
 
 def make_trackers(names: tuple[str, ...], folder: Path) -> list[str | GeneralTracker]:
-    """The trackers, as ``Accelerator(log_with=...)`` takes them.
-
-    Raises:
-        InputError: there is no such tracker, or its package is not installed.
-    """
+    """The trackers, as ``Accelerator(log_with=...)`` takes them; InputError where there is no such one here."""
     known = ["jsonl", *LOGGER_TYPE_TO_CLASS]
     unknown = [name for name in names if name not in known]
     if unknown:

@@ -103,47 +103,24 @@ class Trainer:
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32: full float32 range, 10-bit mantissa in products
         on_the_main_process(self.accelerator, lambda: self.notify("setup"))
-        self.loader = self._loader()
-        critic, images = self.augmented(discriminator), self.loader.images
-        self.notes = dry_check(generator, critic, task, loss, self.terms, images, min(sizes), self.accelerator)
+        batches = (config.batch_size, config.effective_generator_batch_size, config.discriminator_steps, config.seed)
+        share = (self.accelerator.process_index, processes)
+        self.loader = StepLoader(self.images, *batches, *share, self.device, self.generator_step.interval)
+        self.notes = dry_check(self)
         self.optimizers = {name: self._optimizer(name, optimizers) for name in ("generator", "discriminator")}
         self.run = Run(config, identity_of(self, optimizers), facts_of(self), self.accelerator)
         name_classes(generator, self.images.class_names or ())
         if config.init_from is not None and self.run.resume_from is None:
             start_from(config.init_from, generator, discriminator, self.accelerator.print)
-        self.evaluation = evaluation_of(
-            config,
-            self.images,
-            self.device,
-            getattr(task, "num_classes", None),
-            self.run.identity,
-            self.run.first_step,
-            self.accelerator.is_main_process,
-        )
+        self.evaluation = evaluation_of(self)
         self.generator_step.setup(discriminator, self.accelerator, config)
         self.average = moving_average(config, generator, self.device)
-        self.sampler = Sampler(
-            task, lambda: self.final_generator, config, self.images.shape, self.generator_micro_batch_size, self.device
-        )
+        self.sampler = Sampler(self)
         watching = [] if self.evaluation is None else [self.evaluation]
         usual = [ProgressLine(), TrackerLog(), HealthWatch(HealthMonitor(loss)), *watching, SamplePictures()]
         self.callbacks = [*usual, *self.callbacks]
 
     # ---- what it is made of -----------------------------------------------------------------------------------
-
-    def _loader(self) -> StepLoader:
-        config, accelerator = self.config, self.accelerator
-        return StepLoader(
-            self.images,
-            config.batch_size,
-            config.effective_generator_batch_size,
-            config.discriminator_steps,
-            config.seed,
-            accelerator.process_index,
-            accelerator.num_processes,
-            self.device,
-            self.generator_step.interval,
-        )
 
     def augmented(self, discriminator: nn.Module) -> nn.Module:
         return discriminator if self.augmentation is None else AugmentedCritic(discriminator, self.augmentation)
@@ -240,17 +217,8 @@ class Trainer:
         }
         if self.run.resume_from is not None:
             self.step = self.run.load(self.run.resume_from)
-        self.context = make_context(
-            self.accelerator,
-            self.config,
-            self.task,
-            self.loss,
-            self.terms,
-            self.generator,
-            self.discriminator,
-            self.optimizers,
-            self.augmented,
-        )
+        played = (self.config, self.task, self.loss, self.terms, *networks)
+        self.context = make_context(self.accelerator, *played, self.optimizers, self.augmented)
 
     def _train_step(self, images: StepImages) -> Terms:
         config, rank = self.config, self.accelerator.process_index

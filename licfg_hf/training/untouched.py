@@ -20,11 +20,8 @@ def untouched(*networks: nn.Module) -> Iterator[list[str]]:
     """Puts everything back that passes through the networks change, without a copy of a module.
 
     Back come parameters, buffers (power iterations, batch statistics), gradients, modes, what each module holds as
-    attributes, and the random state of PyTorch, numpy and Python.
-
-    Returns:
-        A list that names, at the end, the attributes in which the networks keep a state of their own, such as
-        ``Critic.calls``: counters and sources of random numbers, which are neither parameters nor buffers.
+    attributes, and the random state of PyTorch, numpy and Python. The list names, at the end, the attributes in which
+    the networks keep a state of their own, such as ``Critic.calls``: counters and sources of random numbers.
     """
     modules = [module for network in networks for module in network.modules()]
     attributes = [(module, dict(vars(module)), dict(module._buffers), _own_state(module)) for module in modules]

@@ -73,17 +73,10 @@ def _other_settings(network: nn.Module, folder: Path) -> list[str]:
 
 
 def warm_start(name: str, generator: nn.Module, discriminator: nn.Module) -> list[str]:
-    """Loads what fits from a published model into the two networks.
+    """Loads what fits from a published model, a pipeline folder or a repository on the Hub, into the two networks.
 
-    Args:
-        name: pipeline folder or repository on the Hub.
-
-    Returns:
-        One line for each weight that did not fit and each setting of a network that differs, and one where the
-        discriminator is missing.
-
-    Raises:
-        InputError: there is no such model, its files are damaged, or nothing fits.
+    Returns one line for each weight that did not fit and each setting of a network that differs, and one where the
+    discriminator is missing. An InputError says that there is no such model, its files are damaged, or nothing fits.
     """
     folder = locate(name)
     subfolders = [folder / sub for sub in _GENERATOR_FOLDERS if (folder / sub).is_dir()]

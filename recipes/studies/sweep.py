@@ -19,7 +19,7 @@ from licfg_hf.files import write_json, write_text
 from licfg_hf.ranges import require_whole
 from licfg_hf.recipes import Recipe
 from licfg_hf.training import Trainer, TrainingConfig
-from licfg_hf.training.estimate import seconds_per_step
+from licfg_hf.training.announce import seconds_per_step
 from licfg_hf.training.progress import duration
 from licfg_hf.training.run_folder import folder_lock, refused_leaves_nothing
 

@@ -430,5 +430,6 @@ def test_parameters_that_nothing_reaches_are_refused_where_processes_would_wait_
     critic.spare = nn.Linear(2, 2)
     run = trainer(tmp_path, Generator(), Critic())
     monkeypatch.setattr(type(run.accelerator), "num_processes", 2)
+    run.discriminator = critic
     with pytest.raises(InputError, match=r"2 parameter\(s\) get no gradient .*spare.*, and 2 processes would wait"):
-        dry_check(Generator(), critic, run.task, run.loss, [], run.images, 8, run.accelerator)
+        dry_check(run)

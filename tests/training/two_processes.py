@@ -24,7 +24,7 @@ from licfg_hf.data import DataConfig, open_images
 from licfg_hf.objective.critic import frozen
 from licfg_hf.objective.weights import power_iterated_once
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, Trainer, TrainingConfig
-from licfg_hf.training.compilation import CompiledTerms, prepare_for_compilation
+from licfg_hf.training.prepare import CompiledTerms, prepare_for_compilation
 from licfg_hf.training.sampler import random_generator
 from licfg_hf.training.step import discriminator_terms, generator_terms, optimize
 from licfg_hf.training.tasks import MicroBatch

@@ -5,7 +5,7 @@ import torch
 from gans import GENERATORS
 from torch.nn.utils import parametrize
 
-from licfg_hf.training.matching_buffers import with_matching_buffers
+from licfg_hf.training.sampler import with_matching_buffers
 
 
 def draw(network) -> None:

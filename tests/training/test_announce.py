@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_discriminator, tiny_generator
 
 from licfg_hf import DDGANScheduler, get_loss
-from licfg_hf.training import DDGANTask, TrainingConfig, estimate
+from licfg_hf.training import DDGANTask, TrainingConfig, announce
 
 
 class Recording(DDGANTask):
@@ -26,13 +26,13 @@ class Recording(DDGANTask):
     ],
 )
 def test_an_update_is_timed_on_more_images_while_it_is_quick(enough, batch, accumulation, counts, monkeypatch):
-    monkeypatch.setattr(estimate, "_ENOUGH_SECONDS", enough)
+    monkeypatch.setattr(announce, "_ENOUGH_SECONDS", enough)
     generator = tiny_generator()
     task = Recording(DDGANScheduler(num_train_timesteps=4), latent_dim=generator.config["latent_dim"])
     config = TrainingConfig(
         output_dir="unused", max_steps=1, batch_size=batch, gradient_accumulation_steps=accumulation
     )
-    seconds = estimate.seconds_per_step(
+    seconds = announce.seconds_per_step(
         generator,
         tiny_discriminator(),
         task,
