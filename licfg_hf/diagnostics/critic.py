@@ -34,19 +34,11 @@ def _range(values: torch.Tensor) -> tuple[float, float]:
 def loss_domain(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) -> LossDomain:
     """Measures which part of ``loss`` these logits use; domain scaling (alpha) is taken into account.
 
-    Args:
-        real_logits: critic outputs (batch,) or (batch, 1) on real points, or an object with ``logits``.
-        fake_logits: the same on generated points.
+    The logits are critic outputs (batch,) or (batch, 1), or objects with ``logits``.
     """
     real, fake = flat_logits(real_logits).detach(), flat_logits(fake_logits).detach()
-
     slopes = loss.slopes(real, fake)
-    return LossDomain(
-        omega=_range(torch.cat([real, fake])),
-        real_slope=_range(slopes["real"]),
-        fake_slope=_range(slopes["fake"]),
-        generator_slope=_range(slopes["generator"]),
-    )
+    return LossDomain(_range(torch.cat([real, fake])), *(_range(slopes[of]) for of in ("real", "fake", "generator")))
 
 
 def gradient_norms(discriminator: Critic, points: torch.Tensor, **conditioning: Any) -> torch.Tensor:
@@ -74,9 +66,8 @@ def critic_statistics(
     found: dict[str, float] = {}
     for name, points in places.items():
         norms = gradient_norms(discriminator, points, **conditioning)
-        levels = torch.tensor([0.1, 0.5, 0.9], dtype=norms.dtype, device=norms.device)
-        quantiles = torch.quantile(norms, levels).tolist()
-        values = [norms.mean().item(), *quantiles, norms.max().item()]
+        levels = torch.tensor([0.1, 0.5, 0.9, 1.0], dtype=norms.dtype, device=norms.device)
+        values = [norms.mean().item(), *torch.quantile(norms, levels).tolist()]
         labels = ("mean", "q10", "q50", "q90", "max")
         found |= {f"gradient_norm/{name}/{label}": value for label, value in zip(labels, values, strict=True)}
     return found
@@ -90,17 +81,15 @@ def lipschitz_lower_bound(
     rng: torch.Generator | None = None,
     **conditioning: Any,
 ) -> float:
-    """A lower bound of the critic's Lipschitz constant: the steepest secant |D(x) - D(y)| / ||x - y|| that ascent
-    finds.
+    """A lower bound of the Lipschitz constant: the steepest secant |D(x) - D(y)| / ||x - y|| that ascent finds.
 
     Every secant bounds the constant from below, and it can be climbed on piecewise-linear critics, whose gradient norm
-    is piecewise constant. The start is y = x + rate * random direction.
+    is piecewise constant. The start is y = x + rate * random direction, by ``rng``.
 
     Args:
         points: x to start from, (batch, ...).
         steps: steps of gradient ascent (Adam) on both ends.
         rate: step size, in units of the input.
-        rng: random generator for the starting directions.
     """
 
     def value(at: torch.Tensor) -> torch.Tensor:
@@ -113,10 +102,8 @@ def lipschitz_lower_bound(
     best = 0.0
     with torch.enable_grad():
         for _ in range(steps + 1):
-            distance = torch.linalg.vector_norm((near - far).flatten(1), dim=1).clamp(
-                min=0.1 * rate
-            )  # rounding decides shorter secants
-            slopes = (value(near) - value(far)).abs() / distance
+            distance = torch.linalg.vector_norm((near - far).flatten(1), dim=1)
+            slopes = (value(near) - value(far)).abs() / distance.clamp(min=0.1 * rate)  # rounding decides shorter ones
             best = max(best, slopes.max().item())
             near.grad, far.grad = torch.autograd.grad(slopes.sum(), [near, far])
             ascent.step()
@@ -133,9 +120,7 @@ def memorization_gap(
 ) -> float:
     """mean D(train) - mean D(held out): above zero, the critic knows its training images by heart.
 
-    Args:
-        train_conditioning: further keyword arguments of the critic for the training images.
-        held_out_conditioning: the same for the held-out ones.
+    The ``conditioning`` is further keyword arguments of the critic for the one and the other.
     """
     known = flat_logits(discriminator(train, **(train_conditioning or {})))
     unknown = flat_logits(discriminator(held_out, **(held_out_conditioning or {})))

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,17 +27,12 @@ class HealthMonitor:
     window: int = 50
     saturated: float = 1e-2
     exploding: float = 1e2
-    _centers: deque = field(default_factory=deque, init=False, repr=False)
-    _widths: deque = field(default_factory=deque, init=False, repr=False)
-    _gaps: deque = field(default_factory=deque, init=False, repr=False)
-    _largest_gradient: float = field(default=0.0, init=False, repr=False)
-    _named: set = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.window < 4:
             raise ValueError(f"window is at least 4 updates, not {self.window}")
-        for name in ("_centers", "_widths", "_gaps"):
-            setattr(self, name, deque(maxlen=self.window))
+        self._centers, self._widths, self._gaps = (deque[float](maxlen=self.window) for _ in range(3))
+        self._largest_gradient, self._named = 0.0, set[str]()
         zero = torch.zeros(1)
         self._slope_at_zero = max(abs(value) for value in loss_domain(self.loss, zero, zero).generator_slope) or 1.0
 
@@ -49,17 +44,11 @@ class HealthMonitor:
         fake: torch.Tensor | None = None,
         generator_gradient_norm: float | None = None,
     ) -> list[str]:
-        """Takes the numbers of one step.
+        """Takes the critic's outputs of one step; returns new warnings, each "name: cause; what to change".
 
         Args:
-            real_logits: critic outputs on real points.
-            fake_logits: critic outputs on generated points.
-            real: the real points, to judge collapse; needs ``fake``.
-            fake: the generated points.
+            real: the real points, to judge collapse; needs ``fake``, the generated points.
             generator_gradient_norm: norm of the generator's parameter gradient.
-
-        Returns:
-            New warnings, each "name: cause; what to change".
         """
         real_logits, fake_logits = flat_logits(real_logits).detach(), flat_logits(fake_logits).detach()
         domain = loss_domain(self.loss, real_logits, fake_logits)
@@ -74,8 +63,7 @@ class HealthMonitor:
     def observe(self, logit_min: float, logit_max: float, logit_real: float, logit_fake: float) -> list[str]:
         """Takes the numbers that a training logs: range and means of the critic's outputs, over one or more steps.
 
-        Returns:
-            New warnings, as ``update``; the slope of the generator's loss is judged at the mean fake output.
+        Returns new warnings, as ``update``; the slope of the generator's loss is judged at the mean fake output.
         """
         slopes = self.loss.slopes(torch.tensor([logit_real]), torch.tensor([logit_fake]))["generator"].item()
         return self._new(self._judged(logit_min, logit_max, logit_real - logit_fake, (slopes, slopes)))
@@ -92,12 +80,10 @@ class HealthMonitor:
         return [f"{name}: {text}" for name, text in new]
 
     def state_dict(self) -> dict[str, Any]:
-        """The updates and warnings so far."""
         seen = {name: list(getattr(self, name)) for name in ("_centers", "_widths", "_gaps")}
         return {**seen, "largest_gradient": self._largest_gradient, "named": sorted(self._named)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
         for name in ("_centers", "_widths", "_gaps"):
             getattr(self, name).extend(state[name])
         self._largest_gradient, self._named = state["largest_gradient"], set(state["named"])
@@ -116,12 +102,11 @@ class HealthMonitor:
             return []
         found = []
         drift = self._centers[-1] - self._centers[0]
-        path = sum(abs(b - a) for a, b in zip(self._centers, list(self._centers)[1:], strict=False))
+        path = sum(abs(b - a) for a, b in itertools.pairwise(self._centers))
         if abs(drift) > 3 * max(self._widths) and abs(drift) > 0.8 * path:
             advice = "penalize the outputs, or use a strictly convex loss instead of a linear one"
             found.append(("drifting outputs", f"the critic's range moved by {drift:.3g} within the window; {advice}"))
-        signs = [gap > 0 for gap in self._gaps]
-        flips = sum(a != b for a, b in itertools.pairwise(signs))
+        flips = sum((a > 0) != (b > 0) for a, b in itertools.pairwise(self._gaps))
         if flips > 0.4 * self.window and max(map(abs, self._gaps)) > 0.5 * max(self._widths):
             advice = "lower both learning rates or Adam's beta1, or add a zero-centred penalty"
             found.append(("oscillation", f"the sign of D(real) - D(fake) changed {flips} times; {advice}"))

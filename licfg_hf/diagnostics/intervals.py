@@ -11,11 +11,7 @@ _SHARE = 0.95  # of the distribution, within the interval
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of independent values and the half-width of its 95 % interval (Student's t); NaN for a single value.
-
-    Raises:
-        ValueError: there are no values.
-    """
+    """Mean of independent values and the half-width of its 95 % interval (Student's t); NaN for a single value."""
     if not values:
         raise ValueError("there is no mean of no values")
     mean = float(np.mean(values))
@@ -25,14 +21,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def student_quantile(freedom: int) -> float:
-    """The t with 95 % of Student's distribution between -t and t.
-
-    Args:
-        freedom: degrees of freedom.
-
-    Raises:
-        ValueError: ``freedom`` is below 1.
-    """
+    """The t with 95 % of Student's distribution of ``freedom`` degrees, at least 1, between -t and t."""
     if freedom < 1:
         raise ValueError(f"degrees of freedom are at least 1, not {freedom}")
     return float(stdtrit(freedom, (1 + _SHARE) / 2))
@@ -41,10 +30,8 @@ def student_quantile(freedom: int) -> float:
 def welch(first: Sequence[float], second: Sequence[float]) -> float:
     """Half-width of the 95 % interval of a difference of means, without assuming equal variances (Welch).
 
-    The degrees of freedom are Welch-Satterthwaite's, rounded down, which widens the interval.
-
-    Args:
-        first, second: independent values, at least two each.
+    The two have at least two independent values each. The degrees of freedom are Welch-Satterthwaite's, rounded down,
+    which widens the interval.
     """
     shares = [variance(values) / len(values) for values in (first, second)]
     total = sum(shares)

@@ -17,14 +17,13 @@ def latent_neighbourhood_size(
 
     **This definition is ours.** The Li-CFG paper (arXiv 2501.11236) claims that a critic with larger gradients makes
     the "latent N-size" smaller; its formal definition could not be read. Here it is r(z) = sup {r: ||G(z + r u) -
-    G(z)|| <= delta for every unit u}, linearized at z. sigma_max comes from power iteration on the Jacobian.
+    G(z)|| <= delta for every unit u}, linearized at z. sigma_max comes from power iteration on the Jacobian, from
+    directions by ``rng``.
 
     Args:
         generator: latents (batch, latent_dim) -> images, or an object with ``sample``.
         latents: z, (batch, latent_dim).
         delta: the change of an image, in its Euclidean norm, that counts as none.
-        iterations: power iterations.
-        rng: random generator for the starting directions.
 
     Returns:
         Radii (batch,); infinite where the image does not depend on the latent.

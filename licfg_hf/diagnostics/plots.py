@@ -6,14 +6,9 @@ from ..errors import InputError
 
 
 def panel_grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    """A matplotlib figure of ``count`` panels, row by row, and their axes; places that are left over stay empty.
+    """A matplotlib figure of ``count`` panels of ``size`` (width, height in inches), row by row, and their axes.
 
-    Args:
-        columns: panels in a row at most.
-        size: width and height of a panel in inches.
-
-    Raises:
-        InputError: matplotlib is not installed.
+    Places that are left over stay empty. An InputError says that matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure

@@ -19,11 +19,7 @@ __all__ = ["DDGANPipeline", "GANPipeline", "load", "load_flow", "load_pipeline",
 
 
 def pipeline_class(name: Any) -> type[HubPipeline]:
-    """The pipeline that a ``model_index.json`` names.
-
-    Raises:
-        ValueError: it names none, or none of this library.
-    """
+    """The pipeline that a ``model_index.json`` names; ValueError where it names none of this library."""
     if not isinstance(name, str):
         raise ValueError("its model_index.json names no pipeline")
     if name not in PIPELINES:
@@ -52,15 +48,7 @@ def load(name: str | Path, revision: str | None = None, token: str | None = None
 
 
 def load_pipeline(folder: Path, **options: Any) -> HubPipeline:
-    """The pipeline that lies in a folder, of whichever class of this library it is.
-
-    Args:
-        options: of ``from_pretrained``.
-
-    Raises:
-        ValueError: the folder holds no pipeline of this library, or a network whose class is not registered.
-        OSError: a file is missing or cannot be read.
-    """
+    """The pipeline that lies in a folder, with options of ``from_pretrained``; raises what ``load`` does."""
     index = plain(json.loads((folder / "model_index.json").read_text(encoding="utf-8")))
     pipeline = pipeline_class(index.get("_class_name"))
     require_known(index, given=options)
@@ -68,15 +56,7 @@ def load_pipeline(folder: Path, **options: Any) -> HubPipeline:
 
 
 def open_pipeline(folder: Path, name: str, device: torch.device | str = "cpu") -> HubPipeline:
-    """``load_pipeline`` for a command: any failure is one line.
-
-    Args:
-        name: of the folder or repository, as the user gave it.
-        device: where it goes.
-
-    Raises:
-        InputError: the folder holds no pipeline of this library, or one that cannot be loaded.
-    """
+    """``load_pipeline`` for a command that calls the folder ``name``: any failure is an InputError of one line."""
     try:
         return load_pipeline(folder).to(device)
     except LOAD_FAILURES as error:

@@ -18,12 +18,7 @@ from .model_index import plain
 
 RandomGenerators = torch.Generator | list[torch.Generator] | None
 
-OF_THE_DOWNLOAD = (
-    "variant",
-    "cache_dir",
-    "local_files_only",
-    "force_download",
-)  # among the options of from_pretrained
+OF_THE_DOWNLOAD = ("variant", "cache_dir", "local_files_only", "force_download")  # options of from_pretrained
 # What goes wrong where files are not those of a pipeline or a network.
 LOAD_FAILURES = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
 
@@ -46,9 +41,6 @@ class HubPipeline(DiffusionPipeline):
         """Works as in diffusers, but ignores code that a repository names for this library's own classes.
 
         So what ``licfg-hf push --remote_code`` published loads here without trust, and nothing of it is executed.
-
-        Raises:
-            ValueError: it names a class that is not known here.
         """
         finish_update(Path(pretrained_model_name_or_path))
         loaded = super().load_config(pretrained_model_name_or_path, *args, **kwargs)
@@ -75,12 +67,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def require_request(batch_size: int, chunk_size: int, output_type: str, generator: RandomGenerators) -> None:
-    """Checks what every pipeline is asked for.
-
-    Raises:
-        ValueError: ``batch_size`` or ``chunk_size`` is below 1, ``output_type`` is unknown, the number of generators
-            is not ``batch_size``, or they are no generators.
-    """
+    """Checks what every pipeline is asked for; ValueError where it cannot be."""
     if batch_size < 1 or chunk_size < 1:
         raise ValueError(f"batch_size and chunk_size are at least 1, not {batch_size} and {chunk_size}")
     if output_type not in ("pil", "np", "pt"):

@@ -7,44 +7,38 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
 
 from ..models import DDGANGenerator
 from ..objective.functional_gradient import FunctionalGradientFlow
 from ..schedulers import DDGANScheduler
 from .base import HubPipeline, RandomGenerators, finish, require_request
 
-Denoiser = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+Denoiser = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 @torch.no_grad()
 def sample_ddgan(
     denoise: Denoiser,
     scheduler: DDGANScheduler,
-    noise: torch.Tensor,
+    noise: Tensor,
     latent_dim: int | None,
     generator: RandomGenerators = None,
     chunk_size: int = 256,
     progress: Callable = iter,
     flow: FunctionalGradientFlow | None = None,
-) -> torch.Tensor:
-    """Denoises x_T step by step.
+) -> Tensor:
+    """Denoises x_T, ``noise`` (batch, channels, height, width), step by step; returns x_0.
 
     The randomness of a step is drawn for the whole batch before the network sees it chunk by chunk, so the pictures do
     not depend on ``chunk_size``.
 
     Args:
         denoise: (x_{t+1}, t as int64 (batch,), z or None) -> prediction of x_0, called as in training.
-        scheduler: the diffusion.
-        noise: x_T, (batch, channels, height, width).
         latent_dim: length of z; ``None`` for networks without a latent.
-        generator: random generator, or one per image.
-        chunk_size: images per pass through the network.
         progress: wraps the sequence of timesteps, e.g. in a progress bar.
         flow: functional-gradient steps that move every x_t, given t and x_{t+1}; its noise comes from ``generator``,
             of a list from the first.
-
-    Returns:
-        x_0, (batch, channels, height, width).
     """
     sample = noise
     for timestep in progress(list(scheduler.timesteps)):
@@ -105,27 +99,18 @@ class DDGANPipeline(HubPipeline):
                 generators is not ``batch_size``.
         """
         require_request(batch_size, chunk_size, output_type, generator)
-        config = self.unet.config
+        config, device = self.unet.config, self._execution_device
         size = config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        shape = (batch_size, config.in_channels, height, width)
-        device = self._execution_device
+        shape = (batch_size, config.in_channels, *((size, size) if isinstance(size, int) else size))
         # One seed draws the same pictures whatever the network's type: torch's generators do not.
         noise = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         self.scheduler.set_timesteps(device=device)
-        images = sample_ddgan(
-            self._denoise,
-            self.scheduler,
-            noise,
-            latent_dim=config.get("latent_dim"),
-            generator=generator,
-            chunk_size=chunk_size,
-            progress=self.progress_bar,
-            flow=None if flow is None else replace(flow, chunk_size=chunk_size),
-        )
+        flow = None if flow is None else replace(flow, chunk_size=chunk_size)
+        drawn = (noise, config.get("latent_dim"), generator, chunk_size)
+        images = sample_ddgan(self._denoise, self.scheduler, *drawn, progress=self.progress_bar, flow=flow)
         self.maybe_free_model_hooks()
         return finish(images, output_type, return_dict)
 
-    def _denoise(self, sample: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor | None) -> torch.Tensor:
+    def _denoise(self, sample: Tensor, timestep: Tensor, latents: Tensor | None) -> Tensor:
         inputs = (sample, timestep) if latents is None else (sample, timestep, latents.to(self.unet.dtype))
         return self.unet(inputs[0].to(self.unet.dtype), *inputs[1:]).sample

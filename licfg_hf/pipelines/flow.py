@@ -27,7 +27,6 @@ _NUMBERS = {"step_size": (int, float), "scaling": str, "noise": (int, float), "s
 
 
 def folder_of(index: int) -> str:
-    """The folder of a step's discriminator."""
     return f"discriminator-{index:02d}"
 
 
@@ -36,26 +35,19 @@ def save_flow(
 ) -> None:
     """Writes a flow: its numbers in ``flow.json``, each discriminator in ``discriminator-NN/``.
 
-    A flow that was there is replaced; other files stay. A discriminator that its config would not bring back is saved
-    as plain weights, ``model.safetensors``: ``load_flow`` then needs such a network.
-
-    Args:
-        discriminator: takes each of the states in turn, and keeps the last.
-        states: weights of D_1 .. D_T.
+    A flow that was there is replaced; other files stay. The discriminator takes each of the ``states`` (weights of D_1
+    .. D_T) in turn. One that its config would not bring back is saved as plain weights: ``load_flow`` then needs such
+    a network.
     """
-    _remove_flow(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
+    for place in folder.glob("discriminator-*"):
+        shutil.rmtree(place)
     for index, state in enumerate(states):
         discriminator.load_state_dict(state, strict=False)  # frozen weights are those that it has
         _save(discriminator, folder / folder_of(index))
     numbers = {"step_size": flow.step_size, "scaling": flow.scaling, "noise": flow.noise, "steps": len(states)}
     write_json(folder / CONFIG, numbers)
-
-
-def _remove_flow(folder: Path) -> None:
-    (folder / CONFIG).unlink(missing_ok=True)
-    for place in folder.glob("discriminator-*"):
-        shutil.rmtree(place)
 
 
 def _save(discriminator: nn.Module, folder: Path) -> None:
@@ -105,11 +97,7 @@ def load_flow(
 
 
 def read_numbers(path: Path) -> dict[str, Any]:
-    """The content of a ``flow.json``.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+    """The content of a ``flow.json``; ValueError where it is damaged."""
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -123,14 +111,16 @@ def read_numbers(path: Path) -> dict[str, Any]:
 
 
 def _load(folder: Path, like: nn.Module | None) -> nn.Module:
-    """The discriminator in a folder.
-
-    Raises:
-        ValueError: there is none, it is damaged, or its class is not known here.
-    """
+    """The discriminator in a folder; ValueError where there is none, or none that is known here."""
     try:
         if (folder / WEIGHTS).is_file():
-            return _with_weights(like, load_file(folder / WEIGHTS)).requires_grad_(False).eval()
+            if like is None:
+                raise ValueError(
+                    "it has plain weights and no config: pass load_flow(..., discriminator=) such a network"
+                )
+            network = deepcopy(like)
+            network.load_state_dict(load_file(folder / WEIGHTS))
+            return network.requires_grad_(False).eval()
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
         kind = type(like) if type(like).__name__ == name else REGISTERED.get(name)
         if kind is None or not issubclass(kind, ModelMixin):
@@ -140,11 +130,3 @@ def _load(folder: Path, like: nn.Module | None) -> nn.Module:
         return cast(nn.Module, kind.from_pretrained(folder)).requires_grad_(False).eval()
     except LOAD_FAILURES as error:
         raise ValueError(f"{folder} cannot be loaded as a discriminator: {first_line(error)}") from error
-
-
-def _with_weights(like: nn.Module | None, weights: dict[str, torch.Tensor]) -> nn.Module:
-    if like is None:
-        raise ValueError("it has plain weights and no config: pass load_flow(..., discriminator=) such a network")
-    network = deepcopy(like)
-    network.load_state_dict(weights)
-    return network

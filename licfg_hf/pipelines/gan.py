@@ -9,18 +9,19 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
+from torch import Tensor
 
 from ..images import image_grid
 from ..models.class_names import class_names, label_of
 from ..objective.functional_gradient import FunctionalGradientFlow
 from .base import HubPipeline, RandomGenerators, evaluating, finish, require_request
 
-Labels = int | str | Sequence[int | str] | torch.Tensor
+Labels = int | str | Sequence[int | str] | Tensor
 
 _TRUNCATED_AT = 2.0  # standard deviations at which BigGAN cuts the normal distribution
 
 
-def truncated(noise: torch.Tensor, truncation: float) -> torch.Tensor:
+def truncated(noise: Tensor, truncation: float) -> Tensor:
     """Turns N(0, 1) noise into truncation * N(0, 1) cut at two standard deviations (BigGAN's truncation trick).
 
     By the inverse of the distribution function, so that one number gives one number, whatever its neighbours are.
@@ -31,7 +32,7 @@ def truncated(noise: torch.Tensor, truncation: float) -> torch.Tensor:
     return (truncation * cut).to(noise.dtype)
 
 
-def spherical(first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tensor:
+def spherical(first: Tensor, last: Tensor, steps: int) -> Tensor:
     """``steps`` points on the arc from one latent (dim,) to another, ends included: (steps, dim).
 
     The lengths are interpolated linearly, so normal latents stay as long as normal latents are.
@@ -79,7 +80,7 @@ class GANPipeline(HubPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         chunk_size: int = 64,
-        latents: torch.Tensor | None = None,
+        latents: Tensor | None = None,
         flow: FunctionalGradientFlow | None = None,
     ) -> ImagePipelineOutput | tuple:
         """Draws images.
@@ -104,8 +105,8 @@ class GANPipeline(HubPipeline):
             ValueError: an argument is outside its range, or labels do not fit the generator.
         """
         _strength(truncation)
-        labels = self._labels(class_labels)
-        if latents is not None and not (isinstance(latents, torch.Tensor) and latents.ndim == 2):
+        labels = None if class_labels is None else self._checked(class_labels)
+        if latents is not None and not (isinstance(latents, Tensor) and latents.ndim == 2):
             raise ValueError(f"latents are a tensor (batch_size, {self.model.latent_dim}), not {latents!r}")
         if batch_size is None:
             batch_size = len(latents) if latents is not None else len(labels) if labels is not None else 1
@@ -125,49 +126,34 @@ class GANPipeline(HubPipeline):
 
     @torch.no_grad()
     def draw(
-        self,
-        latents: torch.Tensor,
-        class_labels: torch.Tensor | None,
-        truncation: float | None = None,
-        chunk_size: int = 64,
-    ) -> torch.Tensor:
+        self, latents: Tensor, class_labels: Tensor | None, truncation: float | None = None, chunk_size: int = 64
+    ) -> Tensor:
         """Images (batch, channels, height, width) in [-1, 1] of given latents, on their device, chunk by chunk.
 
         Args:
             latents: (batch, latent_dim), already truncated.
             class_labels: int64 (batch,), float (batch, classes) or None.
-            truncation: selects the statistics of generators with a truncation table; others do not use it.
-
-        Raises:
-            ValueError: truncation is not in (0, 1].
+            truncation: in (0, 1]; selects the statistics of generators with a truncation table.
         """
         strength = _strength(truncation)
-        latents = latents.to(self._execution_device, self.model.dtype)
         options = {"truncation": strength} if self._has_table else {}
-        parts = [None] * len(latents.split(chunk_size))
-        if class_labels is not None:
-            parts = class_labels.to(latents.device).split(chunk_size)
-        chunks = zip(latents.split(chunk_size), parts, strict=True)
+        latents = latents.to(self._execution_device, self.model.dtype)
+        inputs = [latents] if class_labels is None else [latents, class_labels.to(latents.device)]
+        chunks = zip(*(one.split(chunk_size) for one in inputs), strict=True)
         with evaluating(self.model):
-            return torch.cat([self.model(*_present(chunk, part), **options).sample for chunk, part in chunks])
+            return torch.cat([self.model(*chunk, **options).sample for chunk in chunks])
 
     @property
     def _has_table(self) -> bool:
         return self.model.config.get("variant") == "truncation_table"
 
-    def _latents(self, count: int, truncation: float | None, generator: RandomGenerators) -> torch.Tensor:
-        strength = _strength(truncation)
-        shape = (count, self.model.latent_dim)
+    def _latents(self, count: int, truncation: float | None, generator: RandomGenerators) -> Tensor:
+        strength, shape = _strength(truncation), (count, self.model.latent_dim)
         noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
-        if truncation is None and not self._has_table:
-            return noise
-        return truncated(noise, strength)
+        return noise if truncation is None and not self._has_table else truncated(noise, strength)
 
-    def _labels(self, class_labels: Labels | None) -> torch.Tensor | None:
-        """The labels as given, int64 (n,), checked."""
-        return None if class_labels is None else self._checked(class_labels)
-
-    def _checked(self, class_labels: Labels) -> torch.Tensor:
+    def _checked(self, class_labels: Labels) -> Tensor:
+        """The labels as given, int64 (n,)."""
         if self.num_classes is None:
             raise ValueError(f"{type(self.model).__name__} is unconditional and takes no class_labels")
         wrong = f"class_labels are whole numbers or names, one or a list of them, not {class_labels!r}"
@@ -188,7 +174,7 @@ class GANPipeline(HubPipeline):
             raise ValueError(f"class_labels are in 0 .. {self.num_classes - 1}, not {labels.tolist()}")
         return labels
 
-    def _labels_for(self, count: int, labels: torch.Tensor | None, generator: RandomGenerators) -> torch.Tensor | None:
+    def _labels_for(self, count: int, labels: Tensor | None, generator: RandomGenerators) -> Tensor | None:
         """As many labels as images: repeated, or drawn where none are given."""
         if self.num_classes is None:
             return None
@@ -212,11 +198,10 @@ class GANPipeline(HubPipeline):
 
         Args:
             rows: paths.
-            steps: images on a path, ends included.
+            steps: images on a path, ends included; at least 2.
             class_labels: (from, to): the class changes along the path, too; one label keeps it; None draws one class
                 for each row.
-            truncation: as in the call.
-            generator: makes the picture reproducible.
+            truncation, generator: as in the call; one generator, not a list.
 
         Raises:
             ValueError: an argument is outside its range, or labels do not fit the generator.
@@ -224,7 +209,7 @@ class GANPipeline(HubPipeline):
         if rows < 1 or steps < 2:
             raise ValueError(f"rows is at least 1 and steps at least 2, not {rows} and {steps}")
         _require_one(generator)
-        labels = self._labels(class_labels)
+        labels = None if class_labels is None else self._checked(class_labels)
         if labels is not None and len(labels) > 2:
             raise ValueError(f"class_labels of an interpolation are one or two, not {len(labels)}")
         ends = self._latents(2 * rows, truncation, generator)
@@ -251,8 +236,7 @@ class GANPipeline(HubPipeline):
         Args:
             class_labels: the rows; None takes the first ten classes.
             columns: latents.
-            truncation: as in the call.
-            generator: makes the picture reproducible.
+            truncation, generator: as in the call; one generator, not a list.
 
         Raises:
             ValueError: the generator is unconditional, or an argument is outside its range.
@@ -268,11 +252,7 @@ class GANPipeline(HubPipeline):
 
 
 def _strength(truncation: float | None) -> float:
-    """What the latents are multiplied by.
-
-    Raises:
-        ValueError: truncation is not in (0, 1].
-    """
+    """What the latents are multiplied by."""
     if truncation is None:
         return 1.0
     if not 0 < truncation <= 1:
@@ -281,12 +261,5 @@ def _strength(truncation: float | None) -> float:
 
 
 def _require_one(generator: object) -> None:
-    """Raises:
-    ValueError: it is a list of generators.
-    """
     if generator is not None and not isinstance(generator, torch.Generator):
         raise ValueError("one generator makes the whole picture, not a list of them")
-
-
-def _present(*inputs: torch.Tensor | None) -> list[torch.Tensor]:
-    return [value for value in inputs if value is not None]

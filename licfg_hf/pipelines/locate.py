@@ -3,18 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    IncompleteSnapshotError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import constants, errors, snapshot_download
 
 from ..errors import InputError
 from ..files import user_path
@@ -32,14 +21,10 @@ NOT_PIPELINE_FILES = tuple(f"{folder}/*/*" for folder in _FOLDERS)
 
 
 def fetch(name: str, variant: str | None = None, **options: Any) -> str:
-    """Fetches a repository into the cache and returns its folder.
+    """Fetches a repository into the cache, with ``snapshot_download``'s options, and returns its folder.
 
-    Always the same files of a variant, so that what was fetched by one way to open it is whole for all the others,
-    also offline.
-
-    Args:
-        variant: which of the generator's weights: ``fp16`` means those whose names say so; None the unnamed ones.
-        options: of ``snapshot_download``.
+    Always the same files of a variant (``fp16`` means weights whose names say so, None the unnamed ones), so that what
+    was fetched by one way to open it is whole for all the others, also offline.
     """
     weights = [pattern for folder in _GENERATORS for pattern in _weights(folder, variant)]
     weights += [pattern for folder in _DISCRIMINATORS for pattern in _weights(folder, None)]
@@ -54,11 +39,9 @@ def _weights(folder: str, variant: str | None) -> tuple[str, str]:
 
 
 def locate(name: str, revision: str | None = None, token: str | None = None, **options: Any) -> Path:
-    """The local folder of a pipeline folder or Hub repository.
+    """The local folder of a pipeline folder, or of a Hub repository ``user/name`` at a revision.
 
     Args:
-        name: folder, or repository ``user/name``.
-        revision: branch, tag or commit of a repository; None is its main branch.
         token: of the Hub; None takes the one that is logged in.
         options: of ``snapshot_download``, such as ``cache_dir``.
 
@@ -76,34 +59,34 @@ def locate(name: str, revision: str | None = None, token: str | None = None, **o
         raise InputError(f"no folder {name}")
     try:
         return Path(fetch(name, revision=revision, token=token, **options))
-    except HFValidationError as error:
+    except errors.HFValidationError as error:
         raise InputError(f"{name} is neither a folder nor a repository name: {error}") from error
-    except GatedRepoError as error:
+    except errors.GatedRepoError as error:
         raise InputError(
             f"{name} is gated: ask for access on its page of the Hub, and run `hf auth login` or set HF_TOKEN"
         ) from error
-    except RevisionNotFoundError as error:
+    except errors.RevisionNotFoundError as error:
         raise InputError(f"{name} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
+    except errors.RepositoryNotFoundError as error:
         raise InputError(f"no folder {name} and no such repository on the Hub, or it is private") from error
-    except (HTTPError, OSError, ValueError) as error:
+    except (errors.HTTPError, OSError, ValueError) as error:
         raise InputError(f"{name} cannot be fetched: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:
     """Why a download failed, in one line."""
     cause = error.__cause__
-    if isinstance(error, LocalEntryNotFoundError) and isinstance(cause, (HTTPError, OSError)):
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(cause, (errors.HTTPError, OSError)):
         return _reason(cause)
-    if isinstance(error, OfflineModeIsEnabled):
+    if isinstance(error, errors.OfflineModeIsEnabled):
         return "it is not complete in the cache, and the Hub cannot be reached with HF_HUB_OFFLINE=1"
-    if isinstance(error, IncompleteSnapshotError):
+    if isinstance(error, errors.IncompleteSnapshotError):
         return "only a part of it is in the cache, and the Hub was not asked"
-    if isinstance(error, LocalEntryNotFoundError):
+    if isinstance(error, errors.LocalEntryNotFoundError):
         return "it is not in the cache, and the Hub was not asked"
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, errors.HfHubHTTPError):
         return hub_refusal(error.response.status_code)
-    if isinstance(error, (HTTPError, ConnectionError)):
+    if isinstance(error, (errors.HTTPError, ConnectionError)):
         return f"there is no connection to {constants.ENDPOINT} ({type(error).__name__}); pass a local folder"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'the cache'}: {error.strerror}"

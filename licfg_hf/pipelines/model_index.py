@@ -26,24 +26,15 @@ def part_class(name: Any) -> type | None:
 def plain(index: Mapping[str, Any]) -> dict[str, Any]:
     """A ``model_index.json`` as ``save_pretrained`` writes it: without code, and without ``__main__``.
 
-    Args:
-        index: content of the file, in either form.
-
-    Raises:
-        ValueError: a part of this library is said to be of a class that is not known.
+    A ValueError says that a part of this library is said to be of a class that is not known.
     """
     return {name: _plain_entry(name, value) for name, value in index.items()}
 
 
 def require_known(index: Mapping[str, Any], given: Collection[str] = ()) -> None:
-    """Checks that every part of a pipeline is of a class that is known here; no module is imported for a file.
+    """Checks that every part, but those that are given, is of a class known here; no module is imported for a file.
 
-    Args:
-        index: as ``plain`` gives it.
-        given: parts that the caller brings.
-
-    Raises:
-        ValueError: a part is not; the message is one line and says what to import.
+    A ValueError, in one line, says what to import.
     """
     for name, value in index.items():
         if name in given or not isinstance(value, list) or len(value) != 2 or None in value:

@@ -7,17 +7,15 @@ from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
 
 
 @dataclass
 class DDGANSchedulerOutput(BaseOutput):
-    """Attributes:
-    prev_sample: x_t, drawn from q(x_t | x_0, x_{t+1}).
-    pred_original_sample: the x_0 it was drawn with.
-    """
+    """x_t, drawn from q(x_t | x_0, x_{t+1}), and the x_0 it was drawn with."""
 
-    prev_sample: torch.Tensor
-    pred_original_sample: torch.Tensor | None = None
+    prev_sample: Tensor
+    pred_original_sample: Tensor | None = None
 
 
 class DDGANScheduler(SchedulerMixin, ConfigMixin):
@@ -69,55 +67,48 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
         return len(self.betas)
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: torch.device | str | None = None) -> None:
-        """Sets ``timesteps`` to T-1 .. 0.
-
-        Raises:
-            ValueError: ``num_inference_steps`` is not T; these networks denoise only in the steps they learned.
-        """
+        """Sets ``timesteps`` to T-1 .. 0; ValueError for other numbers of steps than the networks have learned."""
         steps = len(self)
         if num_inference_steps not in (None, steps):
             raise ValueError(f"a DDGAN samples in the {steps} steps it was trained with, not {num_inference_steps}")
         self.num_inference_steps = steps
         self.timesteps = torch.arange(steps - 1, -1, -1, device=device)
 
-    def scale_model_input(self, sample: torch.Tensor, timestep: torch.Tensor | int | None = None) -> torch.Tensor:
+    def scale_model_input(self, sample: Tensor, timestep: Tensor | int | None = None) -> Tensor:
         """Returns ``sample`` unchanged; for interchange with other schedulers."""
         return sample
 
     @staticmethod
-    def _at(table: torch.Tensor, timestep: torch.Tensor | int, sample: torch.Tensor) -> torch.Tensor:
+    def _at(table: Tensor, timestep: Tensor | int, sample: Tensor) -> Tensor:
         """Values of ``table`` at a scalar or (batch,) timestep, shaped to broadcast over ``sample``."""
         timestep = torch.as_tensor(timestep, dtype=torch.int64, device=sample.device)
         values = table.to(device=sample.device)[timestep].to(sample.dtype)
         return values.reshape(-1, *[1] * (sample.ndim - 1))
 
-    def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise, as in ``DDPMScheduler``; in DDGAN's count this is x_{t+1}."""
         kept = self._at(self.alphas_cumprod, timesteps, original_samples)
         return kept.sqrt() * original_samples + (1 - kept).sqrt() * noise
 
     def sample_pair(
         self,
-        original_samples: torch.Tensor,
-        timesteps: torch.Tensor | int,
+        original_samples: Tensor,
+        timesteps: Tensor | int,
         generator: torch.Generator | None = None,
-        noise: torch.Tensor | None = None,
-        next_noise: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        noise: Tensor | None = None,
+        next_noise: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Draws neighbours (x_t, x_{t+1}) of the forward process; x_0 itself is returned as x_t at t = 0.
 
         Args:
             original_samples: x_0, (batch, channels, height, width).
             timesteps: t, an int, a 0-d or a (batch,) tensor.
             generator: random generator for the noises that are not given (that of x_{t+1} is drawn first).
-            noise: standard normal noise that makes x_t from x_0; shaped as x_0.
-            next_noise: standard normal noise that makes x_{t+1} from x_t; shaped as x_0.
+            noise, next_noise: standard normal noise that makes x_t from x_0, and x_{t+1} from x_t; shaped as x_0.
         """
         x0 = original_samples
-        if next_noise is None:
-            next_noise = _noise_like(x0, generator)
-        if noise is None:
-            noise = _noise_like(x0, generator)
+        next_noise = _noise_like(x0, generator) if next_noise is None else next_noise
+        noise = _noise_like(x0, generator) if noise is None else noise
         previous = torch.cat([torch.ones(1), self.alphas_cumprod[:-1]])  # abar of x_t: 1 at t = 0
         kept = self._at(previous, timesteps, x0)
         sample = kept.sqrt() * x0 + (1 - kept).sqrt() * noise
@@ -126,13 +117,13 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
 
     def step(
         self,
-        model_output: torch.Tensor,
-        timestep: torch.Tensor | int,
-        sample: torch.Tensor,
+        model_output: Tensor,
+        timestep: Tensor | int,
+        sample: Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
-        variance_noise: torch.Tensor | None = None,
+        variance_noise: Tensor | None = None,
         return_dict: bool = True,
-    ) -> DDGANSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
+    ) -> DDGANSchedulerOutput | tuple[Tensor, Tensor]:
         """Draws x_t from the posterior q(x_t | x_0, x_{t+1}).
 
         Differentiable in ``model_output``. The noise counts only where t > 0; a scalar t = 0 draws none.
@@ -142,7 +133,7 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
             timestep: t, an int, a 0-d or a (batch,) tensor.
             sample: x_{t+1}, shaped as ``model_output``.
             generator: random generator for the noise.
-            variance_noise: the standard normal noise itself; shaped as ``model_output``.
+            variance_noise: the standard normal noise itself, likewise.
             return_dict: False returns ``(prev_sample, pred_original_sample)``.
         """
         abar = self.alphas_cumprod
@@ -156,11 +147,9 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
                 variance_noise = _noise_like(sample, generator)
             deviation = self._at((self.betas * (1 - previous) / (1 - abar)).sqrt(), timestep, sample)
             prev_sample = prev_sample + deviation * variance_noise  # the deviation is 0 at t = 0
-        if not return_dict:
-            return prev_sample, model_output
-        return DDGANSchedulerOutput(prev_sample=prev_sample, pred_original_sample=model_output)
+        return DDGANSchedulerOutput(prev_sample, model_output) if return_dict else (prev_sample, model_output)
 
 
-def _noise_like(sample: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
+def _noise_like(sample: Tensor, generator: torch.Generator | list[torch.Generator] | None) -> Tensor:
     """Normal noise, drawn in float32 and cast: for each type torch would draw other numbers from one seed."""
     return randn_tensor(sample.shape, generator=generator, device=sample.device, dtype=torch.float32).to(sample.dtype)

@@ -43,19 +43,14 @@ def announce(trainer: "Trainer") -> None:
         f"micro-batch(es) x {accelerator.num_processes} process(es)\n"
         f"  {trainer.loss}, {terms}, generator: {in_words(trainer.generator_step)}"
     )
-    for line in (*trainer.notes, trainer.generator_step.describe(config), _unused_cores(trainer)):
-        if line is not None:
-            accelerator.print(f"  {line}")
-
-
-def _unused_cores(trainer: "Trainer") -> str | None:
-    used, cores = trainer.accelerator.num_processes * torch.get_num_threads(), usable_cores()
-    if trainer.device.type != "cpu" or used >= cores:
-        return None
-    return (
-        f"{used} of {cores} cores used; for large networks accelerate launch --num_cpu_threads_per_process {cores} "
-        "is faster"
-    )
+    notes, used, cores = [*trainer.notes], accelerator.num_processes * torch.get_num_threads(), usable_cores()
+    if (cost := trainer.generator_step.describe(config)) is not None:
+        notes.append(cost)
+    if trainer.device.type == "cpu" and used < cores:
+        faster = f"accelerate launch --num_cpu_threads_per_process {cores}"
+        notes.append(f"{used} of {cores} cores used; for large networks {faster} is faster")
+    for line in notes:
+        accelerator.print(f"  {line}")
 
 
 def announce_long_run(trainer: "Trainer") -> None:

@@ -10,7 +10,7 @@ from .checks import or_warn
 from .export import export_or_say_why_not
 from .interrupts import SharedStop, StopSignals
 from .run import on_the_main_process
-from .term_log import TermLog
+from .tracking import TermLog
 
 if TYPE_CHECKING:
     from .trainer import Trainer

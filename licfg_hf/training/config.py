@@ -10,21 +10,13 @@ from ..ranges import MANY, require_distinct, require_number, require_set, requir
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 # Whole numbers: the smallest that means something (k = 3 neighbours are compared), the largest that can end well.
 _COUNTS = {
-    "max_steps": (1, MANY),
-    "batch_size": (1, 10**8),
-    "generator_batch_size": (1, 10**8),
-    "discriminator_steps": (1, 10_000),
-    "gradient_accumulation_steps": (1, 10**6),
-    "seed": (0, 2**63 - 1),
-    "ema_start": (0, MANY),
-    "standing_batches": (1, 10**6),
-    "checkpoint_every": (1, MANY),
-    "keep_checkpoints": (1, MANY),
-    "sample_every": (1, MANY),
-    "sample_count": (1, 10_000),
-    "log_every": (1, MANY),
-    "evaluate_samples": (4, 10**6),
-    "evaluate_every": (1, MANY),
+    (1, MANY): ("max_steps", "checkpoint_every", "keep_checkpoints", "sample_every", "log_every", "evaluate_every"),
+    (0, MANY): ("ema_start",),
+    (1, 10**8): ("batch_size", "generator_batch_size"),
+    (1, 10**6): ("gradient_accumulation_steps", "standing_batches"),
+    (1, 10_000): ("discriminator_steps", "sample_count"),
+    (4, 10**6): ("evaluate_samples",),
+    (0, 2**63 - 1): ("seed",),
 }
 
 
@@ -66,19 +58,15 @@ class OptimizerConfig:
         _require(self.highest_learning_rate > 0, "learning_rate is above 0: else nothing is learned")
         require_number(0, clip_grad_norm=self.clip_grad_norm)
         _require(self.clip_grad_norm != 0, "clip_grad_norm is above 0, or None, not 0")
-        named = isinstance(self.arguments, dict) and all(isinstance(name, str) for name in self.arguments)
-        _require(
-            named,
-            f"arguments of an optimizer are names with values, such as {{betas: [0.5, 0.9]}}, not {self.arguments!r}",
+        wrong = (
+            f"arguments of an optimizer are names with values, such as {{betas: [0.5, 0.9]}}, not {self.arguments!r}"
         )
-        _require(
-            self.schedule in ("constant", "linear", "cosine"),
-            f"schedule is constant, linear or cosine, not {self.schedule!r}",
-        )
+        _require(isinstance(self.arguments, dict) and all(isinstance(name, str) for name in self.arguments), wrong)
+        known = ("constant", "linear", "cosine")
+        _require(self.schedule in known, f"schedule is constant, linear or cosine, not {self.schedule!r}")
 
     @property
     def highest_learning_rate(self) -> float:
-        """The largest of all steps."""
         return max(self.learning_rate, 0.0 if self.schedule == "constant" else self.final_learning_rate)
 
     def learning_rate_at(self, step: int, max_steps: int) -> float:
@@ -174,34 +162,19 @@ class TrainingConfig:
 
     # What a resumed run may change: its length, what it writes and how often.
     RESUMABLE = (
-        "output_dir",
-        "max_steps",
-        "resume",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "sample_every",
-        "sample_count",
-        "log_every",
-        "trackers",
-        "evaluate_samples",
-        "evaluate_every",
-        "evaluate_metrics",
-        "evaluate_features",
-        "keep_best",
-        "standing_batches",
-        "torch_compile",
+        *("output_dir", "max_steps", "resume", "checkpoint_every", "keep_checkpoints", "standing_batches"),
+        *("sample_every", "sample_count", "log_every", "trackers", "torch_compile", "keep_best"),
+        *("evaluate_samples", "evaluate_every", "evaluate_metrics", "evaluate_features"),
     )
 
     def __post_init__(self) -> None:
         require_set(self)
-        for name, (low, high) in _COUNTS.items():
-            require_whole(low, high, **{name: getattr(self, name)})
+        for (low, high), names in _COUNTS.items():
+            require_whole(low, high, **{name: getattr(self, name) for name in names})
         _require(bool(self.output_dir), "output_dir is empty: name a folder")
         _require(bool(self.resume), "resume is auto, never or the folder of a checkpoint, not empty")
-        _require(
-            self.keep_best is None or self.evaluate_every is not None,
-            "keep_best needs evaluations: pass --evaluate_every STEPS",
-        )
+        possible = self.keep_best is None or self.evaluate_every is not None
+        _require(possible, "keep_best needs evaluations: pass --evaluate_every STEPS")
         require_number(0, 1, ema_decay=self.ema_decay)
         _require(self.ema_decay is None or self.ema_decay < 1, f"ema_decay is below 1, or None, not {self.ema_decay}")
         _require(
@@ -209,27 +182,20 @@ class TrainingConfig:
             "fp16 is not supported: input gradients underflow to zero in it and a gradient penalty would silently "
             "vanish; use --mixed_precision bf16 or no",
         )
-        _require(
-            self.mixed_precision in ("no", "bf16"), f"mixed_precision is no or bf16, not {self.mixed_precision!r}"
-        )
+        known = ("no", "bf16")
+        _require(self.mixed_precision in known, f"mixed_precision is no or bf16, not {self.mixed_precision!r}")
         require_distinct(trackers=self.trackers)
 
     @property
     def evaluates(self) -> bool:
-        """True if the finished generator is evaluated."""
         return self.evaluate_samples is not None or self.evaluate_every is not None
 
     @property
     def effective_generator_batch_size(self) -> int:
-        """Images per generator update."""
         return self.generator_batch_size or self.batch_size
 
     def micro_batch_size(self, batch_size: int, processes: int) -> int:
-        """Images of ``batch_size`` per process and micro-batch.
-
-        Raises:
-            InputError: it does not divide.
-        """
+        """Images of ``batch_size`` per process and micro-batch; InputError where it does not divide."""
         parts = processes * self.gradient_accumulation_steps
         _require(
             batch_size % parts == 0,

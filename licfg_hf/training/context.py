@@ -54,22 +54,19 @@ class StepContext:
         """Images of a micro-batch of this process in the discriminator's updates."""
         return self.config.micro_batch_size(self.config.batch_size, self.accelerator.num_processes)
 
-    @property
-    def generator_micro_batch_size(self) -> int:
-        """The same in the generator's."""
-        size = self.config.effective_generator_batch_size
-        return self.config.micro_batch_size(size, self.accelerator.num_processes)
+    def micro_batches(self, batch: Batch, rng: torch.Generator, size: int | None = None) -> list[Batch]:
+        """This process's uint8 images of an update, mirrored by chance if that is set, in parts in [-1, 1].
 
-    def micro_batches(self, batch: Batch, size: int, rng: torch.Generator) -> list[Batch]:
-        """A batch of uint8 images in parts of ``size`` images in [-1, 1]; each mirrored by chance, if that is set."""
+        Each part has ``size`` images; None means ``gradient_accumulation_steps`` parts.
+        """
         pixels, labels = batch
         device = self.accelerator.device
         images = from_pixels(pixels.to(device))
         if self.config.horizontal_flip:
             mirrored = torch.rand(len(images), 1, 1, 1, generator=rng, device=device) < 0.5
             images = torch.where(mirrored, images.flip(3), images)
-        parts = images.split(size)
-        labels_of = [None] * len(parts) if labels is None else labels.to(device).split(size)
+        parts = images.split(size or len(images) // self.config.gradient_accumulation_steps)
+        labels_of = [None] * len(parts) if labels is None else labels.to(device).split(len(parts[0]))
         return list(zip(parts, labels_of, strict=True))
 
 

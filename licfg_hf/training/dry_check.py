@@ -3,7 +3,7 @@
 import inspect
 import io
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,16 +21,15 @@ from ..objective.functional_gradient import group_size
 from ..pipelines.base import evaluating
 from ..text import first_line
 from .context import Terms
+from .optimizers import FAILURES
 from .step import discriminator_terms, generator_terms
-from .tasks import MicroBatch
+from .tasks import MicroBatch, config_of
 from .untouched import untouched
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 _FEWEST_IMAGES = 4  # as many show what a network does, in less than the time of a step
-# What a network, or a term on what it gives, raises where it was made for other input.
-_FAILURES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
 
 
 def require_trainable(network: Any, who: str) -> None:
@@ -63,7 +62,13 @@ def dry_check(trainer: "Trainer") -> list[str]:
         draw = _draw(task, images, count, rng)
         with torch.no_grad():
             _require_images(task.generate(generator, draw), draw.real.shape)
-            _require_logits(discriminator(draw.real, **draw.conditioning), count)
+            output = discriminator(draw.real, **draw.conditioning)
+        try:
+            is_finite = flat_logits(output, count).isfinite().all()
+        except ValueError as error:
+            raise InputError(f"the discriminator: {error}") from error
+        if not is_finite:
+            raise InputError("the discriminator gives NaN or infinity before it is trained: mend its weights")
         played = (generator, discriminator, task, trainer.loss)
         of_discriminator = partial(discriminator_terms, *played, trainer.terms, draw, rng)
         of_generator = partial(generator_terms, *played, draw, trainer.terms)
@@ -96,9 +101,7 @@ def _require_labels(images: ImageSet, classes: int | None) -> None:
 
 def _require_same_settings(generator: nn.Module, task: Any, shape: tuple[int, int, int]) -> None:
     """Refuses settings of a generator that its pipeline would draw by, and that do not fit the data or the task."""
-    config, name = getattr(generator, "config", None), type(generator).__name__
-    if not isinstance(config, Mapping):
-        return
+    config, name = config_of(generator), type(generator).__name__
     size = config.get("sample_size")
     height, width = (size, size) if isinstance(size, int) else size or shape[1:]
     if (height, width) != tuple(shape[1:]):
@@ -153,7 +156,7 @@ def _told(networks: dict[str, nn.Module]) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except _FAILURES as error:
+    except FAILURES as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         if not calls:
             raise InputError(f"a first step on the data fails: {reason}") from error
@@ -193,15 +196,6 @@ def _require_images(made: Any, shape: Sequence[int]) -> None:
         raise InputError("the generator makes images with NaN or infinity before it is trained: correct its weights")
 
 
-def _require_logits(output: Any, count: int) -> None:
-    try:
-        logits = flat_logits(output, count)
-    except ValueError as error:
-        raise InputError(f"the discriminator: {error}") from error
-    if not logits.isfinite().all():
-        raise InputError("the discriminator gives NaN or infinity before it is trained: mend its weights")
-
-
 def _without_gradient(network: nn.Module, who: str, terms_of: Callable[[], Terms]) -> list[str]:
     """The parameters that the network's loss does not reach."""
     try:
@@ -219,22 +213,16 @@ def _without_gradient(network: nn.Module, who: str, terms_of: Callable[[], Terms
 
 def _require_storable(network: nn.Module, who: str) -> None:
     """That a checkpoint brings the state back, with what modules keep besides tensors (``get_extra_state``)."""
+    stream, state = io.BytesIO(), network.state_dict()
     try:
-        network.load_state_dict({name: _stored(value) for name, value in network.state_dict().items()})
-    except (*_FAILURES, pickle.PickleError) as error:
+        torch.save({name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}, stream)
+        stream.seek(0)
+        network.load_state_dict(state | torch.load(stream, weights_only=True))
+    except (*FAILURES, pickle.PickleError) as error:
         raise InputError(
             f"the state of the {who} {type(network).__name__} would not come back from a checkpoint, which holds "
             f"tensors, numbers, words, and lists and dicts of them: {first_line(error)}"
         ) from error
-
-
-def _stored(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value
-    stream = io.BytesIO()
-    torch.save(value, stream)
-    stream.seek(0)
-    return torch.load(stream, weights_only=True)
 
 
 def _notes(unused: list[str], changed: list[str], processes: int) -> list[str]:

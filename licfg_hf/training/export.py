@@ -79,7 +79,10 @@ def _result(
     """The result of the finished generator, moved by the flow if there is one, written where it belongs."""
     place, digest = trainer.folder / name, weights_hash(weights, flow is not None)
     known = stored_result(place)
-    if known is not None and _is_of_this_model(trainer, known, digest, flow):
+    own = {"step": trainer.step, "training_seed": trainer.config.seed, "flow": flow is not None}
+    own["config_hash"] = settings_hash(trainer.run.identity)
+    same_weights = known is not None and known.get("facts", {}).get("weights", digest) == digest
+    if known is not None and same_weights and own.items() <= known["protocol"].items():
         trainer.accelerator.print(f"{place} is of this model already and stays; remove it to evaluate anew")
         return known
     stale = [place, *report_files(place.parent)]
@@ -96,11 +99,3 @@ def _result(
     (update.place / name).parent.mkdir(exist_ok=True)
     write_json(update.place / name, result)
     return result
-
-
-def _is_of_this_model(trainer: "Trainer", result: dict[str, Any], digest: str, flow: Flow) -> bool:
-    if result.get("facts", {}).get("weights", digest) != digest:
-        return False
-    config_hash = settings_hash(trainer.run.identity)
-    own = {"step": trainer.step, "config_hash": config_hash, "training_seed": trainer.config.seed}
-    return {**own, "flow": flow is not None}.items() <= result["protocol"].items()

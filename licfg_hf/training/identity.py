@@ -67,30 +67,23 @@ def described(thing: Any) -> Any:
     if isinstance(thing, type) or not (hasattr(thing, "config") or is_dataclass(thing)):
         named = thing if hasattr(thing, "__qualname__") else type(thing)
         return {"class": named.__qualname__}
-    return {"class": type(thing).__qualname__, **settings_of(thing)}
-
-
-def settings_of(thing: Any) -> dict[str, Any]:
-    """The settings of an object as JSON content; empty where it has none."""
-    config = getattr(thing, "config", None)
+    named, config = {"class": type(thing).__qualname__}, getattr(thing, "config", None)
     if isinstance(config, Mapping):
-        return described(config)
-    if not is_dataclass(thing):
-        return {}
-    return {item.name: described(getattr(thing, item.name)) for item in fields(thing) if item.init and item.compare}
+        return {**named, **described(config)}
+    known = [item.name for item in fields(thing) if item.init and item.compare] if is_dataclass(thing) else []
+    return {**named, **{name: described(getattr(thing, name)) for name in known}}
 
 
 def _layout(network: nn.Module) -> dict[str, Any]:
     count = sum(parameter.numel() for parameter in network.parameters())
-    layout = [(name, _shape(value)) for name, value in network.state_dict().items()]
+    # Of a tensor the shape, and the type of what else a state holds, such as a module's extra state.
+    layout = [
+        (name, tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__)
+        for name, value in network.state_dict().items()
+    ]
     digest = hashlib.sha256(repr(layout).encode()).hexdigest()[:16]
     named = {"class": type(network).__name__, "parameters": count, "layout": digest}
     return {**named, "config": _configs(network), "settings": network.extra_repr()}
-
-
-def _shape(value: Any) -> Any:
-    """The shape of a tensor; the type of what else a state holds, such as a module's extra state."""
-    return tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
 
 
 def _configs(network: nn.Module) -> dict[str, Any]:

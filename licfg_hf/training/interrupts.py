@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import cast
 
 import psutil
@@ -72,11 +71,10 @@ class StopSignals(SignalHandler):
         finally:
             self._at_once = False
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def restore(self) -> None:
+        """Handles the signals as before, and waits no longer for the end of a launcher."""
         self._ended.set()
-        super().__exit__(kind, error, trace)
+        super().restore()
 
 
 class SharedStop:

@@ -19,8 +19,8 @@ _OPTIMIZERS = {
 }
 _SCALE = "learning_rate_scale"  # of a parameter group
 _FUSED = ("adam", "adamw")
-# What torch.optim raises over arguments that do not fit, when it is built or not before its first step.
-_FAILURES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
+# What optimizers, networks and terms raise over arguments that do not fit, often not before the first step.
+FAILURES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
 
 
 # (role: "generator" or "discriminator", network on its device) -> its optimizer
@@ -36,9 +36,7 @@ def make_optimizer(
     """
     groups = _parameter_groups(config, network)
     for group in groups:
-        _require_usable(
-            config, {name: value for name, value in group.items() if name not in ("params", _SCALE)}, device
-        )
+        _require_usable(config, {name: group[name] for name in group if name not in ("params", _SCALE)}, device)
     return _OPTIMIZERS[config.name](groups, lr=config.learning_rate)
 
 
@@ -75,7 +73,7 @@ def _require_usable(config: OptimizerConfig, arguments: dict[str, Any], device: 
             raise ValueError("a step gives a weight that is not finite")
         if not trial < 0:
             raise ValueError("a step does not follow the negative gradient")
-    except _FAILURES as error:
+    except FAILURES as error:
         shown = {name: value for name, value in arguments.items() if name != "fused" or "fused" in config.arguments}
         reason = str(error).split("\n")[0]
         raise InputError(f"optimizer {config.name} does not take {shown}: {reason}") from error

@@ -1,6 +1,7 @@
 """A run: its output folder, who it is, and the state of all its parts, in checkpoints and back."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -16,9 +17,10 @@ from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, load_st
 from .checks import is_lack_of_memory
 from .config import TrainingConfig
 from .optimizers import load_optimizer
-from .run_folder import Home, claim_folder, folder_lock, other_circumstances
+from .run_folder import claim_folder, folder_lock, is_lost, other_circumstances, place_of
 
 _Result = TypeVar("_Result")
+Json = dict[str, Any]
 
 
 class Stateful(Protocol):
@@ -42,10 +44,9 @@ def on_the_main_process(accelerator: Accelerator, action: Callable[[], _Result])
             found[1] = error
     if accelerator.num_processes > 1:
         torch.distributed.broadcast_object_list(found)
-    result, problem = found
-    if problem is not None:
-        raise problem
-    return result
+    if found[1] is not None:
+        raise found[1]
+    return found[0]
 
 
 class Run:
@@ -58,9 +59,7 @@ class Run:
         resume_from: the checkpoint that the run goes on from; None at a beginning.
     """
 
-    def __init__(
-        self, config: TrainingConfig, identity: dict[str, Any], facts: dict[str, Any], accelerator: Accelerator
-    ):
+    def __init__(self, config: TrainingConfig, identity: Json, facts: Json, accelerator: Accelerator):
         self.config, self.identity, self.facts, self.accelerator = config, identity, facts, accelerator
         self.folder = user_path(config.output_dir)
         self.parts: Parts = {}
@@ -79,7 +78,8 @@ class Run:
     def hold(self, stack: ExitStack) -> None:
         """Keeps other processes out of the folder while the stack is open; FolderInUse where one has been in it."""
         stack.enter_context(folder_lock(self.folder))
-        self._home = stack.enter_context(Home(self.folder))
+        self._home = os.open(self.folder, os.O_RDONLY)
+        stack.callback(os.close, self._home)
         newest = checkpoints(self.checkpoint_folder)[-1:]
         if self.config.resume == "auto" and newest not in ([], [self.resume_from]):
             raise FolderInUse(f"another process has trained in {self.folder} meanwhile: give the command again")
@@ -134,9 +134,9 @@ class Run:
 
         ``save`` says whether that went well. Nothing is written to where the folder was.
         """
-        if not self._home.is_lost():
+        if not is_lost(self.folder, self._home):
             return
-        was, place = self.folder, self._home.now()
+        was, place = self.folder, place_of(self._home)
         if place is None:
             raise TrainingInterrupted(f"stopped at step {step}: output_dir {was} was removed during the run", 1)
         self.folder = place

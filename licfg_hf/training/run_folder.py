@@ -127,33 +127,21 @@ def refused_leaves_nothing(folder: Path) -> Iterator[None]:
         raise
 
 
-class Home:
-    """Context that knows a run's output folder, whatever it is called by now."""
+def is_lost(folder: Path, handle: int) -> bool:
+    """True if another folder than the one that is open as ``handle``, or none, has its name by now."""
+    try:
+        return not os.path.samestat(os.stat(folder), os.fstat(handle))
+    except FileNotFoundError:
+        return True
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._handle = os.open(folder, os.O_RDONLY)
 
-    def __enter__(self) -> "Home":
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        os.close(self._handle)
-
-    def is_lost(self) -> bool:
-        """True if another folder, or none, has its name by now."""
-        try:
-            return not os.path.samestat(os.stat(self.folder), os.fstat(self._handle))
-        except FileNotFoundError:
-            return True
-
-    def now(self) -> Path | None:
-        """The folder's present path; None if it was removed, or if the system does not tell."""
-        try:
-            place = Path(os.readlink(f"/proc/self/fd/{self._handle}"))
-        except OSError:
-            return None
-        return place if place.is_dir() else None
+def place_of(handle: int) -> Path | None:
+    """The present path of an open folder; None if it was removed, or if the system does not tell."""
+    try:
+        place = Path(os.readlink(f"/proc/self/fd/{handle}"))
+    except OSError:
+        return None
+    return place if place.is_dir() else None
 
 
 def superseded(folder: Path, exported: Path) -> list[str]:
@@ -194,7 +182,7 @@ def _require_same_identity(description: dict[str, Any], ours: dict[str, Any], wh
 def _differences(theirs: Any, ours: Any, name: str = "") -> list[str]:
     if isinstance(theirs, dict) and isinstance(ours, dict):
         pairs = [(key, theirs.get(key), ours.get(key)) for key in sorted(set(theirs) | set(ours))]
-        return [line for key, *pair in pairs for line in _differences(*pair, f"{name}.{key}".strip("."))]
+        return [line for key, then, now in pairs for line in _differences(then, now, f"{name}.{key}".strip("."))]
     if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
         return [line for pair in zip(theirs, ours, strict=True) for line in _differences(*pair, name)]
     return [] if theirs == ours else [f"{name}: {_brief(theirs, ours)} there, {_brief(ours, theirs)} here"]

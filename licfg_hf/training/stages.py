@@ -125,7 +125,7 @@ class StagedFunctionalGradient(GeneratorStep):
         return {}
 
     def _pool(self, context: StepContext, batch: Batch, rng: torch.Generator) -> list[MicroBatch]:
-        parts = context.micro_batches(batch, context.micro_batch_size, rng)
+        parts = context.micro_batches(batch, rng, context.micro_batch_size)
         return [context.task.draw(images, labels, rng) for images, labels in parts]
 
     def _initialize(self, context: StepContext, batch: Batch, rng: torch.Generator) -> None:

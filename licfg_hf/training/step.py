@@ -26,7 +26,7 @@ from ..objective.weights import power_iterated_once
 from .context import Batch, GeneratorStep, StepContext, Terms
 from .optimizers import average_gradients
 from .tasks import MicroBatch, Task
-from .term_log import domain_terms
+from .tracking import domain_terms
 
 
 def train_step(
@@ -50,7 +50,7 @@ def update_discriminator(context: StepContext, update: int, source: Task, batch:
         micro_batch = source.draw(images, labels, rng)
         return context.discriminator_terms(context.generator, context.critic, source, context.loss, due, micro_batch)
 
-    parts = context.micro_batches(batch, context.micro_batch_size, rng)
+    parts = context.micro_batches(batch, rng)
     clip = context.config.discriminator_optimizer.clip_grad_norm
     with power_iterated_once(context.discriminator):
         return optimize(
@@ -66,7 +66,7 @@ def update_generator(
     def drawn_terms(images: torch.Tensor, labels: torch.Tensor | None) -> Terms:
         return terms_of(context.task.draw(images, labels, rng))
 
-    parts = context.micro_batches(batch, context.generator_micro_batch_size, rng)
+    parts = context.micro_batches(batch, rng)
     clip = context.config.generator_optimizer.clip_grad_norm
     with frozen(context.discriminator), power_iterated_once(context.discriminator):
         return optimize(
@@ -85,11 +85,8 @@ def discriminator_terms(
 ) -> Terms:
     """The named terms of the discriminator's loss on one micro-batch; their sum is to be back-propagated at once.
 
-    A term without a graph is only for the logs.
-
-    Args:
-        terms: those that are due.
-        rng: random generator for what terms draw; None takes PyTorch's own, the only one in compiled functions.
+    ``terms`` are those that are due; one without a graph is only for the logs. Without ``rng`` they draw from
+    PyTorch's own generator, the only one in compiled functions.
     """
     conditioning = micro_batch.conditioning
     with torch.no_grad():
@@ -141,8 +138,7 @@ def generator_parts(
 ) -> Terms:
     """The parts that terms of the discriminator have in the generator's loss.
 
-    Args:
-        fake_logits: gives the critic's output on ``fake``; called only where a term has a part.
+    The critic's output on ``fake`` is asked for only where a term has a part.
     """
     concerned = [term for term in terms if term.has_generator_term]
     output, found = fake_logits() if concerned else None, {}
@@ -169,17 +165,9 @@ def optimize(
 ) -> Terms:
     """One optimizer step on the mean loss of the micro-batches, gradients averaged over the processes once.
 
-    All micro-batches of one network come before any of the other's, so the result is that of the undivided batch.
-
-    Args:
-        network: the network whose gradients are averaged over the processes: by DDP where it is wrapped in it, and
-            else, where its steps are compiled, here.
-        terms_of: the terms of one micro-batch, given its parts as arguments.
-        micro_batches: the parts.
-        clip_grad_norm: largest norm of the whole gradient; None clips nothing.
-
-    Returns:
-        The terms, averaged over the micro-batches, detached.
+    All micro-batches of one network come before any of the other's, so the result is that of the undivided batch. Each
+    is the arguments of ``terms_of``. DDP averages the gradients of a network that it wraps; those of a network whose
+    steps are compiled are averaged here. Returns the terms, averaged over the micro-batches, detached.
     """
     optimizer.zero_grad(set_to_none=True)
     collected: list[Terms] = []

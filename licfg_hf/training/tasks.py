@@ -87,7 +87,7 @@ def _image(output: Any) -> Tensor:
     return getattr(output, "sample", output)
 
 
-def _config_of(network: nn.Module) -> Mapping[str, Any]:
+def config_of(network: nn.Module) -> Mapping[str, Any]:
     """The diffusers config, which a pipeline reads; empty for other networks."""
     config = getattr(network, "config", None)
     return config if isinstance(config, Mapping) else {}
@@ -154,7 +154,7 @@ class GANTask:
         generator(*inputs)
 
     def export(self, generator: nn.Module, folder: Path) -> str | None:
-        known = hasattr(generator, "latent_dim") and _config_of(generator).get("num_classes") == self.num_classes
+        known = hasattr(generator, "latent_dim") and config_of(generator).get("num_classes") == self.num_classes
         if is_saveable(generator) and known:
             GANPipeline(model=cast(Any, generator)).save_pretrained(folder)
             return GANPipeline.__name__
@@ -228,7 +228,7 @@ class DDGANTask:
         self.sample(generator, count, shape, rng)
 
     def export(self, generator: nn.Module, folder: Path) -> str | None:
-        config = _config_of(generator)
+        config = config_of(generator)
         known = {"sample_size", "in_channels"} <= config.keys() and config.get("latent_dim") == self.latent_dim
         if is_saveable(generator) and known and config["sample_size"] is not None:
             DDGANPipeline(unet=cast(Any, generator), scheduler=self.scheduler).save_pretrained(folder)

@@ -37,8 +37,7 @@ from .run import Run, on_the_main_process
 from .sampler import Sampler, random_generator
 from .step import train_step
 from .tasks import TrainableTask
-from .term_log import TermLog
-from .tracking import tidy_log
+from .tracking import TermLog, tidy_log
 from .warm_start import start_from
 
 
@@ -98,8 +97,8 @@ class Trainer:
         sizes = (self.micro_batch_size, self.generator_micro_batch_size)
         require_launchable(self.accelerator, discriminator, self.terms, sizes)
         require_sizes(config, self.images.shape)
-        warn_unless_saveable(generator, self.accelerator)
-        warn_unless_saveable(discriminator, self.accelerator)
+        for network in (generator, discriminator):
+            warn_unless_saveable(network, self.accelerator)
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32: full float32 range, 10-bit mantissa in products
         on_the_main_process(self.accelerator, lambda: self.notify("setup"))

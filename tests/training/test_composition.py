@@ -47,7 +47,7 @@ TASK = GANTask(latent_dim=6, num_classes=CLASSES)
 class AsTheyAre(StepContext):
     """Its batches are in [-1, 1] already."""
 
-    def micro_batches(self, batch, size, rng):
+    def micro_batches(self, batch, rng, size=None):
         return [batch]
 
 
@@ -146,9 +146,7 @@ def test_the_functional_gradient_takes_every_loss_penalty_and_head(head):
         optimizer = torch.optim.SGD(generator.parameters(), lr=1e-3)
         networks = (generator, discriminator, generator, discriminator, discriminator, discriminator)
         functions = (optimizer, optimizer, discriminator_terms, generator_terms)
-        context = AsTheyAre(
-            accelerator, TrainingConfig(batch_size=4), TASK, get_loss(loss), beside, *networks, *functions
-        )
+        context = AsTheyAre(accelerator, TrainingConfig(), TASK, get_loss(loss), beside, *networks, *functions)
         terms = step.after_updates(context, (images, labels), torch.Generator().manual_seed(0))
         assert all(torch.isfinite(value) for value in terms.values()), (loss, penalty)
         assert ("generator_classification" in terms) == (head == "auxiliary")
