@@ -5,12 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ..data import ImageSet
 from ..data.image_sets import subset
 from ..errors import InputError
 from ..evaluation.evaluate import measure, protocol_of
@@ -26,7 +25,6 @@ from ..images import to_pixels
 from ..staging import finish_update, updated
 from .callbacks import Callback, is_every
 from .checkpoint import DESCRIPTION_FILE
-from .config import TrainingConfig
 from .export import facts_of_model, write_networks
 from .run_folder import superseded
 from .tasks import Flow
@@ -60,12 +58,21 @@ class GeneratorSamples:
         return images, None if self.classes is None else labels % self.classes
 
 
-class Evaluator:
-    """Evaluates generators of one run, with ``classes`` classes if any, against its training images."""
+class Evaluation(Callback):
+    """Evaluates the generator that would be exported every ``evaluate_every`` steps, and keeps the best one.
 
-    def __init__(self, config: TrainingConfig, images: ImageSet, device: torch.device, classes: int | None):
-        self.images, self.classes = images, classes
+    Only the main process does so. ``result`` is the newest content of an ``eval.json``. An InputError says which
+    metric cannot be measured.
+    """
+
+    def __init__(self, trainer: "Trainer"):
+        config, images = trainer.config, trainer.images
+        if len(images) < _FEWEST_EVALUATED:
+            raise InputError(f"an evaluation needs at least {_FEWEST_EVALUATED} images, not {len(images)}")
+        self.result: dict[str, Any] | None = None
+        self.classes = getattr(trainer.task, "num_classes", None)
         self.count = min(config.evaluate_samples or 10_000, len(images))
+        self.images = subset(images, self.count)
         self.options = EvaluationConfig(
             model=config.output_dir,
             data="the training images",
@@ -75,37 +82,29 @@ class Evaluator:
             kid_subset_size=min(1000, self.count),
             seed=config.seed,
         )
-        self.extractor = open_extractor(config.evaluate_features, images.shape, device)
-        require_metrics(Plan(self.options, self.count, None, subset(images, self.count), self.extractor))
+        if trainer.accelerator.is_main_process:
+            self.extractor = open_extractor(config.evaluate_features, images.shape, trainer.device)
+            require_metrics(Plan(self.options, self.count, None, self.images, self.extractor))
+            self.best = None if config.keep_best is None else BestGenerator(trainer, self.metrics())
 
     def metrics(self) -> set[str]:
+        """The metrics in a result."""
         chosen = chosen_metrics(self.options.metrics)
         return {metric.name for metric in chosen if self.classes is not None or not metric.conditional}
 
-    def evaluate(self, samples: GeneratorSamples) -> dict[str, Any]:
-        chosen = subset(self.images, self.count)
-        real = reference_of(chosen, "the training images", self.extractor, CHUNK)
+    def measure_samples(self, samples: GeneratorSamples) -> dict[str, Any]:
+        """The content of an ``eval.json``, but for its facts."""
+        real = reference_of(self.images, self.options.data, self.extractor, CHUNK)
         measured = measure(samples, self.extractor, self.options, real, quiet=True)
-        protocol = protocol_of(self.options, samples, chosen, self.extractor).as_dict()
+        protocol = protocol_of(self.options, samples, self.images, self.extractor).as_dict()
         return {"format": FORMAT, "name": self.options.model, "protocol": protocol, **measured}
-
-
-class Evaluation(Callback):
-    """Evaluates the generator that would be exported every ``evaluate_every`` steps, and keeps the best one.
-
-    Only the main process has an evaluator. ``result`` is the newest content of an ``eval.json``.
-    """
-
-    def __init__(self, evaluator: Evaluator | None, best: "BestGenerator | None"):
-        self.evaluator, self.best = cast(Evaluator, evaluator), best
-        self.result: dict[str, Any] | None = None
 
     def is_due(self, trainer: "Trainer") -> bool:
         return is_every(trainer.step, trainer.config.max_steps, trainer.config.evaluate_every)
 
     def was_missed(self, trainer: "Trainer") -> bool:
         known = names_at(trainer.folder / "metrics.jsonl", trainer.step)
-        return self.is_due(trainer) and known.isdisjoint(self.evaluator.metrics())
+        return self.is_due(trainer) and known.isdisjoint(self.metrics())
 
     def look(self, trainer: "Trainer") -> None:
         with trainer.sampler.generator_for_sampling() as network:
@@ -136,31 +135,18 @@ class Evaluation(Callback):
             "selection": "final",
             "step": trainer.step,
         }
-        evaluator, draw = self.evaluator, partial(trainer.sampler.chunk, network, CHUNK, flow)
-        kind = (trainer.images.shape, evaluator.classes, trainer.class_names)
-        with trainer.progress.pause(f"step {trainer.step}: evaluating {evaluator.count:,} samples"):
-            result = evaluator.evaluate(GeneratorSamples(draw, evaluator.count, *kind, facts))
+        draw, kind = partial(trainer.sampler.chunk, network, CHUNK, flow), (self.classes, trainer.class_names)
+        with trainer.progress.pause(f"step {trainer.step}: evaluating {self.count:,} samples"):
+            samples = GeneratorSamples(draw, self.count, self.images.shape, *kind, facts)
+            result = self.measure_samples(samples)
         here = {"device": trainer.run.facts["device"], "date": datetime.now(UTC).isoformat(timespec="seconds")}
         return {**result, "facts": here}
 
     def in_one_line(self, result: dict[str, Any]) -> str:
         """The numbers of a result, for a person."""
-        features, metrics = self.evaluator.extractor.name, result["metrics"]
+        features, metrics = self.extractor.name, result["metrics"]
         shown = "  ".join(f"{label(name, features)} {entry['value']:.4g}" for name, entry in metrics.items())
-        return f"{self.evaluator.count} samples: {shown}"
-
-
-def evaluation_of(trainer: "Trainer") -> Evaluation | None:
-    """The evaluations that the settings ask for, if any; InputError where a metric cannot be measured."""
-    config, images = trainer.config, trainer.images
-    if not config.evaluates:
-        return None
-    if len(images) < _FEWEST_EVALUATED:
-        raise InputError(f"an evaluation needs at least {_FEWEST_EVALUATED} images, not {len(images)}")
-    if not trainer.accelerator.is_main_process:
-        return Evaluation(None, None)
-    evaluator = Evaluator(config, images, trainer.device, getattr(trainer.task, "num_classes", None))
-    return Evaluation(evaluator, None if config.keep_best is None else BestGenerator(trainer, evaluator.metrics()))
+        return f"{self.count} samples: {shown}"
 
 
 class BestGenerator:

@@ -29,7 +29,7 @@ from .dry_check import dry_check, require_trainable
 from .generator_steps import AdversarialStep
 from .identity import facts_of, identity_of
 from .interrupts import StopSignals
-from .monitoring import evaluation_of
+from .monitoring import Evaluation
 from .optimizers import OptimizerFactory, make_optimizer, set_learning_rate, take_over
 from .prepare import make_context, moving_average
 from .progress import Progress
@@ -111,7 +111,7 @@ class Trainer:
         name_classes(generator, self.images.class_names or ())
         if config.init_from is not None and self.run.resume_from is None:
             start_from(config.init_from, generator, discriminator, self.accelerator.print)
-        self.evaluation = evaluation_of(self)
+        self.evaluation = Evaluation(self) if config.evaluates else None
         self.generator_step.setup(discriminator, self.accelerator, config)
         self.average = moving_average(config, generator, self.device)
         self.sampler = Sampler(self)

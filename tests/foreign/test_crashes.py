@@ -380,9 +380,9 @@ def test_a_signal_during_a_long_evaluation_is_heeded(tmp_path):
     folder, sent = tmp_path / "run", []
 
     def slow():
-        from licfg_hf.training.monitoring import Evaluator
+        from licfg_hf.training.monitoring import Evaluation
 
-        Evaluator.evaluate = lambda *arguments: time.sleep(100)
+        Evaluation.measure_samples = lambda *arguments: time.sleep(100)
 
     def send(pid):
         said = (tmp_path / "run.log").read_text(errors="replace") if (tmp_path / "run.log").exists() else ""

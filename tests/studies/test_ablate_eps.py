@@ -390,9 +390,9 @@ import sys
 from ablate_eps import RECIPE
 from licfg_hf.errors import SamplesNotFinite
 from licfg_hf.recipes import main
-from licfg_hf.training.monitoring import Evaluator
+from licfg_hf.training.monitoring import Evaluation
 
-evaluate, calls = Evaluator.evaluate, []
+evaluate, calls = Evaluation.measure_samples, []
 
 def first_not_finite(self, samples):
     calls.append(samples)
@@ -400,7 +400,7 @@ def first_not_finite(self, samples):
         raise SamplesNotFinite("samples of the generator hold NaN")
     return evaluate(self, samples)
 
-Evaluator.evaluate = first_not_finite
+Evaluation.measure_samples = first_not_finite
 main(RECIPE, sys.argv[1:])
 """
 
