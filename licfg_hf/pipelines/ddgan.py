@@ -87,12 +87,8 @@ class DDGANPipeline(HubPipeline):
 
         Args:
             batch_size: how many.
-            generator: makes the pictures reproducible; one generator, or one per image.
-            output_type: ``pil`` (list of 8-bit images), ``np`` (array (batch, height, width, channels)) or ``pt``
-                (tensor (batch, channels, height, width)); arrays and tensors are in [0, 1], as in diffusers.
-            return_dict: False returns ``(images,)``.
-            chunk_size: images per pass through the network; lower it where memory is short, the pictures stay.
             flow: functional-gradient steps after every denoising step, such as ``load_flow`` gives; None takes none.
+            generator, output_type, return_dict, chunk_size: as in ``GANPipeline``.
 
         Raises:
             ValueError: ``batch_size`` or ``chunk_size`` is below 1, ``output_type`` is unknown, or the number of

@@ -45,11 +45,7 @@ class Callback(Protocol):
         """After every step, on every process, before a checkpoint of it is written."""
 
     def log(self, trainer: "Trainer", numbers: Mapping[str, float]) -> None:
-        """Every ``log_every`` steps, on every process.
-
-        Args:
-            numbers: means of the loss terms since the last time.
-        """
+        """Every ``log_every`` steps, on every process, with the means of the loss terms since the last time."""
 
     def save(self, trainer: "Trainer") -> None:
         """After a checkpoint was written, on the main process."""
@@ -69,11 +65,7 @@ class Callback(Protocol):
         return False
 
     def evaluate(self, trainer: "Trainer", result: dict[str, Any]) -> None:
-        """After an evaluation, on the main process.
-
-        Args:
-            result: content of an ``eval.json``.
-        """
+        """After an evaluation, on the main process, with the content of an ``eval.json``."""
 
     def export(self, trainer: "Trainer", model: FinishedModel) -> None:
         """While the finished model is written, on the main process."""
@@ -154,12 +146,7 @@ class SamplePictures(Callback):
 
 
 class HealthWatch(Callback):
-    """Says, once, that a training fails in a known way, and what to change; the first steps are not judged.
-
-    Args:
-        monitor: judges the numbers of the log.
-        warm_up: steps that are not judged.
-    """
+    """Says, once, that a training fails in a known way, and what to change; the ``warm_up`` is not judged."""
 
     def __init__(self, monitor: HealthMonitor, warm_up: int = 200):
         self.monitor, self.warm_up = monitor, warm_up

@@ -30,14 +30,11 @@ def moving_average(config: TrainingConfig, generator: nn.Module, device: torch.d
 
 
 class CompiledTerms:
-    """``discriminator_terms`` or ``generator_terms``, compiled as a whole; as they are where that is not possible.
+    """``discriminator_terms`` or ``generator_terms``, compiled as a whole; else as they are, and ``say`` prints why.
 
     Inside, penalties and output normalizers take input gradients by ``torch.func.grad``, which can be differentiated
-    again where ``torch.autograd.grad`` cannot. Random numbers are those of the uncompiled function.
-
-    Args:
-        terms: the function; without a random generator among its arguments, which cannot be compiled.
-        say: prints why, if the function cannot be compiled.
+    again where ``torch.autograd.grad`` cannot. Random numbers are those of the uncompiled function; a random generator
+    among the arguments cannot be compiled.
     """
 
     def __init__(self, terms: Callable[..., Terms], say: Callable[[str], None]):

@@ -1,8 +1,4 @@
-"""The tasks of a training step: how real points, generated points and their conditioning come from a batch of images.
-
-The steps and the trainer know only the methods of a task, so a plain GAN and a denoising diffusion GAN are
-trained by the same code.
-"""
+"""The tasks of a training step: how real points, generated points and their conditioning come from images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,17 +24,11 @@ _CHUNK = 256  # images per pass when sampling
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One micro-batch with all its randomness, so that a step is a function of it.
+    """One micro-batch with all its randomness, so that a step is a function of it."""
 
-    Attributes:
-        real: what the discriminator sees as real, (batch, channels, height, width).
-        conditioning: further keyword arguments of the discriminator, batch first.
-        noise: what the generator starts from; its keys are the task's own.
-    """
-
-    real: Tensor
-    conditioning: dict[str, Tensor] = field(default_factory=dict)
-    noise: dict[str, Tensor] = field(default_factory=dict)
+    real: Tensor  # what the discriminator sees as real, (batch, channels, height, width)
+    conditioning: dict[str, Tensor] = field(default_factory=dict)  # its further keyword arguments, batch first
+    noise: dict[str, Tensor] = field(default_factory=dict)  # what the generator starts from; names are the task's own
 
     @staticmethod
     def join(micro_batches: "Sequence[MicroBatch]") -> "MicroBatch":
@@ -51,7 +41,7 @@ class MicroBatch:
 
 
 class Task(Protocol):
-    """How real and generated points come from a batch of images; this much a step needs."""
+    """All that a step knows of a plain GAN or a denoising diffusion GAN."""
 
     def draw(self, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> MicroBatch:
         """A micro-batch from images (batch, channels, height, width) in [-1, 1] and their labels (batch,)."""
@@ -242,15 +232,11 @@ class DDGANTask:
 class DistillationTask(DDGANTask):
     """A few-step student: it predicts x_0 from x_{t+1}, and the discriminator judges x_0, without a timestep.
 
-    Real images are the data's own, fakes the student's predictions at timesteps drawn at random; the loss is the
-    adversarial one alone, nothing ties a prediction to its x_{t+1}. Samples are drawn as in a ``DDGANTask``, step by
-    step through the posterior, and the student is exported as a ``DDGANPipeline``.
+    Real images are the data's own, fakes the student's predictions at timesteps drawn at random, which are the
+    scheduler's; the loss is the adversarial one alone, nothing ties a prediction to its x_{t+1}. Samples are drawn as
+    in a ``DDGANTask``, step by step through the posterior, and the student is exported as a ``DDGANPipeline``.
 
     Calls are ``generator(x_{t+1}, t)``, with z where there are latents, and ``discriminator(x_0)``.
-
-    Args:
-        scheduler: the diffusion; its timesteps are the student's steps.
-        latent_dim: length of z; ``None`` for students without one, such as diffusers' ``UNet2DModel``.
     """
 
     def draw(self, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> MicroBatch:
