@@ -3,14 +3,13 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from ..files import write_json
@@ -21,8 +20,9 @@ from ..objective.outputs import OutputNormalized
 from ..text import first_line
 from .base import LOAD_FAILURES
 from .locate import locate
+from .saving import WEIGHTS_FILE, save_network
 
-CONFIG, WEIGHTS = "flow.json", "model.safetensors"
+CONFIG = "flow.json"
 _NUMBERS = {"step_size": (int, float), "scaling": str, "noise": (int, float), "steps": int}
 
 
@@ -45,22 +45,10 @@ def save_flow(
         shutil.rmtree(place)
     for index, state in enumerate(states):
         discriminator.load_state_dict(state, strict=False)  # frozen weights are those that it has
-        _save(discriminator, folder / folder_of(index))
+        plainly = not isinstance(discriminator, (ModelMixin, OutputNormalized))  # load_flow opens no others
+        save_network(discriminator, folder / folder_of(index), plainly)
     numbers = {"step_size": flow.step_size, "scaling": flow.scaling, "noise": flow.noise, "steps": len(states)}
     write_json(folder / CONFIG, numbers)
-
-
-def _save(discriminator: nn.Module, folder: Path) -> None:
-    is_model = isinstance(discriminator, (ModelMixin, OutputNormalized))
-    save = getattr(discriminator, "save_pretrained", None) if is_model else None
-    with suppress(ValueError):
-        getattr(discriminator, "require_saveable", lambda: None)()
-        if save is not None:
-            save(folder)
-            return
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value for name, value in discriminator.state_dict().items() if isinstance(value, torch.Tensor)}
-    save_file({name: value.clone().contiguous() for name, value in weights.items()}, folder / WEIGHTS)
 
 
 def load_flow(
@@ -113,13 +101,13 @@ def read_numbers(path: Path) -> dict[str, Any]:
 def _load(folder: Path, like: nn.Module | None) -> nn.Module:
     """The discriminator in a folder; ValueError where there is none, or none that is known here."""
     try:
-        if (folder / WEIGHTS).is_file():
+        if (folder / WEIGHTS_FILE).is_file():
             if like is None:
                 raise ValueError(
                     "it has plain weights and no config: pass load_flow(..., discriminator=) such a network"
                 )
             network = deepcopy(like)
-            network.load_state_dict(load_file(folder / WEIGHTS))
+            network.load_state_dict(load_file(folder / WEIGHTS_FILE))
             return network.requires_grad_(False).eval()
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
         kind = type(like) if type(like).__name__ == name else REGISTERED.get(name)

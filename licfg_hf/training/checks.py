@@ -16,8 +16,8 @@ from torch import nn
 
 from ..errors import InputError
 from ..objective.term import LazyPenalty
+from ..pipelines.saving import why_not_saveable
 from ..text import first_line
-from .checkpoint import why_not_saveable
 from .config import TrainingConfig
 from .tracking import make_trackers
 

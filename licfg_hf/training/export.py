@@ -12,9 +12,10 @@ from ..evaluation.result import RESULT_FILES, stored_result
 from ..evaluation.samples import settings_hash, weights_hash, weights_of
 from ..files import system_error, write_json
 from ..images import save_image
+from ..pipelines.saving import save_network
 from ..staging import Update, updated
 from .callbacks import FinishedModel
-from .checkpoint import DESCRIPTION_FILE, save_network
+from .checkpoint import DESCRIPTION_FILE
 from .checks import or_warn
 from .run_folder import superseded
 from .tasks import Flow

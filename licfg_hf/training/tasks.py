@@ -14,8 +14,8 @@ from ..errors import InputError
 from ..objective.functional_gradient import FunctionalGradientFlow
 from ..pipelines.ddgan import DDGANPipeline, sample_ddgan
 from ..pipelines.gan import GANPipeline
+from ..pipelines.saving import is_saveable, save_network
 from ..schedulers import DDGANScheduler
-from .checkpoint import is_saveable, save_network
 
 Shape = tuple[int, int, int]  # channels, height and width of an image
 Flow = FunctionalGradientFlow | None

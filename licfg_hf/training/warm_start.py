@@ -14,8 +14,8 @@ from torch import nn
 from ..errors import InputError
 from ..models.class_names import ID2LABEL, class_names, name_classes
 from ..pipelines.locate import locate
+from ..pipelines.saving import EXTRA_STATE_FILE
 from ..text import first_line
-from .checkpoint import EXTRA_STATE_FILE
 
 # Folder -> where a pipeline keeps the generator (by pipeline) and the discriminator.
 _GENERATOR_FOLDERS = ("unet", "model")
