@@ -5,6 +5,7 @@ import signal
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +47,8 @@ def _sample(arguments: argparse.Namespace) -> None:
 
 def _unused(name: str) -> Path:
     """A file of that name, or with a number where it is taken."""
-    path, number = Path(name), 1
-    while path.exists():
-        number += 1
-        path = Path(name).with_stem(f"{Path(name).stem}-{number}")
-    return path
+    others = (Path(name).with_stem(f"{Path(name).stem}-{number}") for number in count(2))
+    return next(path for path in chain([Path(name)], others) if not path.exists())
 
 
 def _load_pipeline(arguments: argparse.Namespace) -> tuple[Any, Path]:

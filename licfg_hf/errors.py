@@ -18,11 +18,7 @@ class TrainingDiverged(RuntimeError):
 
 
 class TrainingInterrupted(RuntimeError):
-    """A signal stopped the training after a checkpoint was written.
-
-    Attributes:
-        exit_code: 128 + signal number, as shells report it.
-    """
+    """A signal stopped the training after a checkpoint was written; the exit code is 128 + signal number."""
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)

@@ -19,11 +19,7 @@ _UNFINISHED = re.compile(r"\.(\d+)\..*\.partial")
 
 
 def user_path(name: str | Path) -> Path:
-    """The path that a person means by a name, in which ``~`` is a home folder; nothing need be there.
-
-    Raises:
-        InputError: there can be nothing of this name; the message is one line.
-    """
+    """The path that a person means by a name, in which ``~`` is a home folder; nothing need be there."""
     if name == "":
         raise InputError("a name is empty: name a file or a folder")
     try:
@@ -31,20 +27,15 @@ def user_path(name: str | Path) -> Path:
         with suppress(FileNotFoundError, NotADirectoryError):
             path.lstat()
     except RuntimeError as error:
-        raise InputError(
-            f"no home folder of {Path(name).parts[0]}: write ./{name} if that is a file's name"
-        ) from error
+        what = f"no home folder of {Path(name).parts[0]}"
+        raise InputError(f"{what}: write ./{name} if that is a file's name") from error
     except OSError as error:  # a name that is too long, a link that leads to itself
         raise InputError(f"there is no {name}: {error.strerror}") from error
     return path
 
 
 def require_readable(path: Path) -> None:
-    """Refuses what reading may not come to an end of: named pipes and devices. What is missing is left to the reader.
-
-    Raises:
-        InputError: it is there, and is neither a file nor a folder.
-    """
+    """Refuses pipes and devices, which reading may not come to an end of. What is missing is left to the reader."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path} is {_kind(path)}: write its content to a file first")
 
@@ -55,15 +46,9 @@ def _kind(path: Path) -> str:
 
 
 def require_writable(path: Path, option: str, folder: bool) -> None:
-    """Checks that something can be written there, before there is anything to write; nothing is left behind.
+    """Checks that a file or a folder can be written there, before there is anything to write; nothing is left behind.
 
-    Args:
-        path: file or folder; it and the folders that it lies in need not be there.
-        option: that named it, for the message.
-        folder: whether it is to be a folder.
-
-    Raises:
-        InputError: it cannot be written, or is neither new nor a regular file, or folder, itself.
+    Neither it nor the folders around it need be there. The message names the ``option`` that named it.
     """
     whole = path.absolute()
     try:

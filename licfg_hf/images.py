@@ -47,22 +47,15 @@ def image_grid(images: torch.Tensor, columns: int, smallest: int = 32) -> Image.
     pictures = images_to_pil(images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3))
     width, height = pictures[0].size
     rows = -(-len(pictures) // columns)
-    grid = Image.new(
-        pictures[0].mode,
-        (columns * (width + 1) - 1, rows * (height + 1) - 1),
-        color=128 if pictures[0].mode == "L" else (128, 128, 128),
-    )
+    size = (columns * (width + 1) - 1, rows * (height + 1) - 1)
+    grid = Image.new(pictures[0].mode, size, "grey")
     for index, picture in enumerate(pictures):
         grid.paste(picture, ((index % columns) * (width + 1), (index // columns) * (height + 1)))
     return grid
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Writes a picture, in the format that its name ends in, beside its final name and renames it: never half of one.
-
-    Raises:
-        KeyError: the name does not end as one of ``PICTURE_FORMATS``.
-    """
+    """Writes a picture, whole or not at all; its name ends in one of ``PICTURE_FORMATS``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path) as file:
         image.save(file, format=PICTURE_FORMATS[path.suffix.lower()])

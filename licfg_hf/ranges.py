@@ -14,11 +14,7 @@ LARGEST_FLOAT = 3.4e38  # of float32, in which networks and losses compute
 
 
 def require_set(config: Any) -> None:
-    """Checks that a dataclass has ``None`` only where its annotation says that it may, and numbers that float32 holds.
-
-    Raises:
-        InputError: a field needs a value, or another one.
-    """
+    """Checks that a dataclass has ``None`` only where its annotation allows it, and numbers that float32 holds."""
     for item in fields(config):
         value = getattr(config, item.name)
         if value is None and type(None) not in get_args(item.type):
@@ -28,11 +24,7 @@ def require_set(config: Any) -> None:
 
 
 def require_distinct(**lists: Sequence[str]) -> None:
-    """Checks lists of names by their own name.
-
-    Raises:
-        InputError: one holds an empty name, or one name twice.
-    """
+    """Checks that no list, called by its own name, holds an empty name, or one name twice."""
     for name, values in lists.items():
         if not all(values):
             raise InputError(f"{name} holds an empty name")
@@ -41,11 +33,7 @@ def require_distinct(**lists: Sequence[str]) -> None:
 
 
 def require_whole(low: int, high: int, **values: Any) -> None:
-    """Checks whole numbers by name; ``None`` is not checked.
-
-    Raises:
-        InputError: one is no whole number, or not in ``low`` to ``high``.
-    """
+    """Checks whole numbers from ``low`` to ``high`` by name; ``None`` is not checked."""
     for name, value in values.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise InputError(f"{name} is a whole number, not {value!r}")
@@ -53,11 +41,7 @@ def require_whole(low: int, high: int, **values: Any) -> None:
 
 
 def require_number(low: float, high: float = math.inf, **values: Any) -> None:
-    """Checks finite numbers by name; ``None`` is not checked.
-
-    Raises:
-        InputError: one is no finite number, or not in ``low`` to ``high``.
-    """
+    """Checks finite numbers from ``low`` to ``high`` by name; ``None`` is not checked."""
     for name, value in values.items():
         if value is None:
             continue
@@ -70,17 +54,8 @@ def require_number(low: float, high: float = math.inf, **values: Any) -> None:
 
 
 def require_memory(amount: float, what: str) -> None:
-    """Checks, before anything is allocated, that this machine could hold it.
-
-    Args:
-        amount: bytes, to the order of magnitude.
-        what: needs them, for the message.
-
-    Raises:
-        InputError: it has less memory.
-    """
+    """Checks, before anything is allocated, that this machine could hold it: bytes, to the order of magnitude."""
     total = psutil.virtual_memory().total
     if amount > total:
-        raise InputError(
-            f"{what} would need about {amount / 2**30:,.0f} GiB of memory, and this machine has {total / 2**30:,.0f}"
-        )
+        needed = f"{what} would need about {amount / 2**30:,.0f} GiB of memory"
+        raise InputError(f"{needed}, and this machine has {total / 2**30:,.0f}")

@@ -12,11 +12,7 @@ Purpose = Literal["training", "samples", "evaluation", "standing", "without a ge
 def seed_for(seed: int, purpose: Purpose, step: int = 0, rank: int = 0) -> int:
     """A seed that depends on its arguments alone, so nothing random has to be saved to resume.
 
-    Args:
-        seed: of the run.
-        purpose: what is drawn.
-        step: or another number that tells draws of one purpose apart, such as that of a chunk of samples.
-        rank: of the process.
+    ``step`` may be any number that tells draws of one purpose apart, such as that of a chunk of samples.
     """
     sequence = np.random.SeedSequence((seed, get_args(Purpose).index(purpose), step, rank))
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)

@@ -3,7 +3,6 @@
 import signal
 import threading
 from collections.abc import Callable, Collection
-from types import FrameType, TracebackType
 from typing import Any
 
 
@@ -17,14 +16,10 @@ def terminate(number: int) -> None:
 
 
 class SignalHandler:
-    """Context in which a function receives signals; afterwards each is handled as before.
+    """Context in which a function receives the numbers of signals; afterwards each is handled as before.
 
     A signal that the parent had ignored, as ``nohup`` does with SIGHUP, stays ignored. Only the main thread can
     handle signals: in another one nothing changes.
-
-    Args:
-        numbers: of the signals.
-        receive: is called with the number of a signal that comes.
     """
 
     def __init__(self, numbers: Collection[int], receive: Callable[[int], None]):
@@ -35,11 +30,8 @@ class SignalHandler:
         if threading.current_thread() is threading.main_thread():
             for number in self.numbers:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self.handled[number] = signal.signal(number, self._call)
+                    self.handled[number] = signal.signal(number, lambda number, frame: self.receive(number))
         return self
-
-    def _call(self, number: int, frame: FrameType | None) -> None:
-        self.receive(number)
 
     def end_at_once(self) -> None:
         """From here on, a signal ends the process as if nothing handled it."""
@@ -52,7 +44,5 @@ class SignalHandler:
             signal.signal(number, handler)
         self.handled.clear()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.restore()

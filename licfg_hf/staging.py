@@ -20,15 +20,10 @@ _REMOVED = ".removed.json"
 
 @dataclass
 class Update:
-    """New files of a folder.
+    """New files of a folder."""
 
-    Attributes:
-        place: write them here, each under its path in the folder.
-        removed: files of the folder that go, by their paths in it.
-    """
-
-    place: Path
-    removed: list[str] = field(default_factory=list)
+    place: Path  # where they are written, each under its path in the folder
+    removed: list[str] = field(default_factory=list)  # files of the folder that go, by their paths in it
 
 
 @contextmanager
@@ -47,11 +42,7 @@ def updated(folder: Path) -> Iterator[Update]:
 
 
 def finish_update(folder: Path) -> None:
-    """Puts into place what a killed process had ready; several processes may do it at once.
-
-    Raises:
-        InputError: the folder cannot be written, or the update names files outside it.
-    """
+    """Puts into place what a killed process had ready; several processes may do it at once."""
     ready = folder / _READY
     if not ready.is_dir():
         return

@@ -68,10 +68,7 @@ _OF_HUB = {
 def hub_refusal(status: int, said: str = "", known: dict[int, str] | None = None) -> str:
     """The words for an HTTP status with which the Hub refused something, and what helps.
 
-    Args:
-        status: 400 or more.
-        said: the Hub's own words, which are added.
-        known: other words for some statuses, which say more where it is known what was asked for.
+    What the Hub ``said`` is added. Where it is ``known`` what was asked for, other words replace those of here.
     """
     words = (_OF_HUB | (known or {})).get(status)
     said = f" ({said})" if said else ""
@@ -89,14 +86,7 @@ def is_repository(name: str) -> bool:
 
 
 def require_repository(name: str, option: str = "repo_id") -> None:
-    """Checks the name of a repository of the Hub.
-
-    Args:
-        option: that names it, for the message.
-
-    Raises:
-        InputError: no repository can be called so; the message is one line.
-    """
+    """Checks the name of a repository of the Hub, which ``option`` gives."""
     if "/" not in name:
         raise InputError(f"{option} is OWNER/NAME, with your user name or organization as owner, not {name!r}")
     if not is_repository(name):
