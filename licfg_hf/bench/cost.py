@@ -25,10 +25,7 @@ class _Counter(TorchDispatchMode):
 
 
 def count_flops(step: Callable[[], Any]) -> int:
-    """Floating-point operations of an uncompiled step's convolutions and matrix products, a product and a sum as two.
-
-    It is what this implementation computes, not the least that the technique needs.
-    """
+    """Operations of an uncompiled step: its convolutions and matrix products, two for a product and a sum."""
     with _Counter() as counter:
         step()
     return counter.total

@@ -1,4 +1,4 @@
-"""Runs the cases: first what is not timed, then rounds in which every step is timed once."""
+"""Runs the steps: first what is not timed, then rounds in which every step is timed once."""
 
 import math
 import random
@@ -9,14 +9,16 @@ from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
+from torch.utils._pytree import tree_leaves
 from torch.utils.benchmark import timer  # a clock that waits until the device has done all it was given
 from tqdm.auto import tqdm
 
 from ..errors import InputError
 from ..text import one_line
+from ..training.context import StepContext
 from .catalogue import BASELINE
-from .cost import count_flops, peak_bytes
-from .steps import Shared, TechniqueSteps
+from .cost import count_flops, peak_bytes, resident_bytes
+from .steps import Shared, steps_of
 
 _LEAST_SECONDS = 0.05  # of a timed run: a step that takes less is repeated
 _BAR: dict[str, Any] = {"disable": None, "leave": False}  # of progress
@@ -63,34 +65,43 @@ def _tried(
     shared: Shared, technique: str, compiled: bool, steps: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], Callable[[], Any] | None]]:
     """(what is known of a step before it is timed, the step itself), or the problem and None."""
-    measured = None
+    prepared = None
     for name in steps:
         row = {"step": name, "technique": technique, "compiled": compiled}
         try:
-            measured = measured or TechniqueSteps(shared, technique, compiled)
-            run = measured.steps[name]
-            yield row | _costs(measured, run), run
+            context, runs = prepared = prepared or steps_of(shared, technique, compiled)
+            yield row | _costs(shared, context, runs[name]), runs[name]
         except Exception as error:  # whatever it is, the others can still be measured
             problem = "out of memory" if isinstance(error, torch.OutOfMemoryError) else one_line(error, 200)
             if technique == BASELINE and not compiled:
                 raise InputError(f"the steps cannot be run at all: {problem}") from error
-            measured = None  # steps that cannot be compiled would go on without
+            prepared = None  # steps that cannot be compiled would go on without
             yield {**row, "problem": problem}, None
 
 
-def _costs(measured: TechniqueSteps, step: Callable[[], Any]) -> dict[str, Any]:
+def _costs(shared: Shared, context: StepContext, step: Callable[[], Any]) -> dict[str, Any]:
     first, second = seconds(step), seconds(step)
-    measured.forget_gradients()
-    flops = None if measured.compiled else count_flops(step)
-    measured.forget_gradients()
+    _forget_gradients(context)
+    flops = None if context.config.torch_compile else count_flops(step)
+    _forget_gradients(context)
+    peak = peak_bytes(step, shared.device)
+    # What a training holds between steps.
+    held = (context.generator, context.discriminator, context.generator_optimizer, context.discriminator_optimizer)
+    states = tree_leaves([part.state_dict() for part in (*held, shared.average)])
     return {
         "compile_seconds": max(first - second, 0.0),
         "flops": flops,
-        "peak_bytes": peak_bytes(step, measured.shared.device),
-        "resident_bytes": measured.resident_bytes(),
+        "peak_bytes": peak,
+        "resident_bytes": resident_bytes(value for value in states if isinstance(value, torch.Tensor)),
         "times": [],
         "steps_per_time": max(1, math.ceil(_LEAST_SECONDS / max(second, 1e-6))),
     }
+
+
+def _forget_gradients(context: StepContext) -> None:
+    """As before the first step, so that they count among the memory that a step allocates."""
+    context.generator_optimizer.zero_grad()
+    context.discriminator_optimizer.zero_grad()
 
 
 def compared(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

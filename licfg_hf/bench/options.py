@@ -59,8 +59,8 @@ def _require_usable(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) is None:
             setattr(arguments, name, default)
         elif arguments.trainer:
-            why = "which measures float32 steps with one penalty"
-            raise InputError(f"--{name} cannot be combined with --trainer, {why}")
+            with_trainer = "--trainer, which measures float32 steps with one penalty"
+            raise InputError(f"--{name} cannot be combined with {with_trainer}")
     if arguments.steps_of_trainer is not None and not arguments.trainer:
         raise InputError("--steps_of_trainer needs --trainer")
     for name, most in (("batch_size", 10**6), ("rounds", 10**6), ("steps_of_trainer", MANY)):

@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils._pytree import tree_leaves
 
 from ..data.image_sets import TensorImages
 from ..data.loader import StepImages
@@ -18,11 +17,11 @@ from ..ranges import require_memory
 from ..recipes.recipe import Parts
 from ..training import OptimizerConfig
 from ..training.checks import require_launchable
+from ..training.context import StepContext
 from ..training.optimizers import make_optimizer
 from ..training.prepare import make_context, moving_average
 from ..training.step import train_step, update_discriminator
 from .catalogue import BASELINE, Model, training_of
-from .cost import resident_bytes
 
 
 def open_device(name: str | None, dtype: str = "float32") -> Accelerator:
@@ -89,50 +88,35 @@ class Shared:
         return replace(parts, generator=self.generator, discriminator=discriminator), optimizer
 
 
-class TechniqueSteps:
-    """One update of the discriminator, one of the generator and a whole iteration, by the names of ``STEPS``.
+def steps_of(shared: Shared, technique: str, compiled: bool) -> tuple[StepContext, dict[str, Callable[[], Any]]]:
+    """The steps by the names of ``STEPS``: an update of the discriminator, one of the generator, a whole iteration.
 
     ``compiled`` puts both players' terms through ``torch.compile``, as ``torch_compile`` does in a training. Whatever
     the networks cannot do is raised.
     """
+    parts, optimizer = shared.parts(technique)
+    context = make_context(
+        shared.accelerator,
+        replace(parts.training, torch_compile=compiled),
+        parts.task,
+        parts.loss,
+        parts.penalties,
+        parts.generator,
+        parts.discriminator,
+        {"generator": shared.generator_optimizer, "discriminator": optimizer},
+        say=_refuse,
+    )
+    images, rng, learn = shared.images, shared.rng, parts.generator_step
 
-    def __init__(self, shared: Shared, technique: str, compiled: bool = False):
-        self.shared, self.compiled = shared, compiled
-        parts, optimizer = shared.parts(technique)
-        self.context = context = make_context(
-            shared.accelerator,
-            replace(parts.training, torch_compile=compiled),
-            parts.task,
-            parts.loss,
-            parts.penalties,
-            parts.generator,
-            parts.discriminator,
-            {"generator": shared.generator_optimizer, "discriminator": optimizer},
-            say=_refuse,
-        )
-        images, rng, learn = shared.images, shared.rng, parts.generator_step
+    def iteration() -> None:
+        train_step(context, 0, images, learn, rng)
+        shared.average.update_parameters(shared.generator)
 
-        def iteration() -> None:
-            train_step(context, 0, images, learn, rng)
-            shared.average.update_parameters(shared.generator)
-
-        self.steps: dict[str, Callable[[], Any]] = {
-            "discriminator": lambda: update_discriminator(context, 0, parts.task, images.discriminator[0], rng),
-            "generator": lambda: learn.after_updates(context, images.generator, rng),
-            "iteration": iteration,
-        }
-
-    def forget_gradients(self) -> None:
-        """Drops gradients, as before the first step, so that they count among the memory that a step allocates."""
-        self.context.generator_optimizer.zero_grad()
-        self.context.discriminator_optimizer.zero_grad()
-
-    def resident_bytes(self) -> int:
-        """The bytes that a training holds between steps: networks, optimizers' states and the averaged generator."""
-        context = self.context
-        held = (context.generator, context.discriminator, context.generator_optimizer, context.discriminator_optimizer)
-        states = tree_leaves([part.state_dict() for part in (*held, self.shared.average)])
-        return resident_bytes(value for value in states if isinstance(value, torch.Tensor))
+    return context, {
+        "discriminator": lambda: update_discriminator(context, 0, parts.task, images.discriminator[0], rng),
+        "generator": lambda: learn.after_updates(context, images.generator, rng),
+        "iteration": iteration,
+    }
 
 
 def _refuse(line: str) -> None:
