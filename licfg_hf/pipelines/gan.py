@@ -26,10 +26,10 @@ def truncated(noise: Tensor, truncation: float) -> Tensor:
 
     By the inverse of the distribution function, so that one number gives one number, whatever its neighbours are.
     """
-    uniform = torch.special.ndtr(noise.double())
+    uniform = torch.special.ndtr(noise.cpu().double())  # on the CPU, since not every device has float64
     low = float(torch.special.ndtr(torch.tensor(-_TRUNCATED_AT, dtype=torch.float64)))
     cut = torch.special.ndtri(low + (1 - 2 * low) * uniform)
-    return (truncation * cut).to(noise.dtype)
+    return (truncation * cut).to(noise)
 
 
 def spherical(first: Tensor, last: Tensor, steps: int) -> Tensor:
@@ -180,7 +180,8 @@ class GANPipeline(HubPipeline):
             return None
         if labels is None:
             noise = randn_tensor((count, 1), generator=generator, device=self._execution_device, dtype=torch.float32)
-            return (torch.special.ndtr(noise.double()) * self.num_classes).long().clamp(max=self.num_classes - 1)[:, 0]
+            uniform = torch.special.ndtr(noise.cpu().double())  # on the CPU, since not every device has float64
+            return (uniform * self.num_classes).long().clamp(max=self.num_classes - 1)[:, 0].to(noise.device)
         if len(labels) > count:
             raise ValueError(f"{len(labels)} class_labels do not fit a batch_size of {count}")
         return labels.repeat(-(-count // len(labels)))[:count]
