@@ -123,11 +123,18 @@ class StepLoader:
         unique, inverse = torch.cat(wanted).unique(return_inverse=True)
         seed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
         seed_globally(seed)  # image sets of users may draw without looking at the seed
+        if isinstance(self.images, TensorImages) and self.images.in_memory:  # they lie on the device
+            unique, inverse = self._to_device(torch.cat([unique, inverse])).split([len(unique), len(inverse)])
         pixels = self.images.fetch(unique, seed)
-        labels = None if self.images.labels is None else self.images.labels.to(pixels.device)[unique.to(pixels.device)]
+        labels = None if self.images.labels is None else self.images.labels[unique.to(self.images.labels.device)]
         parts = inverse.to(pixels.device).split([len(share) for share in wanted])
         batches = [(pixels[part], None if labels is None else labels[part]) for part in parts]
         return StepImages(batches[: len(shares)], batches[-1] if generator_share is not None else None)
+
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """On the device, by a copy from page-locked memory, for which the host does not wait."""
+        pinned = tensor if self.device.type in ("cpu", "mps") else tensor.pin_memory()  # MPS shares the host's memory
+        return pinned.to(self.device, non_blocking=True)
 
     def steps(self, first: int, last: int) -> Iterator[StepImages]:
         """The images of steps ``first`` .. ``last - 1``; decoded ahead by worker processes unless held in memory."""

@@ -22,7 +22,9 @@ from .critic import flat_logits
 ScalarFunction = Callable[[Tensor], Tensor]
 
 _ALPHA_RANGE = (1e-25, 1e11)
-_NEAR_ZERO = 1e-2  # of alpha * logit: below it a difference of float32 numbers has fewer digits than two terms of Taylor
+_NEAR_ZERO = (
+    1e-2  # of alpha * logit: below it a difference of float32 numbers has fewer digits than two terms of Taylor
+)
 
 
 @dataclass(frozen=True)

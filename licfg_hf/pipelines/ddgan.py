@@ -41,13 +41,13 @@ def sample_ddgan(
             of a list from the first.
     """
     sample = noise
-    for timestep in progress(list(scheduler.timesteps)):
+    for timestep in progress(scheduler.timesteps.tolist()):
         latents = [None] * len(sample.split(chunk_size))
         if latent_dim is not None:
             shape = (len(sample), latent_dim)
             drawn = randn_tensor(shape, generator=generator, device=sample.device, dtype=sample.dtype)
             latents = drawn.split(chunk_size)
-        steps = torch.as_tensor(timestep, dtype=torch.int64, device=sample.device).repeat(len(sample))
+        steps = torch.full((len(sample),), timestep, dtype=torch.int64, device=sample.device)
         chunks = zip(sample.split(chunk_size), steps.split(chunk_size), latents, strict=True)
         originals = torch.cat([denoise(*chunk) for chunk in chunks])
         previous = scheduler.step(originals, timestep, sample, generator=generator, return_dict=False)[0]
@@ -100,7 +100,7 @@ class DDGANPipeline(HubPipeline):
         shape = (batch_size, config.in_channels, *((size, size) if isinstance(size, int) else size))
         # One seed draws the same pictures whatever the network's type: torch's generators do not.
         noise = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
-        self.scheduler.set_timesteps(device=device)
+        self.scheduler.set_timesteps()
         flow = None if flow is None else replace(flow, chunk_size=chunk_size)
         drawn = (noise, config.get("latent_dim"), generator, chunk_size)
         images = sample_ddgan(self._denoise, self.scheduler, *drawn, progress=self.progress_bar, flow=flow)

@@ -61,6 +61,16 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
         self.alphas = 1.0 - self.betas
         self.alphas_cumprod = torch.cumprod(self.alphas, dim=0)
         self.init_noise_sigma = 1.0
+        abar, previous = self.alphas_cumprod, torch.cat([torch.ones(1), self.alphas_cumprod[:-1]])  # of x_{t+1}, x_t
+        self._tables = {
+            "alpha": self.alphas,
+            "abar": abar,
+            "previous_abar": previous,
+            "original_weight": previous.sqrt() * self.betas / (1 - abar),
+            "sample_weight": self.alphas.sqrt() * (1 - previous) / (1 - abar),
+            "deviation": (self.betas * (1 - previous) / (1 - abar)).sqrt(),
+        }
+        self._on_device: dict[torch.device, dict[str, Tensor]] = {}
         self.set_timesteps()
 
     def __len__(self) -> int:
@@ -78,16 +88,20 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
         """Returns ``sample`` unchanged; for interchange with other schedulers."""
         return sample
 
-    @staticmethod
-    def _at(table: Tensor, timestep: Tensor | int, sample: Tensor) -> Tensor:
-        """Values of ``table`` at a scalar or (batch,) timestep, shaped to broadcast over ``sample``."""
-        timestep = torch.as_tensor(timestep, dtype=torch.int64, device=sample.device)
-        values = table.to(device=sample.device)[timestep].to(sample.dtype)
-        return values.reshape(-1, *[1] * (sample.ndim - 1))
+    def _at(self, name: str, timestep: Tensor | int, sample: Tensor) -> Tensor:
+        """Values of a table at a scalar or (batch,) timestep, shaped to broadcast over ``sample``."""
+        if sample.device not in self._on_device:  # once, for at a copy in each step the host would wait
+            self._on_device[sample.device] = {key: table.to(sample.device) for key, table in self._tables.items()}
+        table, timestep = self._on_device[sample.device][name], torch.as_tensor(timestep)
+        if timestep.ndim == 0 and timestep.device.type == "cpu":
+            values = table[int(timestep)]
+        else:
+            values = table.index_select(0, timestep.to(sample.device).reshape(-1))
+        return values.to(sample.dtype).reshape(-1, *[1] * (sample.ndim - 1))
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise, as in ``DDPMScheduler``; in DDGAN's count this is x_{t+1}."""
-        kept = self._at(self.alphas_cumprod, timesteps, original_samples)
+        kept = self._at("abar", timesteps, original_samples)
         return kept.sqrt() * original_samples + (1 - kept).sqrt() * noise
 
     def sample_pair(
@@ -109,10 +123,9 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
         x0 = original_samples
         next_noise = _noise_like(x0, generator) if next_noise is None else next_noise
         noise = _noise_like(x0, generator) if noise is None else noise
-        previous = torch.cat([torch.ones(1), self.alphas_cumprod[:-1]])  # abar of x_t: 1 at t = 0
-        kept = self._at(previous, timesteps, x0)
+        kept = self._at("previous_abar", timesteps, x0)  # 1 at t = 0
         sample = kept.sqrt() * x0 + (1 - kept).sqrt() * noise
-        alpha = self._at(self.alphas, timesteps, x0)
+        alpha = self._at("alpha", timesteps, x0)
         return sample, alpha.sqrt() * sample + (1 - alpha).sqrt() * next_noise
 
     def step(
@@ -136,18 +149,16 @@ class DDGANScheduler(SchedulerMixin, ConfigMixin):
             variance_noise: the standard normal noise itself, likewise.
             return_dict: False returns ``(prev_sample, pred_original_sample)``.
         """
-        abar = self.alphas_cumprod
-        previous = torch.cat([torch.ones(1), abar[:-1]])
-        original_weight = self._at(previous.sqrt() * self.betas / (1 - abar), timestep, sample)
-        sample_weight = self._at(self.alphas.sqrt() * (1 - previous) / (1 - abar), timestep, sample)
-        prev_sample = original_weight * model_output + sample_weight * sample
+        of_original, of_sample = (self._at(name, timestep, sample) for name in ("original_weight", "sample_weight"))
+        prev_sample = of_original * model_output + of_sample * sample
         timestep = torch.as_tensor(timestep)
         if timestep.ndim or timestep > 0:
             if variance_noise is None:
                 variance_noise = _noise_like(sample, generator)
-            deviation = self._at((self.betas * (1 - previous) / (1 - abar)).sqrt(), timestep, sample)
-            prev_sample = prev_sample + deviation * variance_noise  # the deviation is 0 at t = 0
-        return DDGANSchedulerOutput(prev_sample, model_output) if return_dict else (prev_sample, model_output)
+            prev_sample = prev_sample + self._at("deviation", timestep, sample) * variance_noise  # 0 at t = 0
+        if not return_dict:
+            return prev_sample, model_output
+        return DDGANSchedulerOutput(prev_sample=prev_sample, pred_original_sample=model_output)
 
 
 def _noise_like(sample: Tensor, generator: torch.Generator | list[torch.Generator] | None) -> Tensor:

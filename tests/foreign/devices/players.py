@@ -68,9 +68,7 @@ def update_both(
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
         micro_batch = task.draw(images, labels, rng)
         with power_iterated_once(discriminator):
-            of_discriminator = discriminator_terms(
-                generator, discriminator, task, adversarial, due, micro_batch, rng
-            )
+            of_discriminator = discriminator_terms(generator, discriminator, task, adversarial, due, micro_batch, rng)
     sum(value for value in of_discriminator.values() if value.requires_grad).backward()
     with frozen(discriminator), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
         of_generator = generator_terms(generator, discriminator, task, adversarial, micro_batch, due, rng)
