@@ -13,7 +13,7 @@ Both are exact for every critic; smooth layers keep their second-order terms.
 import warnings
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -97,11 +97,11 @@ def _reason(node: Any) -> str:
 
 
 @lru_cache
-def speed_up_convolutions(key: Literal["AutogradCPU", "CompositeImplicitAutograd"] = "AutogradCPU") -> bool:
+def speed_up_convolutions() -> bool:
     """From now on, double backward passes through convolutions take ordinary backward passes, in the whole process.
 
-    Args:
-        key: ``AutogradCPU`` for what runs on the CPU, ``CompositeImplicitAutograd`` for what is compiled, too.
+    On every device, and in what is compiled: PyTorch's own way asks a GPU for one convolution per channel of a
+    depthwise layer, thousands of operators for a DDGAN discriminator.
 
     Returns:
         Whether it is so; not with a PyTorch whose operator is another one, which is left as it is.
@@ -112,7 +112,7 @@ def speed_up_convolutions(key: Literal["AutogradCPU", "CompositeImplicitAutograd
     library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a kernel is replaced, as it is meant to be
-        library.impl(_OPERATOR, _convolution_double_backward, key)
+        library.impl(_OPERATOR, _convolution_double_backward, "CompositeImplicitAutograd")
     _registered.append(library)  # it holds as long as this object lives
     return True
 

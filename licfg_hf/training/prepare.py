@@ -39,7 +39,7 @@ class CompiledTerms:
 
     def __init__(self, terms: Callable[..., Terms], say: Callable[[str], None]):
         self.terms, self.say = terms, say
-        speed_up_convolutions("CompositeImplicitAutograd")
+        speed_up_convolutions()
         # One graph or none: a gradient that is taken outside of it could not be differentiated again.
         self.compiled = torch.compile(terms, fullgraph=True, dynamic=False, options={"fallback_random": True})
 

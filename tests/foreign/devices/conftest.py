@@ -1,4 +1,4 @@
-"""Tests on an accelerator of host memory; see ``accelerator.py``. They run by name: ``pytest tests/foreign/devices``."""
+"""Tests on an accelerator of host memory, see ``accelerator.py``. Run by name: ``pytest tests/foreign/devices``."""
 
 import sys
 from pathlib import Path

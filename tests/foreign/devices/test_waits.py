@@ -1,5 +1,9 @@
 """Between two logs the host never waits for the device, so that it can prepare the next steps meanwhile."""
 
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
 import accelerator
 import gans
 import pytest
@@ -7,56 +11,87 @@ import torch
 from players import PLAYERS
 
 from licfg_hf import (
+    AdversarialLipschitzPenalty,
     BalancedConsistencyRegularization,
     ConsistencyRegularization,
     DifferentiableAugmentation,
     EpsCenteredGradientPenalty,
     LatentConsistencyRegularization,
     LazyPenalty,
-    MaxGradientPenalty,
     Trainer,
     TrainingConfig,
+    dragan,
     get_loss,
     r1_penalty,
     wgan_gp,
 )
+from licfg_hf.data.image_sets import TensorImages
+from licfg_hf.objective.losses import _LOSSES
 from licfg_hf.training import FunctionalGradientStep
 
 
-def waits_of(steps: int, folder, kind: str, terms=(), loss="hinge", alpha=1.0, generator_step=None, **settings):
+def waits_of_training(
+    folder: Path, kind: str, steps: int, loss: tuple[str, float] = ("hinge", 1.0), terms: Any = (), **options: Any
+) -> Counter[tuple[str, str]]:
     """What a whole training waits for that reads its log at the end only."""
-    players = PLAYERS[kind]()
+    generator, discriminator, task = PLAYERS[kind]()
     pixels = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    seldom = {"log_every": 1000, "checkpoint_every": 1000, "sample_every": None, "batch_size": 4}
+    images = TensorImages(pixels, torch.arange(64) % gans.CLASSES)
+    seldom = {"log_every": 1000, "checkpoint_every": 1000, "sample_every": None}
+    settings = {**seldom, "batch_size": 4, **options.pop("config", {})}
     with accelerator.in_accelerate():
-        config = TrainingConfig(output_dir=str(folder), max_steps=steps, **{**seldom, **settings})
-        labels = torch.arange(64) % gans.CLASSES
-        from licfg_hf.data.image_sets import TensorImages
-
-        images = TensorImages(pixels, labels)
-        trainer = Trainer(
-            config,
-            players.generator,
-            players.discriminator,
-            images,
-            players.task,
-            get_loss(loss, alpha),
-            terms,
-            generator_step=generator_step,
-        )
+        config = TrainingConfig(output_dir=str(folder), max_steps=steps, **settings)
+        trainer = Trainer(config, generator, discriminator, images, task, get_loss(*loss), terms, **options)
         with accelerator.Waits() as waits:
             trainer.train()
     return waits.found
 
 
-def require_no_waits(tmp_path, *args, **options) -> None:
+def require_no_waits(folder: Path, kind: str, **options: Any) -> None:
     """A longer training waits no more often than a shorter one."""
-    short = waits_of(4, tmp_path / "short", *args, **options)
-    long = waits_of(8, tmp_path / "long", *args, **options)
+    short, long = (waits_of_training(folder / str(steps), kind, steps, **options) for steps in (3, 7))
     more = long - short
     assert not more, "\n".join(f"{times} x {what} at {where}" for (what, where), times in more.items())
 
 
 @pytest.mark.parametrize("kind", PLAYERS)
-def test_a_training_waits_for_nothing_between_logs(device, tmp_path, kind):
-    require_no_waits(tmp_path, kind, [LazyPenalty(EpsCenteredGradientPenalty(0.1), interval=2)])
+def test_no_network_waits(device, tmp_path, kind):
+    require_no_waits(tmp_path, kind, terms=[LazyPenalty(EpsCenteredGradientPenalty(0.1), interval=2)])
+
+
+@pytest.mark.parametrize("alpha", (1.0, 0.5))
+@pytest.mark.parametrize("loss", [*_LOSSES, "relativistic"])
+def test_no_loss_waits(device, tmp_path, loss, alpha):
+    require_no_waits(tmp_path, "sngan", loss=(loss, alpha))
+
+
+TERMS = {
+    "wgan_gp": lambda: wgan_gp(0.1),
+    "dragan": lambda: dragan(0.1),
+    "r1 tangent": lambda: r1_penalty(0.1, "tangent"),
+    "r1 finite differences": lambda: r1_penalty(0.1, "finite_difference"),
+    "random direction": lambda: EpsCenteredGradientPenalty(0.1, direction="random"),
+    "adversarial": lambda: AdversarialLipschitzPenalty(0.1),
+    "consistency": lambda: ConsistencyRegularization(1.0),
+    "balanced consistency": lambda: BalancedConsistencyRegularization(1.0, augmentation=DifferentiableAugmentation()),
+    "latent consistency": lambda: LatentConsistencyRegularization(),
+}
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_no_term_waits(device, tmp_path, term):
+    require_no_waits(tmp_path, "sngan", terms=[TERMS[term]()])
+
+
+OPTIONS = {
+    "accumulation": {"config": {"gradient_accumulation_steps": 2}},
+    "bf16": {"config": {"mixed_precision": "bf16"}},
+    "several discriminator steps": {"config": {"discriminator_steps": 3}},
+    "functional gradient": {"generator_step": FunctionalGradientStep()},
+    "augmentation": {"augmentation": DifferentiableAugmentation()},
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_no_way_to_train_waits(device, tmp_path, option):
+    require_no_waits(tmp_path, "biggan", **OPTIONS[option])
