@@ -1,8 +1,6 @@
 """Metrics during a training: the generator that would be exported, at an interval, and the best one kept."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,17 +35,27 @@ BEST_FOLDER, SELECTION_FILE = "best", "selection.json"
 _FEWEST_EVALUATED = 4  # nearest neighbours with k = 3 need that many
 
 
-@dataclass
 class GeneratorSamples:
-    """Samples of a generator in training, see ``SampleSource``."""
+    """Samples of a generator with matching buffers, moved by the flow if there is one; see ``SampleSource``."""
 
-    draw: Callable[[int], torch.Tensor]  # number of a chunk -> images (CHUNK, channels, height, width) in [-1, 1]
-    count: int
-    shape: tuple[int, int, int]
-    classes: int | None
-    class_names: tuple[str, ...] | None
-    facts: dict[str, Any]
-    name: str = "the generator"
+    name = "the generator"
+
+    def __init__(self, trainer: "Trainer", network: nn.Module, flow: Flow, count: int):
+        self.draw = partial(trainer.sampler.chunk, network, CHUNK, flow)
+        self.count, self.shape = count, trainer.images.shape
+        self.classes, self.class_names = getattr(trainer.task, "num_classes", None), trainer.class_names
+        self.facts = {
+            "weights": "raw" if trainer.average is None else "ema",
+            "truncation": None,
+            "flow": flow is not None,
+            "dtype": "float32",
+            "config_hash": settings_hash(trainer.run.identity),
+            "training_seed": trainer.config.seed,
+            "versions": trainer.run.facts["versions"],
+            "reference": trainer.settings.get("data", "the training images"),
+            "selection": "final",
+            "step": trainer.step,
+        }
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         size = min(CHUNK, self.count - number * CHUNK)
@@ -123,22 +131,8 @@ class Evaluation(Callback):
     @torch.no_grad()
     def measure(self, trainer: "Trainer", network: nn.Module, flow: Flow = None) -> dict[str, Any]:
         """The content of an eval.json of a generator with matching buffers, moved by the flow if there is one."""
-        facts = {
-            "weights": "raw" if trainer.average is None else "ema",
-            "truncation": None,
-            "flow": flow is not None,
-            "dtype": "float32",
-            "config_hash": settings_hash(trainer.run.identity),
-            "training_seed": trainer.config.seed,
-            "versions": trainer.run.facts["versions"],
-            "reference": trainer.settings.get("data", "the training images"),
-            "selection": "final",
-            "step": trainer.step,
-        }
-        draw, kind = partial(trainer.sampler.chunk, network, CHUNK, flow), (self.classes, trainer.class_names)
         with trainer.progress.pause(f"step {trainer.step}: evaluating {self.count:,} samples"):
-            samples = GeneratorSamples(draw, self.count, self.images.shape, *kind, facts)
-            result = self.measure_samples(samples)
+            result = self.measure_samples(GeneratorSamples(trainer, network, flow, self.count))
         here = {"device": trainer.run.facts["device"], "date": datetime.now(UTC).isoformat(timespec="seconds")}
         return {**result, "facts": here}
 
