@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .errors import InputError, TrainingDiverged, TrainingInterrupted
+from .errors import InputError, TrainingDiverged, TrainingInterrupted, is_lack_of_memory
 from .signals import Terminated
 from .text import printable
 
@@ -88,15 +88,9 @@ def one_line_errors(then: str = "") -> Iterator[None]:
     except Terminated:
         _exit("stopped by SIGTERM", 128 + signal.SIGTERM)
     except (MemoryError, RuntimeError) as error:
-        if not _is_lack_of_memory(error):
+        if not is_lack_of_memory(error):
             raise
         _exit(f"error: there is not enough memory: {error}: take a smaller batch or smaller networks", 1)
-
-
-def _is_lack_of_memory(error: BaseException) -> bool:
-    """PyTorch has a class for an accelerator's memory and a mere RuntimeError for the CPU's."""
-    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return known or "can't allocate memory" in str(error)
 
 
 def is_main_process() -> bool:

@@ -23,3 +23,9 @@ class TrainingInterrupted(RuntimeError):
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """True if memory ran out, on a device or not; other errors of a device are something else."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # PyTorch's, of accelerators
+    return known or any(words in str(error) for words in ("can't allocate memory", "not enough memory"))  # on the CPU

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..objective.critic import Critic, flat_logits, input_gradient, require_points, wide
 from ..objective.losses import AdversarialLoss
@@ -27,7 +28,7 @@ class LossDomain:
     generator_slope: tuple[float, float]
 
 
-def _range(values: torch.Tensor) -> tuple[float, float]:
+def _range(values: Tensor) -> tuple[float, float]:
     return values.min().item(), values.max().item()
 
 
@@ -41,7 +42,7 @@ def loss_domain(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) -> Lo
     return LossDomain(_range(torch.cat([real, fake])), *(_range(slopes[of]) for of in ("real", "fake", "generator")))
 
 
-def gradient_norms(discriminator: Critic, points: torch.Tensor, **conditioning: Any) -> torch.Tensor:
+def gradient_norms(discriminator: Critic, points: Tensor, **conditioning: Any) -> Tensor:
     """||grad_x D(x)|| of each point, (batch,), float32 or wider, without a graph."""
     points = require_points(points, "critic").detach().requires_grad_()
     with torch.enable_grad():
@@ -50,11 +51,7 @@ def gradient_norms(discriminator: Critic, points: torch.Tensor, **conditioning: 
 
 
 def critic_statistics(
-    discriminator: Critic,
-    real: torch.Tensor,
-    fake: torch.Tensor,
-    rng: torch.Generator | None = None,
-    **conditioning: Any,
+    discriminator: Critic, real: Tensor, fake: Tensor, rng: torch.Generator | None = None, **conditioning: Any
 ) -> dict[str, float]:
     """Gradient norms on real, fake and interpolated points, for logs: three forward and backward passes, no graph.
 
@@ -75,7 +72,7 @@ def critic_statistics(
 
 def lipschitz_lower_bound(
     discriminator: Critic,
-    points: torch.Tensor,
+    points: Tensor,
     steps: int = 20,
     rate: float = 0.05,
     rng: torch.Generator | None = None,
@@ -92,7 +89,7 @@ def lipschitz_lower_bound(
         rate: step size, in units of the input.
     """
 
-    def value(at: torch.Tensor) -> torch.Tensor:
+    def value(at: Tensor) -> Tensor:
         return flat_logits(discriminator(at, **conditioning), len(at))
 
     noise = torch.randn(points.shape, generator=rng, device=points.device, dtype=points.dtype)
@@ -113,8 +110,8 @@ def lipschitz_lower_bound(
 @torch.no_grad()
 def memorization_gap(
     discriminator: Critic,
-    train: torch.Tensor,
-    held_out: torch.Tensor,
+    train: Tensor,
+    held_out: Tensor,
     train_conditioning: dict[str, Any] | None = None,
     held_out_conditioning: dict[str, Any] | None = None,
 ) -> float:

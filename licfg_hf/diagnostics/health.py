@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..objective.critic import flat_logits
 from ..objective.losses import AdversarialLoss
@@ -40,8 +41,8 @@ class HealthMonitor:
         self,
         real_logits: Any,
         fake_logits: Any,
-        real: torch.Tensor | None = None,
-        fake: torch.Tensor | None = None,
+        real: Tensor | None = None,
+        fake: Tensor | None = None,
         generator_gradient_norm: float | None = None,
     ) -> list[str]:
         """Takes the critic's outputs of one step; returns new warnings, each "name: cause; what to change".
@@ -112,7 +113,7 @@ class HealthMonitor:
             found.append(("oscillation", f"the sign of D(real) - D(fake) changed {flips} times; {advice}"))
         return found
 
-    def _collapse(self, real: torch.Tensor, fake: torch.Tensor) -> list[tuple[str, str]]:
+    def _collapse(self, real: Tensor, fake: Tensor) -> list[tuple[str, str]]:
         spread = [points.detach().flatten(1).float().std(dim=0).norm().item() for points in (real, fake)]
         if spread[1] >= 0.1 * spread[0]:
             return []

@@ -4,15 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def latent_neighbourhood_size(
-    generator: Callable[[torch.Tensor], Any],
-    latents: torch.Tensor,
+    generator: Callable[[Tensor], Any],
+    latents: Tensor,
     delta: float = 1.0,
     iterations: int = 10,
     rng: torch.Generator | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     """Radius of the latents that give almost the same image, to first order: delta / sigma_max(dG/dz).
 
     **This definition is ours.** The Li-CFG paper (arXiv 2501.11236) claims that a critic with larger gradients makes
@@ -29,7 +30,7 @@ def latent_neighbourhood_size(
         Radii (batch,); infinite where the image does not depend on the latent.
     """
 
-    def images(z: torch.Tensor) -> torch.Tensor:
+    def images(z: Tensor) -> Tensor:
         output = generator(z)
         return getattr(output, "sample", output).flatten(1)
 

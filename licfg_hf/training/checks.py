@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import psutil
-import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, DynamoBackend
 from PIL import Image
 from safetensors import SafetensorError
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, is_lack_of_memory
 from ..objective.term import LazyPenalty
 from ..pipelines.saving import why_not_saveable
+from ..ranges import require_memory
 from ..text import first_line
 from .config import TrainingConfig
 from .tracking import make_trackers
@@ -37,18 +36,8 @@ def require_sizes(config: TrainingConfig, shape: tuple[int, int, int]) -> None:
             f"opened: {max(1, _LARGEST_PICTURE // pixels):,} are possible"
         )
     loaded = config.batch_size * config.discriminator_steps * math.prod(shape)
-    memory = psutil.virtual_memory().total
-    if loaded > memory:
-        raise InputError(
-            f"the {config.discriminator_steps:,} discriminator_steps of batch_size {config.batch_size:,} load "
-            f"{loaded / 2**30:,.0f} GiB of images for one step, and this machine has {memory / 2**30:,.0f} GiB"
-        )
-
-
-def is_lack_of_memory(error: BaseException) -> bool:
-    """True if memory ran out, on a device or not; errors of a device are something else."""
-    words = ("can't allocate memory", "not enough memory")  # torch's on the CPU, where it has no class of its own
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
+    step = f"{config.discriminator_steps:,} discriminator_steps of batch_size {config.batch_size:,} for one step"
+    require_memory(loaded, f"the images of {step}")
 
 
 def make_accelerator(config: TrainingConfig, folder: Path) -> Accelerator:

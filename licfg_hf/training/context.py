@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from ..images import from_pixels
 from ..objective.functional_gradient import FunctionalGradientFlow
@@ -17,8 +17,8 @@ from ..text import numbered
 from .config import TrainingConfig
 from .tasks import Task
 
-Terms = dict[str, torch.Tensor]  # named scalars; those with a graph are summed and back-propagated
-Batch = tuple[torch.Tensor, torch.Tensor | None]  # images and their labels, (batch, ...) each
+Terms = dict[str, Tensor]  # named scalars; those with a graph are summed and back-propagated
+Batch = tuple[Tensor, Tensor | None]  # images and their labels, (batch, ...) each
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class StepContext:
         return list(zip(parts, labels_of, strict=True))
 
 
-def terms_named_apart(terms: "list[Callable[..., torch.Tensor]]") -> list[LazyPenalty]:
+def terms_named_apart(terms: "list[Callable[..., Tensor]]") -> list[LazyPenalty]:
     """The terms as lazy ones, each under a name of its own: penalty, penalty_2, ..."""
     lazy = [term if isinstance(term, LazyPenalty) else LazyPenalty(term) for term in terms]
     names = numbered(term.name for term in lazy)

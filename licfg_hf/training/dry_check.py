@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..data import ImageSet
@@ -86,9 +86,9 @@ def _require_labels(images: ImageSet, classes: int | None) -> None:
     labels, count = images.labels, len(images)
     if classes is None or labels is None:  # the task says that it needs some
         return
-    whole = isinstance(labels, torch.Tensor) and not (labels.is_floating_point() or labels.dtype == torch.bool)
+    whole = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.dtype == torch.bool)
     if not whole or labels.shape != (count,):
-        shown = _shown(labels) if isinstance(labels, torch.Tensor) else type(labels).__name__
+        shown = _shown(labels) if isinstance(labels, Tensor) else type(labels).__name__
         raise InputError(f"labels are a tensor of {count} whole numbers, one for each image, not {shown}")
     wrong = ((labels < 0) | (labels >= classes)).nonzero().flatten()
     if len(wrong):
@@ -146,7 +146,7 @@ def _told(networks: dict[str, nn.Module]) -> Iterator[None]:
         return hook
 
     def leave(module: nn.Module, args: tuple, output: Any) -> None:
-        if any(isinstance(value, torch.Tensor) and value.is_cuda for value in args):
+        if any(isinstance(value, Tensor) and value.is_cuda for value in args):
             torch.cuda.synchronize()  # an index out of range shows only then
         calls.pop()
 
@@ -170,7 +170,7 @@ def _told(networks: dict[str, nn.Module]) -> Iterator[None]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     return type(value).__name__
 
@@ -188,7 +188,7 @@ def _require_call(module: nn.Module, args: tuple, kwargs: dict[str, Any], call: 
 
 
 def _require_images(made: Any, shape: Sequence[int]) -> None:
-    if not isinstance(made, torch.Tensor) or not made.is_floating_point():
+    if not isinstance(made, Tensor) or not made.is_floating_point():
         raise InputError(f"the generator gives {_shown(made)}: images are a tensor of float numbers, or its .sample")
     if tuple(made.shape) != tuple(shape):
         raise InputError(f"the generator makes images {tuple(made.shape)}, where the data has {tuple(shape)}")
@@ -202,7 +202,7 @@ def _without_gradient(network: nn.Module, who: str, terms_of: Callable[[], Terms
         total = sum(value for value in terms_of().values() if value.requires_grad)
     except OverflowError:  # of an exponential loss; the training itself then says so
         return []
-    if isinstance(total, torch.Tensor):
+    if isinstance(total, Tensor):
         total.backward()
     learned = {name: p.grad is not None for name, p in network.named_parameters() if p.requires_grad}
     network.zero_grad(set_to_none=True)
@@ -215,7 +215,7 @@ def _require_storable(network: nn.Module, who: str) -> None:
     """That a checkpoint brings the state back, with what modules keep besides tensors (``get_extra_state``)."""
     stream, state = io.BytesIO(), network.state_dict()
     try:
-        torch.save({name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}, stream)
+        torch.save({name: value for name, value in state.items() if not isinstance(value, Tensor)}, stream)
         stream.seek(0)
         network.load_state_dict(state | torch.load(stream, weights_only=True))
     except (*FAILURES, pickle.PickleError) as error:

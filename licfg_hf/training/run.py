@@ -11,10 +11,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from accelerate import Accelerator
 
-from ..errors import FolderInUse, InputError, TrainingInterrupted
+from ..errors import FolderInUse, InputError, TrainingInterrupted, is_lack_of_memory
 from ..files import user_path
 from .checkpoint import DESCRIPTION_FILE, checkpoints, load_description, load_state, save_checkpoint, step_of
-from .checks import is_lack_of_memory
 from .config import TrainingConfig
 from .optimizers import load_optimizer
 from .run_folder import claim_folder, folder_lock, is_lost, other_circumstances, place_of

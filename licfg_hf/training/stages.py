@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import InputError, TrainingDiverged
@@ -38,11 +38,11 @@ class TransportedTask:
     flow: FunctionalGradientFlow
     rng: torch.Generator
 
-    def draw(self, images: torch.Tensor, labels: torch.Tensor | None, rng: torch.Generator) -> MicroBatch:
+    def draw(self, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> MicroBatch:
         return self.task.draw(images, labels, rng)
 
     @torch.no_grad()
-    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> torch.Tensor:
+    def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> Tensor:
         with evaluating(generator):
             start = self.task.generate(generator, micro_batch)
         return self.flow(start, rng=self.rng, **micro_batch.conditioning)
@@ -66,7 +66,7 @@ class StagedFunctionalGradient(GeneratorStep):
     config: StageConfig = field(default_factory=StageConfig)
 
     def __post_init__(self) -> None:
-        self._snapshots: list[dict[str, torch.Tensor]] = []
+        self._snapshots: list[dict[str, Tensor]] = []
 
     @property
     def interval(self) -> int:
@@ -87,8 +87,8 @@ class StagedFunctionalGradient(GeneratorStep):
         self._template = copied(discriminator).eval().requires_grad_(False).to(accelerator.device)
         self._group = group_size(discriminator)
 
-    def _critic(self, state: dict[str, torch.Tensor]) -> Critic:
-        def critic(samples: torch.Tensor, **conditioning: torch.Tensor) -> Any:
+    def _critic(self, state: dict[str, Tensor]) -> Critic:
+        def critic(samples: Tensor, **conditioning: Tensor) -> Any:
             with self._accelerator.autocast():
                 return functional_call(self._template, state, (samples,), conditioning)
 
@@ -100,7 +100,7 @@ class StagedFunctionalGradient(GeneratorStep):
     def flow(self) -> FunctionalGradientFlow:
         return self._flow_of(self._snapshots)
 
-    def _flow_of(self, snapshots: Sequence[dict[str, torch.Tensor]]) -> FunctionalGradientFlow:
+    def _flow_of(self, snapshots: Sequence[dict[str, Tensor]]) -> FunctionalGradientFlow:
         return self.config.flow([self._critic(state) for state in snapshots], self._group)
 
     def fake_source(self, context: StepContext, rng: torch.Generator) -> Task:
@@ -157,12 +157,10 @@ class StagedFunctionalGradient(GeneratorStep):
         return {"generator_loss": loss, "transport": torch.stack(distances).mean(), "logit_gap": gap}
 
     @torch.no_grad()
-    def _gap(
-        self, context: StepContext, critic: Critic, micro_batch: MicroBatch, fake: torch.Tensor, stage: int
-    ) -> torch.Tensor:
+    def _gap(self, context: StepContext, critic: Critic, micro_batch: MicroBatch, fake: Tensor, stage: int) -> Tensor:
         """mean D(real) - mean D(fake) of the last discriminator, over all processes."""
         means = [flat_logits(critic(points, **micro_batch.conditioning)).mean() for points in (micro_batch.real, fake)]
-        gap = cast(torch.Tensor, context.accelerator.reduce(means[0] - means[1], "mean"))
+        gap = cast(Tensor, context.accelerator.reduce(means[0] - means[1], "mean"))
         limit = self.config.max_gap
         if limit is not None and stage > self.config.max_gap_after and gap > limit:
             raise TrainingDiverged(
@@ -171,8 +169,8 @@ class StagedFunctionalGradient(GeneratorStep):
         return gap
 
     def _regress(
-        self, context: StepContext, parts: Sequence[MicroBatch], targets: Sequence[torch.Tensor], rng: torch.Generator
-    ) -> torch.Tensor:
+        self, context: StepContext, parts: Sequence[MicroBatch], targets: Sequence[Tensor], rng: torch.Generator
+    ) -> Tensor:
         """Epochs over the pool with a fresh optimizer; returns the mean loss of the last."""
         config, pool, target = self.config, MicroBatch.join(parts), torch.cat(list(targets))
         loss = torch.zeros(())
@@ -181,7 +179,7 @@ class StagedFunctionalGradient(GeneratorStep):
         optimizer.state.clear()
         rates = [group["lr"] for group in optimizer.param_groups]
 
-        def terms_of(part: torch.Tensor) -> Terms:
+        def terms_of(part: Tensor) -> Terms:
             fake = context.task.generate(context.prepared_generator, pool.pick(part))
             return {"regression": regression_loss(fake, target[part])}
 
@@ -192,7 +190,7 @@ class StagedFunctionalGradient(GeneratorStep):
                 update([(part,) for part in batch.split(size)], clip)["regression"]
                 for batch in order.split(size * context.config.gradient_accumulation_steps)
             ]
-            loss = cast(torch.Tensor, context.accelerator.reduce(torch.stack(losses).mean(), "mean"))
+            loss = cast(Tensor, context.accelerator.reduce(torch.stack(losses).mean(), "mean"))
             if loss > previous:
                 decays += 1
                 if decays > config.max_decays:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.loader import StepImages
@@ -46,7 +46,7 @@ def update_discriminator(context: StepContext, update: int, source: Task, batch:
     """One update of the discriminator, counted from 0 over the whole run, against the fakes of ``source``."""
     due = [term for term in context.terms if term.due(update)]
 
-    def terms_of(images: torch.Tensor, labels: torch.Tensor | None) -> Terms:
+    def terms_of(images: Tensor, labels: Tensor | None) -> Terms:
         micro_batch = source.draw(images, labels, rng)
         return context.discriminator_terms(context.generator, context.critic, source, context.loss, due, micro_batch)
 
@@ -63,7 +63,7 @@ def update_generator(
 ) -> Terms:
     """One update of the generator against the discriminator as it is now."""
 
-    def drawn_terms(images: torch.Tensor, labels: torch.Tensor | None) -> Terms:
+    def drawn_terms(images: Tensor, labels: Tensor | None) -> Terms:
         return terms_of(context.task.draw(images, labels, rng))
 
     parts = context.micro_batches(batch, rng)
@@ -131,7 +131,7 @@ def generator_parts(
     generator: nn.Module,
     fake_logits: Callable[[], Any],
     task: Task,
-    fake: torch.Tensor,
+    fake: Tensor,
     micro_batch: MicroBatch,
     terms: Sequence[LazyPenalty],
     rng: torch.Generator | None = None,

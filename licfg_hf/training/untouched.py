@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def untouched(*networks: nn.Module) -> Iterator[list[str]]:
     attributes = [(module, dict(vars(module)), dict(module._buffers), _own_state(module)) for module in modules]
     parameters = [parameter for network in networks for parameter in network.parameters()]
     gradients = [parameter.grad for parameter in parameters]
-    kept_by_hand = [value for module in modules for value in vars(module).values() if isinstance(value, torch.Tensor)]
+    kept_by_hand = [value for module in modules for value in vars(module).values() if isinstance(value, Tensor)]
     tensors = [*parameters, *(buffer for network in networks for buffer in network.buffers())]
     tensors += [tensor for tensor in kept_by_hand if tensor.is_leaf]
     values = [tensor.detach().clone() for tensor in tensors]
@@ -58,7 +58,7 @@ def untouched(*networks: nn.Module) -> Iterator[list[str]]:
 
 class _WithoutTensors(pickle.Pickler):
     def persistent_id(self, thing: Any) -> None:
-        if isinstance(thing, torch.Tensor):
+        if isinstance(thing, Tensor):
             raise TypeError("tensors are looked after on their own")
 
 
@@ -96,7 +96,7 @@ def copied(network: nn.Module) -> nn.Module:
     return deepcopy(network, {id(tensor): tensor.detach().clone() for tensor in _graph_tensors(network)})
 
 
-def _graph_tensors(root: object) -> list[torch.Tensor]:
+def _graph_tensors(root: object) -> list[Tensor]:
     """The tensors that are results of an operation, wherever ``root`` holds them."""
     found, seen, waiting = [], set(), [root]
     while waiting:
@@ -104,7 +104,7 @@ def _graph_tensors(root: object) -> list[torch.Tensor]:
         if id(thing) in seen or isinstance(thing, (type, FunctionType, ModuleType)):  # deepcopy does not enter these
             continue
         seen.add(id(thing))
-        if isinstance(thing, torch.Tensor) and not thing.is_leaf:
+        if isinstance(thing, Tensor) and not thing.is_leaf:
             found.append(thing)
         else:
             waiting.extend(gc.get_referents(thing))

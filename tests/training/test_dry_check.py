@@ -9,11 +9,10 @@ from tiny import tiny_discriminator, tiny_generator
 from torch import nn
 
 from licfg_hf import DDGANScheduler, get_loss, r1_penalty, spectral_normalize
-from licfg_hf.errors import InputError
+from licfg_hf.errors import InputError, is_lack_of_memory
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig, Trainer, TrainingConfig
 from licfg_hf.training.announce import announce_long_run
 from licfg_hf.training.callbacks import SamplePictures
-from licfg_hf.training.checks import is_lack_of_memory
 from licfg_hf.training.optimizers import make_optimizer
 from licfg_hf.training.progress import Progress
 from licfg_hf.training.untouched import copied
