@@ -32,10 +32,18 @@ _TYPES = {
 
 
 def with_files_read(words: Sequence[str]) -> list[str]:
-    """The command line with the content of each ``--config`` in place of its name, so that it is read once."""
+    """The command line with the content of each ``--config``, as JSON, in place of its name, so that it is read once.
+
+    What its option ``import`` names becomes an ``--import``.
+    """
 
     def read(path: str | None) -> list[str]:
-        return ["--config"] if path is None else [f"--config={json.dumps(read_options(path, f'--config {path}'))}"]
+        if path is None:
+            return ["--config"]
+        content = read_options(path, f"--config {path}")
+        modules = content.pop("import", None) or []
+        modules = modules if isinstance(modules, list) else [modules]
+        return [*(f"--import={module}" for module in modules), f"--config={json.dumps(content)}"]
 
     return replaced(words, "config", read)
 
@@ -47,21 +55,6 @@ def as_trackers(words: Sequence[str]) -> list[str]:
         return [f"--trackers={json.dumps([name.strip() for name in (names or '').strip('[]').split(',')])}"]
 
     return replaced(words, "report_to", trackers)
-
-
-def read_yaml(text: str) -> dict[str, Any]:
-    """A YAML mapping of options, as ``with_files_read`` left it."""
-    return json.loads(text)
-
-
-def imports_in_files(words: list[str]) -> list[str]:
-    """The modules that the option ``import`` names in the files of options, after ``with_files_read``."""
-    found: list[str] = []
-    for word in words:
-        name, _, text = word.partition("=")
-        asked = read_yaml(text).get("import") or [] if name == "--config" and text else []
-        found += [asked] if isinstance(asked, str) else map(str, asked)
-    return found
 
 
 def require_known(words: list[str], parser: ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """From command-line arguments to a finished run: what every recipe shares."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,16 +14,7 @@ from ..errors import InputError
 from ..files import user_path, write_text
 from ..named import IMPORT_HELP, import_first, imports_in, named
 from ..text import first_line
-from .arguments import (
-    as_trackers,
-    derived_folder,
-    imports_in_files,
-    in_words,
-    read_yaml,
-    require_known,
-    typed_command,
-    with_files_read,
-)
+from .arguments import as_trackers, derived_folder, in_words, require_known, typed_command, with_files_read
 from .outline import outline
 
 # Nothing here imports PyTorch before the options are known to be right: see ``outline``.
@@ -120,7 +112,7 @@ class Recipe:
             scout.add_argument(f"--{name}")
         known, _ = scout.parse_known_args(words)
         given: dict[str, Any] = {}
-        for content in (*map(read_yaml, known.config), vars(known)):
+        for content in (*map(json.loads, known.config), vars(known)):
             nested = {path: (content.get(path.partition(".")[0]) or {}) for path in paths}
             inner = {path: part.get("class_path") for path, part in nested.items() if isinstance(part, dict)}
             found = {name: content.get(name) or inner.get(name) for name in ("preset", *paths)}
@@ -131,7 +123,7 @@ class Recipe:
     def parse(self, arguments: list[str]) -> tuple[ArgumentParser, Namespace]:
         """Reads the arguments, after what ``--import`` names is imported; an InputError says which is wrong."""
         imports, words = imports_in(with_files_read(arguments))
-        for module in (imports := [*imports_in_files(words), *imports]):
+        for module in imports:
             import_first(module)
         preset, own = self._asked(words)
         parser = self.parser(preset, own)
