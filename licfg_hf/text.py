@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 
 from .errors import InputError
@@ -18,6 +18,11 @@ def first_line(error: BaseException) -> str:
 def counted(number: int, noun: str) -> str:
     """A number of things, such as ``1 split`` or ``1,000 splits``."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first names of a list, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def one_line(text: object, longest: int = LONGEST) -> str:

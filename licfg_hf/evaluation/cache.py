@@ -64,11 +64,8 @@ def _publish(partial: Path, place: Path) -> Features:
 
 def _read(place: Path) -> Features | None:
     """What an entry holds; None where it is absent or not whole."""
-    try:
+    with suppress(OSError, ValueError, LookupError, TypeError, SafetensorError):
         sums = json.loads((place / COMPLETE_FILE).read_text(encoding="utf-8"))["sha256"]
-        if any(sha256_of(place / name) != sums[name] for name in (MOMENTS_FILE, FEATURES_FILE)):
-            return None
-        moments = GaussianStatistics.from_tensors(load_file(place / MOMENTS_FILE))
-        return Features(moments, FeatureFile(place / FEATURES_FILE))
-    except (OSError, ValueError, LookupError, TypeError, SafetensorError):
-        return None
+        if all(sha256_of(place / name) == sums[name] for name in (MOMENTS_FILE, FEATURES_FILE)):
+            moments = GaussianStatistics.from_tensors(load_file(place / MOMENTS_FILE))
+            return Features(moments, FeatureFile(place / FEATURES_FILE))

@@ -14,8 +14,7 @@ _BLOCK = 2000  # feature vectors in memory at once, from each of two sets
 def frechet_distance(real: torch.Tensor, fake: torch.Tensor) -> float:
     """``gaussian_distance`` of the Gaussians fitted to feature vectors (n, d) and (m, d).
 
-    Raises:
-        ValueError: a set has fewer than two vectors, or a vector is not finite.
+    ValueError where a set has fewer than two vectors, or a vector is not finite.
     """
     if min(len(real), len(fake)) < 2:
         raise ValueError("a Fréchet distance needs at least two vectors in each set")

@@ -35,22 +35,14 @@ _LARGEST_PIXELS = 8  # height and width of what ``pixels`` compares
 
 @dataclass(frozen=True)
 class Extractor:
-    """Turns images into feature vectors, and into class logits where it is a classifier.
+    """Turns images into feature vectors, and into class logits where it is a classifier."""
 
-    Attributes:
-        name: how it was asked for, without folders.
-        digest: first 16 hexadecimal digits of the SHA-256 of its weights; empty where it has none.
-        preprocessing: what happens to an image first, in words.
-        dim: length of a feature vector.
-        classes: length of the logits; None for extractors that do not classify.
-        compute: uint8 images (batch, channels, height, width) -> (features (batch, dim), logits or None).
-    """
-
-    name: str
-    digest: str
-    preprocessing: str
-    dim: int
-    classes: int | None
+    name: str  # how it was asked for, without folders
+    digest: str  # first 16 hexadecimal digits of the SHA-256 of its weights; empty where it has none
+    preprocessing: str  # what happens to an image first, in words
+    dim: int  # length of a feature vector
+    classes: int | None  # length of the logits; None for extractors that do not classify
+    # uint8 images (batch, channels, height, width) -> (features (batch, dim), logits or None)
     compute: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
 
     @torch.no_grad()
@@ -65,19 +57,15 @@ EXTRACTORS: dict[str, tuple[Opener, str]] = {}  # by name or ending of a file: w
 
 
 def register_extractor(name: str, usage: str | None = None) -> Callable[[Opener], Opener]:
-    """Decorator: makes an extractor known to every command of this process.
+    """Makes an extractor known to every command of this process; ValueError where another function has the name.
+
+    It decorates a function (what follows the colon, or the file; (channels, height, width) of the images; the device)
+    -> ``Extractor``.
 
     Args:
         name: by which it is asked for; one that begins with a dot is the ending of files.
         usage: how it is asked for, shown where a name is not known; ``name`` where it is not given. With a colon,
             what follows the name may be anything, such as a file of weights.
-
-    Returns:
-        A decorator of a function (what follows the colon, or the file; (channels, height, width) of the images; the
-        device) -> ``Extractor``.
-
-    Raises:
-        ValueError: another function has the name.
     """
 
     def register(opener: Opener) -> Opener:

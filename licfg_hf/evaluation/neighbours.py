@@ -28,27 +28,19 @@ def _radii(features: FeatureSet, k: int) -> torch.Tensor:
             distances = _distances(left, right)
             if index == number:
                 distances.fill_diagonal_(float("inf"))
-            candidates = torch.cat([nearest, distances], dim=1)
-            nearest = candidates.topk(k, dim=1, largest=False).values
+            nearest = torch.cat([nearest, distances], dim=1).topk(k, dim=1, largest=False).values
         radii.append(nearest[:, -1])
     return torch.cat(radii)
 
 
 @dataclass(frozen=True)
 class Manifold:
-    """The overlap of two sets of feature vectors, by balls that reach to the k-th nearest neighbour.
+    """The overlap of two sets of feature vectors, by balls that reach to the k-th nearest neighbour."""
 
-    Attributes:
-        precision: share of fakes inside some real ball (Kynkäänniemi et al., NeurIPS 2019).
-        recall: share of reals inside some fake ball.
-        density: real balls that a fake is inside of, on average, over k (Naeem et al., ICML 2020); may exceed 1.
-        coverage: share of real balls that hold a fake.
-    """
-
-    precision: float
-    recall: float
-    density: float
-    coverage: float
+    precision: float  # share of fakes inside some real ball (Kynkäänniemi et al., NeurIPS 2019)
+    recall: float  # share of reals inside some fake ball
+    density: float  # real balls that a fake is inside of, on average, over k (Naeem et al., ICML 2020); may exceed 1
+    coverage: float  # share of real balls that hold a fake
 
 
 def manifold(real: FeatureSet, fake: FeatureSet, k: int = 3) -> Manifold:
@@ -65,19 +57,15 @@ def manifold(real: FeatureSet, fake: FeatureSet, k: int = 3) -> Manifold:
     real_radii, fake_radii = _radii(real, k), _radii(fake, k)
     balls = torch.zeros(len(fake), dtype=torch.float64)
     recalled, covered = torch.zeros(len(real), dtype=torch.bool), torch.zeros(len(real), dtype=torch.bool)
-    row = 0
-    for left in real.blocks(_BLOCK):
-        rows = slice(row, row + len(left))
-        column = 0
-        for right in fake.blocks(_BLOCK):
-            columns = slice(column, column + len(right))
+    for row, left in enumerate(real.blocks(_BLOCK)):
+        rows = slice(row * _BLOCK, row * _BLOCK + len(left))
+        for column, right in enumerate(fake.blocks(_BLOCK)):
+            columns = slice(column * _BLOCK, column * _BLOCK + len(right))
             distances = _distances(left, right)
             inside = distances <= real_radii[rows, None]
             balls[columns] += inside.sum(dim=0)
             covered[rows] |= inside.any(dim=1)
             recalled[rows] |= (distances <= fake_radii[None, columns]).any(dim=1)
-            column += len(right)
-        row += len(left)
     return Manifold(
         precision=(balls > 0).double().mean().item(),
         recall=recalled.double().mean().item(),

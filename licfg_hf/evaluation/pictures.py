@@ -95,17 +95,10 @@ def nearest_neighbours(
     reference_features: torch.Tensor,
     count: int,
 ) -> Image.Image:
-    """Draws each sample in a row of its own, followed by its nearest references in feature space, nearest first.
+    """Draws each sample in a row of its own, followed by its ``count`` nearest references in feature space.
 
-    Args:
-        samples: (n, channels, height, width) in [-1, 1].
-        references: (m, channels, height, width) in [-1, 1].
-        sample_features: (n, dim).
-        reference_features: (m, dim).
-        count: references beside each sample, at most m.
-
-    Raises:
-        ValueError: ``count`` is not in 1..m, or images and features do not belong together.
+    Images are (n, channels, height, width) in [-1, 1] and features (n, dim); ValueError where they do not belong
+    together, or there are fewer references.
     """
     if not 1 <= count <= len(references):
         raise ValueError(f"count is in 1..{len(references)}, the number of references, not {count}")

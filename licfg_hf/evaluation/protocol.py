@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from ..errors import InputError
+from ..text import few
 from .metrics import METRICS, special_settings
 
 FORMAT = 1  # of an eval.json
@@ -83,8 +84,7 @@ class EvaluationProtocol:
             f"{name} cannot be {content[name]!r}" for name, hint in there.items() if not _fits(content[name], hint)
         ]
         if wrong:
-            more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-            raise InputError(f"the protocol cannot be read: {', '.join(wrong[:3])}{more}")
+            raise InputError(f"the protocol cannot be read: {few(wrong)}")
         known = {name: content[name] for name in there}
         return cls(**known, further={name: value for name, value in content.items() if name not in hints})
 

@@ -14,6 +14,7 @@ measurement can give (``require_possible``).
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,9 +133,7 @@ def read_result(path: Path) -> Result:
 
 def stored_result(path: Path) -> dict[str, Any] | None:
     """The content of an ``eval.json``; None where there is none that can be read."""
-    try:
+    with suppress(OSError, ValueError, RecursionError):
         content = json.loads(path.read_text(encoding="utf-8"))
         parse_result(content, str(path))
-    except (OSError, ValueError, RecursionError, InputError):
-        return None
-    return content
+        return content

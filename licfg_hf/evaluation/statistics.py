@@ -21,17 +21,11 @@ def _require_finite(values: torch.Tensor, what: str) -> None:
 
 @dataclass
 class GaussianStatistics:
-    """Mean and covariance of feature vectors (Chan, Golub, LeVeque, 1979: batches merge without cancellation).
+    """Mean and covariance of feature vectors (Chan, Golub, LeVeque, 1979: batches merge without cancellation)."""
 
-    Attributes:
-        count: vectors so far.
-        mean: (d,), float64.
-        scatter: sum of outer products of the deviations from the mean, (d, d), float64.
-    """
-
-    count: int
-    mean: torch.Tensor
-    scatter: torch.Tensor
+    count: int  # vectors so far
+    mean: torch.Tensor  # (d,), float64
+    scatter: torch.Tensor  # sum of outer products of the deviations from the mean, (d, d), float64
 
     @classmethod
     def empty(cls, dim: int) -> "GaussianStatistics":

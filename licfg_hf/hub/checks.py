@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,13 @@ from ..pipelines.base import LOAD_FAILURES
 from ..pipelines.flow import CONFIG as FLOW_CONFIG
 from ..pipelines.flow import folder_of, read_numbers
 from ..pipelines.model_index import plain
-from ..text import one_line
+from ..text import few, one_line
 
 _NETWORKS = ("model", "unet")
 _PARTS = (*_NETWORKS, "scheduler")  # of the pipelines of this library
 _STEM = "diffusion_pytorch_model"
 _WHOLE = re.compile(rf"{_STEM}(?:\.(?!.*-\d{{5}}-of-)([\w-]+))?\.safetensors")
 _INDEX = re.compile(rf"{_STEM}\.safetensors\.index(?:\.([\w-]+))?\.json")
-_LISTED = 3  # names in a message
-
-Shapes = dict[str, tuple[int, ...]]
 
 
 def read(path: Path, encoding: str = "utf-8") -> str:
@@ -168,7 +165,7 @@ def require_loadable(place: Path, kind: Any = None) -> None:
             shards = [shapes_in(path) for path in files if path.suffix == ".safetensors"]
             found = {name: shape for shard in shards for name, shape in shard.items()}
             if missing := [name for name in wanted if name not in found]:
-                raise InputError(f"its weights lack {_listed(missing)}, which its config asks for")
+                raise InputError(f"its weights lack {few(missing)}, which its config asks for")
             for name, value in wanted.items():
                 shape = tuple(value.shape)
                 if found[name] != shape:
@@ -200,19 +197,14 @@ def _shards(index: Path) -> list[Path]:
         raise InputError(f"{index} is damaged: it needs metadata, and a weight_map to files beside it")
     missing = sorted(name for name in names if not index.with_name(name).is_file())
     if missing:
-        raise InputError(f"{index.name} names {_listed(missing)}, which is not there")
+        raise InputError(f"{index.name} names {few(missing)}, which is not there")
     return [index.with_name(name) for name in sorted(names)]
 
 
-def shapes_in(path: Path) -> Shapes:
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of the tensors in a safetensors file; one that is cut short does not fit its header: InputError."""
     try:
         with safe_open(path, "pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is damaged: {one_line(error)}") from error
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

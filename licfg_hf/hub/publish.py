@@ -8,7 +8,7 @@ import shlex
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +18,40 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from ..errors import InputError
 from ..files import user_path
 from ..signals import SignalHandler
-from ..text import one_line, printable, require_repository
+from ..text import few, one_line, printable, require_repository
 from .access import FAILURES, reason, require_token
 from .contents import Files, collect, could_be_ours, left_out
 from .results import BENCHMARK_FILE, Benchmark, read_card
 
 _BRANCH = re.compile(r"(?=.{1,240}$)(?!-|/|@$)(?!.*(\.\.|//|@\{|\.lock$|[./]$))[^\s~^:?*\[\\\x00-\x1f\x7f]+")
-_LISTED = 10  # files that stay here
+
+
+def _option(default: Any, words: str, **more: Any) -> Any:
+    """A field that is also an option of the command, and what ``--help`` says of it."""
+    return field(default=default, metadata={"help": words, **more})
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a model goes on the Hub, and how; InputError where that cannot be."""
+    """Where a model goes on the Hub, and how; see ``licfg-hf push --help``. InputError where that cannot be."""
 
     repo_id: str
-    private: bool | None = None  # of a new repository; None takes the owner's default
-    revision: str | None = None  # branch; None is the main one
-    create_pr: bool = False  # open a pull request instead of committing to the branch
-    message: str | None = None  # of the commit
+    private: bool | None = _option(
+        None,
+        "make a new repository private, or public (default: its owner's setting on the Hub)",
+        action=argparse.BooleanOptionalAction,
+    )
+    revision: str | None = _option(None, "branch; it is created if missing (default: the main one)")
+    create_pr: bool = _option(False, "open a pull request instead of committing", action="store_true")
+    message: str | None = _option(None, "message of the commit (default: Upload FOLDER)")
     benchmarks: Sequence[Benchmark] = ()  # report metrics of ``eval.json`` to these leaderboards, too
-    # Add code by which plain ``DiffusionPipeline`` opens the repository, where this library is installed and its code
-    # is trusted. Without it, a folder that was downloaded with such code loses it.
-    remote_code: bool = False
+    # Without it, a folder that was downloaded with such code loses it.
+    remote_code: bool = _option(
+        False,
+        "add Python files by which DiffusionPipeline.from_pretrained(..., trust_remote_code=True) opens the "
+        "repository where licfg_hf is installed; licfg_hf itself never runs them (default: no code)",
+        action="store_true",
+    )
 
     def __post_init__(self) -> None:
         require_repository(self.repo_id)
@@ -124,14 +136,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="finished model: a pipeline, or one network")
     add("--repo_id", required=True, metavar="OWNER/NAME", help="model repository; it is created if missing")
-    add(
-        "--private",
-        action=argparse.BooleanOptionalAction,
-        help="make a new repository private, or public (default: its owner's setting on the Hub)",
-    )
-    add("--revision", help="branch; it is created if missing (default: the main one)")
-    add("--create_pr", action="store_true", help="open a pull request instead of committing")
-    add("--message", help="message of the commit (default: Upload FOLDER)")
+    for item in fields(Destination):
+        if item.metadata:
+            add(f"--{item.name}", **item.metadata)
     add(
         "--benchmark",
         nargs=3,
@@ -141,12 +148,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="report a metric of eval.json to a task of a benchmark data set OWNER/NAME of the Hub, by "
         f"{BENCHMARK_FILE}; may be given several times",
     )
-    add(
-        "--remote_code",
-        action="store_true",
-        help="add Python files by which DiffusionPipeline.from_pretrained(..., trust_remote_code=True) opens the "
-        "repository where licfg_hf is installed; licfg_hf itself never runs them (default: no code)",
-    )
     add("--dry_run", action="store_true", help="only list what would be uploaded; the Hub is not contacted")
 
 
@@ -154,23 +155,20 @@ def run(arguments: argparse.Namespace) -> None:
     """Does what ``licfg-hf push`` was asked for, and prints what it did."""
     if not arguments.folder:
         raise InputError('FOLDER is empty: name the model\'s folder, or "." for the current one')
-    names = ("private", "revision", "create_pr", "dry_run", "message", "remote_code")
-    options = {name: getattr(arguments, name) for name in names}
-    benchmarks = [Benchmark(*words) for words in arguments.benchmark]
-    published = publish(arguments.folder, arguments.repo_id, benchmarks=benchmarks, **options)
-    more = f" and {len(published.left) - _LISTED} more" if len(published.left) > _LISTED else ""
-    left = f"stays here: {printable(', '.join(published.left[:_LISTED]) or 'nothing')}{more}"
+    options = {item.name: getattr(arguments, item.name) for item in fields(Destination) if item.metadata}
+    options["benchmarks"] = [Benchmark(*words) for words in arguments.benchmark]
+    published = publish(arguments.folder, arguments.repo_id, arguments.dry_run, **options)
+    left = f"stays here: {printable(few(published.left, 10) or 'nothing')}"
     if published.commit is not None:
         print(f"{published}\n{left}")
         return
     for name, count in published.files.items():
         print(f"{count:>15,}  {name}")
-    print(left)
     where = f", branch {arguments.revision}" if arguments.revision else ""
     how = " as a pull request" if arguments.create_pr else ""
     print(
-        f"{published}{where}{how}. Dry run: nothing was uploaded. The Hub was not contacted, so files that would be "
-        "deleted there are not listed"
+        f"{left}\n{published}{where}{how}. Dry run: nothing was uploaded. The Hub was not contacted, so files that "
+        "would be deleted there are not listed"
     )
 
 
@@ -240,12 +238,10 @@ def _require_repository(api: HfApi, to: Destination) -> None:
         try:
             api.create_repo(to.repo_id, private=to.private)
         except HfHubHTTPError as error:
-            if error.response.status_code == 409:
-                raise InputError(
-                    f"the name {to.repo_id} is taken by another owner or another kind of repository: choose another "
-                    "one"
-                ) from error
-            raise
+            if error.response.status_code != 409:
+                raise
+            taken = "is taken by another owner or another kind of repository"
+            raise InputError(f"the name {to.repo_id} {taken}: choose another one") from error
         return
     if to.private and known.private is False:
         raise InputError(

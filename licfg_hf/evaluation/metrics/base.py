@@ -116,8 +116,7 @@ METRICS: dict[str, Metric] = {}  # by name; in order of place once the package's
 def register_metric(kind: type[Metric]) -> type[Metric]:
     """Class decorator: makes a metric known to every command of this process.
 
-    Raises:
-        ValueError: it lacks a name, a title or a direction, or another class has its name.
+    ValueError where it lacks a name, a title or a direction, or another class has its name.
     """
     lacking = [name for name in ("name", "title", "higher_is_better") if not hasattr(kind, name)]
     if lacking:
