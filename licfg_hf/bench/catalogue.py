@@ -58,7 +58,7 @@ def training_of(model: Model, technique: str, batch_size: int, **more: Any) -> t
     return recipe, options
 
 
-def parse(text: str) -> list[str]:
+def techniques_in(text: str) -> list[str]:
     """Techniques from ``a,b+c``, checked, with the baseline first."""
     shorthand = {"all": tuple(TECHNIQUES), "default": DEFAULT}
     names = [name for word in listed(text, "--techniques") for name in shorthand.get(word, (word,))]

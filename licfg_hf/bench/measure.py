@@ -18,7 +18,7 @@ from ..text import one_line
 from ..training.context import StepContext
 from .catalogue import BASELINE
 from .cost import count_flops, peak_bytes, resident_bytes
-from .steps import Shared, steps_of
+from .steps import SharedParts, steps_of
 
 _LEAST_SECONDS = 0.05  # of a timed run: a step that takes less is repeated
 _BAR: dict[str, Any] = {"disable": None, "leave": False}  # of progress
@@ -46,7 +46,7 @@ def interleaved(
 
 
 def measure(
-    shared: Shared, techniques: Sequence[str], steps: Sequence[str], rounds: int, compiled: bool
+    shared: SharedParts, techniques: Sequence[str], steps: Sequence[str], rounds: int, compiled: bool
 ) -> list[dict]:
     """A row for each step of each technique, compiled too where that is asked for, as they stand in ``bench.json``."""
     wanted = [(name, mode) for mode in ((False, True) if compiled else (False,)) for name in techniques]
@@ -62,7 +62,7 @@ def measure(
 
 
 def _tried(
-    shared: Shared, technique: str, compiled: bool, steps: Sequence[str]
+    shared: SharedParts, technique: str, compiled: bool, steps: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], Callable[[], Any] | None]]:
     """(what is known of a step before it is timed, the step itself), or the problem and None."""
     prepared = None
@@ -79,7 +79,7 @@ def _tried(
             yield {**row, "problem": problem}, None
 
 
-def _costs(shared: Shared, context: StepContext, step: Callable[[], Any]) -> dict[str, Any]:
+def _costs(shared: SharedParts, context: StepContext, step: Callable[[], Any]) -> dict[str, Any]:
     first, second = seconds(step), seconds(step)
     _forget_gradients(context)
     flops = None if context.config.torch_compile else count_flops(step)

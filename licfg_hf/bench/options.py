@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import InputError, TrainingInterrupted
 from ..files import require_writable, user_path, write_json, write_text
 from ..ranges import MANY, require_whole
-from .catalogue import CONDITIONS, DEFAULT, MODELS, STEPS, TECHNIQUES, listed, parse
+from .catalogue import CONDITIONS, DEFAULT, MODELS, STEPS, TECHNIQUES, listed, techniques_in
 
 _TRAINER_STEPS = 1000
 _QUICKSTART_BATCH = 64
@@ -65,7 +65,7 @@ def _require_usable(arguments: argparse.Namespace) -> None:
         raise InputError("--steps_of_trainer needs --trainer")
     for name, most in (("batch_size", 10**6), ("rounds", 10**6), ("steps_of_trainer", MANY)):
         require_whole(1, most, **{f"--{name}": getattr(arguments, name)})
-    arguments.techniques, given = parse(arguments.techniques), listed(arguments.steps, "--steps")
+    arguments.techniques, given = techniques_in(arguments.techniques), listed(arguments.steps, "--steps")
     if unknown := [step for step in given if step not in STEPS]:
         raise InputError(f"--steps are among {', '.join(STEPS)}, not {', '.join(unknown)}")
     arguments.steps = [step for step in STEPS if step in given]
@@ -74,10 +74,10 @@ def _require_usable(arguments: argparse.Namespace) -> None:
 def _steps(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from .measure import measure
     from .report import protocol, steps_in_words
-    from .steps import Shared, open_device
+    from .steps import SharedParts, open_device
 
     model, batch_size = MODELS[arguments.model], arguments.batch_size
-    shared = Shared(model, batch_size, open_device(arguments.device, arguments.dtype))
+    shared = SharedParts(model, batch_size, open_device(arguments.device, arguments.dtype))
     rows = measure(shared, arguments.techniques, arguments.steps, arguments.rounds, arguments.compile)
     about = protocol(
         shared.device,

@@ -39,7 +39,7 @@ def open_device(name: str | None, dtype: str = "float32") -> Accelerator:
     return accelerator
 
 
-class Shared:
+class SharedParts:
     """What the steps of all techniques share: the accelerator, random images, one generator and its average.
 
     Techniques with the same normalizer share a discriminator, too: so many fit into memory and are measured in turn.
@@ -88,7 +88,7 @@ class Shared:
         return replace(parts, generator=self.generator, discriminator=discriminator), optimizer
 
 
-def steps_of(shared: Shared, technique: str, compiled: bool) -> tuple[StepContext, dict[str, Callable[[], Any]]]:
+def steps_of(shared: SharedParts, technique: str, compiled: bool) -> tuple[StepContext, dict[str, Callable[[], Any]]]:
     """The steps by the names of ``STEPS``: an update of the discriminator, one of the generator, a whole iteration.
 
     ``compiled`` puts both players' terms through ``torch.compile``, as ``torch_compile`` does in a training. Whatever

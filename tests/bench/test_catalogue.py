@@ -3,24 +3,24 @@
 import pytest
 
 import licfg_hf
-from licfg_hf.bench.catalogue import DEFAULT, MODELS, TECHNIQUES, options_of, parse, training_of
+from licfg_hf.bench.catalogue import DEFAULT, MODELS, TECHNIQUES, options_of, techniques_in, training_of
 from licfg_hf.errors import InputError
 from licfg_hf.recipes.objective import ObjectiveConfig
 
 
 def test_the_baseline_comes_first_and_nothing_twice():
-    assert parse("eps, none ,r1") == ["none", "eps", "r1"]
-    assert parse("default,eps") == list(DEFAULT)
+    assert techniques_in("eps, none ,r1") == ["none", "eps", "r1"]
+    assert techniques_in("default,eps") == list(DEFAULT)
 
 
 def test_all_and_default():
-    assert set(parse("all")) == {"none", *TECHNIQUES}
-    assert parse("default") == list(DEFAULT)
+    assert set(techniques_in("all")) == {"none", *TECHNIQUES}
+    assert techniques_in("default") == list(DEFAULT)
     assert set(DEFAULT) < {"none", *TECHNIQUES}
 
 
 def test_several_techniques_at_once():
-    assert parse("spectral+eps:tangent+cr") == ["none", "spectral+eps:tangent+cr"]
+    assert techniques_in("spectral+eps:tangent+cr") == ["none", "spectral+eps:tangent+cr"]
     objective = ObjectiveConfig(**options_of("spectral+eps:tangent+cr"))
     _, (penalty, consistency) = objective.build()
     assert objective.normalizers() == [{"kind": "spectral", "k": 1.0}]
@@ -45,11 +45,11 @@ def test_several_techniques_at_once():
 )
 def test_what_is_refused(text, message):
     with pytest.raises(InputError, match=message):
-        parse(text)
+        techniques_in(text)
 
 
 def test_every_technique_is_one_part_of_the_objective():
-    for name in parse("all"):
+    for name in techniques_in("all"):
         objective = ObjectiveConfig(**options_of(name))
         assert len(objective.build()[1]) + len(objective.normalizers()) == (name != "none")
 
