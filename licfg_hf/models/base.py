@@ -164,11 +164,8 @@ class Generator(Network, base=True):
     ) -> GeneratorOutput | tuple[Tensor]:
         """Latents (batch, latent_dim), and classes -> images (batch, channels, height, width) in [-1, 1].
 
-        Args:
-            class_labels: int64 (batch,) or float (batch, num_classes); unconditional generators ignore them.
-
-        Raises:
-            ValueError: the generator is conditional and there are no labels.
+        Class labels are int64 (batch,) or float (batch, num_classes). Unconditional generators ignore them; a
+        conditional one raises a ValueError without.
         """
         return self._output(latents, class_labels, return_dict)
 
@@ -226,11 +223,7 @@ class Discriminator(Network, base=True):
     ) -> DiscriminatorOutput | tuple:
         """Images (batch, channels, height, width) in [-1, 1] -> logits (batch, 1).
 
-        Args:
-            class_labels: int64 (batch,) or float (batch, num_classes), for a projection head.
-
-        Raises:
-            ValueError: the head needs labels and there are none.
+        Class labels are int64 (batch,) or float (batch, num_classes); a ValueError if a projection head gets none.
         """
         output = DiscriminatorOutput(*self.head(self.features(images), class_labels))
         return output if return_dict else output.to_tuple()

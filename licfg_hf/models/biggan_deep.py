@@ -185,15 +185,9 @@ class BigGANDeepGenerator(Generator):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride], the truncation stands third, as it always did
         self, latents: Tensor, class_labels: Tensor | None = None, truncation: float = 1.0, return_dict: bool = True
     ) -> GeneratorOutput | tuple[Tensor]:
-        """Latents (batch, latent_dim) and classes -> images (batch, channels, height, width) in [-1, 1].
+        """As in ``Generator``, for latents that are already multiplied by the truncation.
 
-        Args:
-            latents: already multiplied by the truncation.
-            class_labels: int64 (batch,) or float (batch, num_classes).
-            truncation: in (0, 1], selects the statistics of ``truncation_table``; not used by ``standard``.
-
-        Raises:
-            ValueError: there are no labels, or the truncation is outside its range.
+        The truncation, in (0, 1] or else a ValueError, selects the statistics of ``truncation_table``.
         """
         if not 0 < truncation <= 1:
             raise ValueError(f"truncation is in (0, 1], not {truncation}")

@@ -145,12 +145,7 @@ class DiffusionDiscriminator(Discriminator):
         return [] if self.config["trainable_trunk"] else [self.trunk]
 
     def load_trunk(self, source: UNet2DModel | str | Path, subfolder: str | None = None) -> None:
-        """Takes the weights of a ``UNet2DModel``.
-
-        Args:
-            source: the model, a folder that it was saved to, or a repository on the Hub such as
-                ``google/ddpm-cifar10-32``.
-            subfolder: where it lies in the folder or repository; None for the top.
+        """Takes the weights of a ``UNet2DModel``: of the model, or of a folder or repository on the Hub that holds it.
 
         Raises:
             ValueError: there is no such model, it is another network than ``unet_config``, or its file lacks weights.

@@ -164,14 +164,9 @@ class MultiScaleHead(nn.Module):
         self.heads = nn.ModuleList(make_head(head_type, width, num_classes) for _, width in critics)
 
     def forward(self, features: Sequence[Tensor], class_labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Levels (batch, channels[i], height_i, width_i) -> logits (batch, 1), and class logits (batch, classes) of
-        an auxiliary head, else None.
+        """Levels (batch, channels[i], height_i, width_i) -> logits (batch, 1), class logits (batch, classes) or None.
 
-        Args:
-            class_labels: int64 (batch,) or float (batch, classes), for a projection head.
-
-        Raises:
-            ValueError: a projection head gets no labels, or there are more or fewer levels than ``channels``.
+        A ValueError says that a projection head gets no labels, or that there are more or fewer levels.
         """
         dtype = next(self.heads.parameters()).dtype
         judged = []

@@ -128,14 +128,11 @@ class ProjectedDiscriminator(Discriminator):
                 raise ValueError(f"timm cannot {what} {config['backbone']!r}: {first_line(error)}") from error
 
     def load_backbone(self, weights: str | Path = "timm") -> list[str]:
-        """Puts pretrained weights into the frozen network.
+        """Puts pretrained weights into the frozen network; returns the names of those that the features do not need.
 
         Args:
             weights: ``timm`` downloads what timm names for this network (or takes it from the cache); else a
                 safetensors or PyTorch file of the same network, with or without its classifier.
-
-        Returns:
-            The names of what the file holds and the features do not need, such as the classifier.
 
         Raises:
             ValueError: they cannot be downloaded or read, or one is missing or misshaped; then none is loaded.

@@ -147,8 +147,7 @@ class AugmentedCritic(nn.Module):
     def forward(self, images: Tensor, **conditioning: Any) -> Any:
         """The critic's output on augmented images (batch, channels, height, width).
 
-        Raises:
-            ValueError: the critic is given further images, which would stay as they are.
+        A ValueError says that the critic is given further images, which would stay as they are.
         """
         for name, value in conditioning.items():
             if isinstance(value, Tensor) and value.ndim == images.ndim:

@@ -53,15 +53,9 @@ class AuxiliaryClassification(Term):
         class_labels: Tensor | None = None,
         **unused: object,
     ) -> Tensor:
-        """The discriminator's weighted term.
+        """The discriminator's weighted term, from its outputs with ``class_logits`` and int64 labels (batch,) of both.
 
-        Args:
-            real_logits: the discriminator's output on real images, with ``class_logits``.
-            fake_logits: the same on generated ones; used where ``fake_weight`` is not 0.
-            class_labels: (batch,) int64, of both.
-
-        Raises:
-            ValueError: there are no class logits or no labels.
+        A ValueError says that there are none. Fakes are used where ``fake_weight`` is not 0.
         """
         term = self.weight * self._cross_entropy(real_logits, class_labels)
         if self.fake_weight:

@@ -48,11 +48,7 @@ class ConsistencyRegularization(Term):
         rng: torch.Generator | None = None,
         **conditioning: Any,
     ) -> Tensor:
-        """The weighted term, a scalar; arguments as in ``Term``, of which given logits save a forward pass.
-
-        Raises:
-            ValueError: a batch that is compared is missing or empty.
-        """
+        """The weighted term, as in ``Term``; given logits save a pass. A batch that is missing is a ValueError."""
         total = 0.0
         for name, images, logits in (("real", real, real_logits), ("fake", fake, fake_logits)):
             if name not in self.points:
@@ -75,8 +71,7 @@ class BalancedConsistencyRegularization(ConsistencyRegularization):
 
 @dataclass(frozen=True)
 class LatentConsistencyRegularization(Term):
-    """zCR (Zhao et al., AAAI 2021): neighbouring latents should look alike to the critic, and not alike at all as
-    images.
+    """zCR (Zhao et al., AAAI 2021): neighbouring latents look alike to the critic, and not alike at all as images.
 
     discriminator_weight * mean (D(G(z)) - D(G(z + dz)))^2 for the discriminator and
     -generator_weight * mean (G(z) - G(z + dz))^2 for the generator, dz ~ N(0, sigma^2). The squares are means over
@@ -118,11 +113,7 @@ class LatentConsistencyRegularization(Term):
         rng: torch.Generator | None = None,
         **conditioning: Any,
     ) -> Tensor:
-        """The discriminator's weighted term; the critic is called on ``neighbour``, G(z + dz).
-
-        Raises:
-            ValueError: the critic's output on G(z) is missing.
-        """
+        """The discriminator's weighted term; it needs ``fake_logits``, of G(z), and calls the critic on G(z + dz)."""
         if fake_logits is None:
             raise ValueError("latent consistency needs fake_logits, the critic's output on G(z)")
         return self.discriminator(fake_logits, discriminator(neighbour.detach(), **conditioning))

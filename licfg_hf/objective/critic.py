@@ -173,13 +173,13 @@ def power_iterations_paused(modules: Iterable[nn.Module]) -> Iterator[None]:
     moving = [module for owner in owners for module in owner if module.training]
     classic = [(module, hook) for module in modules for hook in classic_spectral_norms(module)]
     held = [(hook, hook.n_power_iterations) for _, hook in classic]
-    vectors = [(module, f"{hook.name}_{end}") for module, hook in classic for end in ("u", "v")]
-    stored = [module.get_buffer(name) for module, name in vectors]
+    names = [(module, f"{hook.name}_{end}") for module, hook in classic for end in ("u", "v")]
+    stored = [(module, name, module.get_buffer(name)) for module, name in names]
     for module in moving:
         module.eval()
     for hook, _ in held:
         hook.n_power_iterations = 0
-    for (module, name), vector in zip(vectors, stored, strict=True):
+    for module, name, vector in stored:
         module._buffers[name] = vector.clone()  # for the graph: a later iteration changes the original in place
     try:
         yield
@@ -188,7 +188,7 @@ def power_iterations_paused(modules: Iterable[nn.Module]) -> Iterator[None]:
             module.train()
         for hook, iterations in held:
             hook.n_power_iterations = iterations
-        for (module, name), vector in zip(vectors, stored, strict=True):
+        for module, name, vector in stored:
             module._buffers[name] = vector
 
 

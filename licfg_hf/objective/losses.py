@@ -269,23 +269,15 @@ def _convex_sqrt(u: Tensor) -> Tensor:
     return torch.where(u < 0, 1 / (root - u.clamp(max=0)), u + root)
 
 
-def _negative(u: Tensor) -> Tensor:
-    return -u
-
-
-def _identity(u: Tensor) -> Tensor:
-    return u
-
-
 # name -> (phi of fake, psi of real, generator term); psi and the generator term default as in AdversarialLoss.
 _LOSSES: dict[str, tuple[ScalarFunction, ScalarFunction | None, ScalarFunction | None]] = {
     # Goodfellow et al., 2014: -log sigmoid(r) - log(1 - sigmoid(f)); generator -log sigmoid(f) or log(1 - sigmoid(f)).
     "non_saturating": (F.softplus, None, None),
     "minimax": (F.softplus, None, lambda u: -F.softplus(u)),
     # Lim and Ye, 2017: max(0, 1 - r) + max(0, 1 + f); generator -f.
-    "hinge": (lambda u: F.relu(1 + u), None, _negative),
+    "hinge": (lambda u: F.relu(1 + u), None, torch.neg),
     # Arjovsky et al., 2017: -r + f; generator -f. Qin et al. write it with the opposite sign.
-    "wasserstein": (_identity, None, _negative),
+    "wasserstein": (lambda u: u, None, torch.neg),
     # Mao et al., 2017, without 1/2: (r - 1)^2 + f^2; generator (f - 1)^2. Centred on 1/2: scale LS# instead.
     "least_squares": (torch.square, _square(1), _square(1)),
     # LS# of Qin et al.: (r - 1)^2 + (f + 1)^2; generator (f - 1)^2.
@@ -295,10 +287,10 @@ _LOSSES: dict[str, tuple[ScalarFunction, ScalarFunction | None, ScalarFunction |
     # Qin et al., sign turned: exp(-r) + exp(f); generator exp(-f).
     "exponential": (_checked_exp, None, None),
     # Zhou et al., 2019 (Lipschitz GANs): phi convex and increasing, psi(u) = phi(-u); generator -f.
-    "lgan_linear": (_identity, None, _negative),
-    "lgan_log_sigmoid": (F.softplus, None, _negative),
-    "lgan_sqrt": (_convex_sqrt, None, _negative),
-    "lgan_exp": (_checked_exp, None, _negative),
+    "lgan_linear": (lambda u: u, None, torch.neg),
+    "lgan_log_sigmoid": (F.softplus, None, torch.neg),
+    "lgan_sqrt": (_convex_sqrt, None, torch.neg),
+    "lgan_exp": (_checked_exp, None, torch.neg),
     # (f + 1)^2 + (r - 1)^2, convex but not increasing; its code trains the generator with (f - 1)^2.
     "lgan_square": (_square(-1), None, _square(1)),
 }

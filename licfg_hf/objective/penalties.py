@@ -112,10 +112,8 @@ def _require_differentiable(modules: Iterable[nn.Module], method: str) -> None:
                 raise ValueError(
                     "BatchNorm in train mode has no forward-mode derivative per sample: use another method"
                 )
-            warnings.warn(
-                "BatchNorm in the critic couples the samples of a batch, so input gradients are not per-sample",
-                stacklevel=4,
-            )
+            said = "BatchNorm in the critic couples the samples of a batch, so input gradients are not per-sample"
+            warnings.warn(said, stacklevel=4)
             return
 
 
