@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +24,7 @@ class TermLog:
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
         self._pending: list[tuple[int, Terms]] = []
-        self._read: list[dict[str, float]] = []
+        self._read: defaultdict[str, list[float]] = defaultdict(list)
 
     def add(self, step: int, terms: Terms) -> None:
         self._pending.append((step, terms))
@@ -38,21 +39,18 @@ class TermLog:
         rows = [torch.stack([terms.get(name, absent).float() for name in names]) for _, terms in self._pending]
         gathered = cast(torch.Tensor, self.accelerator.gather(torch.stack(rows)[None])).cpu()
         for (step, terms), values in zip(self._pending, gathered.mean(dim=0).tolist(), strict=True):
-            numbers = {name: value for name, value in zip(names, values, strict=True) if name in terms}
-            for name, value in numbers.items():
-                if not math.isfinite(value):
+            for name, value in zip(names, values, strict=True):
+                if name in terms and not math.isfinite(value):
                     raise TrainingDiverged(f"{name} is {value} at step {step}")
-            self._read.append(numbers)
+                if name in terms:
+                    self._read[name].append(value)
         self._pending.clear()
 
     def means(self) -> dict[str, float]:
         """The mean of each term since the last call, over the steps in which it occurred."""
-        sums: dict[str, list[float]] = {}
-        for numbers in self._read:
-            for name, value in numbers.items():
-                sums.setdefault(name, []).append(value)
+        means = {name: sum(values) / len(values) for name, values in sorted(self._read.items())}
         self._read.clear()
-        return {name: sum(values) / len(values) for name, values in sorted(sums.items())}
+        return means
 
 
 @torch.no_grad()
