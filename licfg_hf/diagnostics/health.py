@@ -56,9 +56,9 @@ class HealthMonitor:
         gap = (real_logits.mean() - fake_logits.mean()).item()
         found = self._judged(*domain.omega, gap, domain.generator_slope)
         if real is not None and fake is not None:
-            found += self._collapse(real, fake)
+            found |= self._collapse(real, fake)
         if generator_gradient_norm is not None:
-            found += self._vanishing(generator_gradient_norm)
+            found |= self._vanishing(generator_gradient_norm)
         return self._new(found)
 
     def observe(self, logit_min: float, logit_max: float, logit_real: float, logit_fake: float) -> list[str]:
@@ -69,16 +69,16 @@ class HealthMonitor:
         slopes = self.loss.slopes(torch.tensor([logit_real]), torch.tensor([logit_fake]))["generator"].item()
         return self._new(self._judged(logit_min, logit_max, logit_real - logit_fake, (slopes, slopes)))
 
-    def _judged(self, low: float, high: float, gap: float, slopes: tuple[float, float]) -> list[tuple[str, str]]:
+    def _judged(self, low: float, high: float, gap: float, slopes: tuple[float, float]) -> dict[str, str]:
         self._centers.append((low + high) / 2)
         self._widths.append(high - low)
         self._gaps.append(gap)
-        return [*self._slopes(slopes), *self._slow()]
+        return self._slopes(slopes) | self._slow()
 
-    def _new(self, found: list[tuple[str, str]]) -> list[str]:
-        new = [(name, text) for name, text in found if name not in self._named]
-        self._named |= {name for name, _ in new}
-        return [f"{name}: {text}" for name, text in new]
+    def _new(self, found: dict[str, str]) -> list[str]:
+        new = [f"{name}: {text}" for name, text in found.items() if name not in self._named]
+        self._named |= found.keys()
+        return new
 
     def state_dict(self) -> dict[str, Any]:
         seen = {name: list(getattr(self, name)) for name in ("_centers", "_widths", "_gaps")}
@@ -89,40 +89,40 @@ class HealthMonitor:
             getattr(self, name).extend(state[name])
         self._largest_gradient, self._named = state["largest_gradient"], set(state["named"])
 
-    def _slopes(self, slopes: tuple[float, float]) -> list[tuple[str, str]]:
+    def _slopes(self, slopes: tuple[float, float]) -> dict[str, str]:
         largest = max(abs(slope) for slope in slopes) / self._slope_at_zero
         advice = "lower k_SN or raise the penalty's weight, or scale the loss with a smaller alpha"
         if largest < self.saturated:
-            return [("saturated slopes", f"the generator's loss is flat at every fake logit; {advice}")]
+            return {"saturated slopes": f"the generator's loss is flat at every fake logit; {advice}"}
         if not largest <= self.exploding:
-            return [("exploding slopes", f"the loss is {largest:.3g} times as steep as at zero; {advice}")]
-        return []
+            return {"exploding slopes": f"the loss is {largest:.3g} times as steep as at zero; {advice}"}
+        return {}
 
-    def _slow(self) -> list[tuple[str, str]]:
+    def _slow(self) -> dict[str, str]:
         if len(self._centers) < self.window:
-            return []
-        found = []
+            return {}
+        found = {}
         drift = self._centers[-1] - self._centers[0]
         path = sum(abs(b - a) for a, b in itertools.pairwise(self._centers))
         if abs(drift) > 3 * max(self._widths) and abs(drift) > 0.8 * path:
             advice = "penalize the outputs, or use a strictly convex loss instead of a linear one"
-            found.append(("drifting outputs", f"the critic's range moved by {drift:.3g} within the window; {advice}"))
+            found["drifting outputs"] = f"the critic's range moved by {drift:.3g} within the window; {advice}"
         flips = sum((a > 0) != (b > 0) for a, b in itertools.pairwise(self._gaps))
         if flips > 0.4 * self.window and max(map(abs, self._gaps)) > 0.5 * max(self._widths):
             advice = "lower both learning rates or Adam's beta1, or add a zero-centred penalty"
-            found.append(("oscillation", f"the sign of D(real) - D(fake) changed {flips} times; {advice}"))
+            found["oscillation"] = f"the sign of D(real) - D(fake) changed {flips} times; {advice}"
         return found
 
-    def _collapse(self, real: Tensor, fake: Tensor) -> list[tuple[str, str]]:
+    def _collapse(self, real: Tensor, fake: Tensor) -> dict[str, str]:
         spread = [points.detach().flatten(1).float().std(dim=0).norm().item() for points in (real, fake)]
         if spread[1] >= 0.1 * spread[0]:
-            return []
+            return {}
         advice = "raise the penalty's weight, lower the generator's learning rate, or add minibatch-stddev"
-        return [("collapse", f"fakes vary {spread[1] / max(spread[0], 1e-12):.2g} times as much as reals; {advice}")]
+        return {"collapse": f"fakes vary {spread[1] / max(spread[0], 1e-12):.2g} times as much as reals; {advice}"}
 
-    def _vanishing(self, norm: float) -> list[tuple[str, str]]:
+    def _vanishing(self, norm: float) -> dict[str, str]:
         self._largest_gradient = max(self._largest_gradient, norm)
         if norm >= 1e-4 * self._largest_gradient and norm > 0:
-            return []
+            return {}
         advice = "the critic is too sure of itself: regularize it, or use a loss that does not saturate"
-        return [("vanishing generator gradient", f"{norm:.3g} after {self._largest_gradient:.3g} before; {advice}")]
+        return {"vanishing generator gradient": f"{norm:.3g} after {self._largest_gradient:.3g} before; {advice}"}
