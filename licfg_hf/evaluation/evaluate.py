@@ -28,7 +28,7 @@ from .metrics.neural_divergence import JUDGED
 from .options import EvaluationConfig
 from .passes import passed, reference_of
 from .protocol import FORMAT, PRESETS, EvaluationProtocol, label
-from .report import remove_report
+from .report import remove_report, write_pictures
 from .result import RESULT_FILE, RESULT_FILES, stored_result
 from .samples import ImageSamples, ModelSamples, SampleSource, is_grey, open_samples
 from .statistics import Features
@@ -224,8 +224,6 @@ def _write(
     if output.name == RESULT_FILE:
         remove_report(output.parent)  # of an earlier result
     if measured.config.report:
-        from .pictures import write_pictures
-
         result |= write_pictures(output.parent, result, source, measured, reference)
         write_json(output, result)
     return result

@@ -18,7 +18,7 @@ from licfg_hf.diagnostics import gradient_norms
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.evaluation.extractors import Extractor
 from licfg_hf.evaluation.passes import reference_of
-from licfg_hf.evaluation.pictures import nearest_neighbours
+from licfg_hf.evaluation.report import nearest_neighbours
 from licfg_hf.evaluation.samples import CHUNK
 from licfg_hf.files import writing
 from licfg_hf.images import from_pixels, image_grid, save_image, to_pixels

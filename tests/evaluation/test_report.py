@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.pictures import nearest_neighbours
-from licfg_hf.evaluation.report import write_report
+from licfg_hf.evaluation.report import nearest_neighbours, write_report
 from licfg_hf.images import image_grid
 
 PROTOCOL = {
