@@ -40,35 +40,6 @@ def kind(state: State) -> str | None:
     return "discriminator" if state.has("start_conv.", "t_embed.") else None
 
 
-def _generator_config(options: Options) -> dict[str, Any]:
-    """Arguments of ``DDGANGenerator``; an InputError for what the published checkpoints do not use."""
-    options.require(
-        resblock_type="biggan",
-        progressive="none",
-        progressive_input="residual",
-        progressive_combine="sum",
-        embedding_type="positional",
-        fir=True,
-        fir_kernel=([1, 3, 3, 1], (1, 3, 3, 1)),
-        skip_rescale=True,
-        conditional=True,
-        centered=True,
-        not_use_tanh=False,
-    )
-    return {
-        "sample_size": options.read("image_size", int),
-        "in_channels": options.read("num_channels", int),
-        "base_channels": options.read("num_channels_dae", int),
-        "channel_multipliers": options.sizes("ch_mult"),
-        "layers_per_block": options.read("num_res_blocks", int),
-        "attention_resolutions": options.sizes("attn_resolutions"),
-        "latent_dim": options.read("nz", int),
-        "latent_embedding_dim": options.read("z_emb_dim", int),
-        "latent_layers": options.read("n_mlp", int),
-        "dropout": options.read("dropout", float, 0.0),
-    }
-
-
 def _scheduler(options: Options) -> DDGANScheduler:
     """The diffusion; where an option is not there, the reference's default."""
     try:
@@ -121,7 +92,33 @@ def _layer(layer: nn.Module, name: str) -> dict[str, Source]:
     }
 
 
-def _generator(state: State, config: Mapping[str, Any]) -> DDGANGenerator:
+def _generator(state: State, options: Options) -> DDGANGenerator:
+    # What the published checkpoints do not use cannot be converted.
+    options.require(
+        resblock_type="biggan",
+        progressive="none",
+        progressive_input="residual",
+        progressive_combine="sum",
+        embedding_type="positional",
+        fir=True,
+        fir_kernel=([1, 3, 3, 1], (1, 3, 3, 1)),
+        skip_rescale=True,
+        conditional=True,
+        centered=True,
+        not_use_tanh=False,
+    )
+    config = {
+        "sample_size": options.read("image_size", int),
+        "in_channels": options.read("num_channels", int),
+        "base_channels": options.read("num_channels_dae", int),
+        "channel_multipliers": options.sizes("ch_mult"),
+        "layers_per_block": options.read("num_res_blocks", int),
+        "attention_resolutions": options.sizes("attn_resolutions"),
+        "latent_dim": options.read("nz", int),
+        "latent_embedding_dim": options.read("z_emb_dim", int),
+        "latent_layers": options.read("n_mlp", int),
+        "dropout": options.read("dropout", float, 0.0),
+    }
     generator = build(DDGANGenerator, **config)
     names = {f"latent_mapping.{index}": f"z_transform.{index}" for index in range(len(generator.latent_mapping))}
     for index, (module, inside) in enumerate(_module_order(config)):
@@ -178,5 +175,4 @@ def convert(checkpoint: Checkpoint, options: Options | None) -> Networks:
             "num_channels, num_channels_dae, ch_mult, num_res_blocks, attn_resolutions, nz, z_emb_dim, n_mlp, "
             "num_timesteps, beta_min, beta_max and use_geometric"
         )
-    generator = _generator(state, _generator_config(options))
-    return Networks(generator, critic, _scheduler(options), weights, options.used)
+    return Networks(_generator(state, options), critic, _scheduler(options), weights, options.used)
