@@ -100,7 +100,9 @@ def _shape(images: ImageSet) -> dict[str, int]:
 
 
 def _latent_dim(generator: nn.Module) -> int:
-    length = getattr(generator, "config", {}).get("latent_dim") or getattr(generator, "latent_dim", None)
+    config = getattr(generator, "config", None)
+    known = config if isinstance(config, Mapping) else {}  # a stranger's may be anything
+    length = known.get("latent_dim") or getattr(generator, "latent_dim", None)
     if not isinstance(length, int):
         raise ValueError(f"{type(generator).__name__} has no latent_dim: give the class an attribute of that name")
     return length
