@@ -51,7 +51,7 @@ class _Blocks:
     def _bare_step(self, images: StepImages) -> None:
         trainer = self.trainer
         train_step(trainer.context, trainer.step, images, trainer.generator_step, self.rng)
-        trainer.average.update_parameters(trainer.generator)
+        trainer.average.update(trainer.generator)
 
 
 def measure(name: str, model: Model, batch_size: int, steps: int) -> dict[str, Any]:

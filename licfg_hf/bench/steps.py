@@ -8,7 +8,6 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from ..data.image_sets import TensorImages
 from ..data.loader import StepImages
@@ -16,10 +15,11 @@ from ..errors import InputError
 from ..ranges import require_memory
 from ..recipes.recipe import Parts
 from ..training import OptimizerConfig
+from ..training.averaging import MovingAverage
 from ..training.checks import require_launchable
 from ..training.context import StepContext
 from ..training.optimizers import make_optimizer
-from ..training.prepare import make_context, moving_average
+from ..training.prepare import make_context
 from ..training.step import train_step, update_discriminator
 from .catalogue import BASELINE, Model, training_of
 
@@ -57,8 +57,8 @@ class SharedParts:
         require_launchable(accelerator, parts.discriminator, (), sizes)
         self.generator, networks = parts.generator, (parts.generator, parts.discriminator)
         self.parameters = [sum(map(torch.numel, network.parameters())) for network in networks]
-        self.average = cast(AveragedModel, moving_average(parts.training, self.generator, self.device))
         self.generator_optimizer = self._optimizer(self.generator, parts.training.generator_optimizer)
+        self.average = MovingAverage(self.generator, cast(float, parts.training.ema_decay))
         self._discriminators: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
         pixels, labels = self.data.images, self.data.labels
         batches = [(pixels[:size], None if labels is None else labels[:size]) for size in sizes]
@@ -110,7 +110,7 @@ def steps_of(shared: SharedParts, technique: str, compiled: bool) -> tuple[StepC
 
     def iteration() -> None:
         train_step(context, 0, images, learn, rng)
-        shared.average.update_parameters(shared.generator)
+        shared.average.update(shared.generator)
 
     return context, {
         "discriminator": lambda: update_discriminator(context, 0, parts.task, images.discriminator[0], rng),

@@ -1,4 +1,4 @@
-"""Networks and functions of a training as its steps use them: wrapped by Accelerate, compiled, averaged."""
+"""Networks and functions of a training as its steps use them: wrapped by Accelerate, or compiled."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..objective.double_backward import speed_up_convolutions
 from ..objective.losses import AdversarialLoss
@@ -17,16 +16,6 @@ from .config import TrainingConfig
 from .context import StepContext, Terms
 from .step import discriminator_terms, generator_terms
 from .tasks import Task
-from .untouched import copied
-
-
-def moving_average(config: TrainingConfig, generator: nn.Module, device: torch.device) -> AveragedModel | None:
-    """The generator's average, a copy made before ``prepare`` wraps the forward pass in autocast; None without one."""
-    if config.ema_decay is None:
-        return None
-    average = AveragedModel(nn.Identity(), multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)).to(device)
-    average.module = copied(generator).requires_grad_(False)
-    return average
 
 
 class CompiledTerms:

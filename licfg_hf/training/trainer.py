@@ -20,6 +20,7 @@ from ..objective.losses import AdversarialLoss
 from ..objective.term import LazyPenalty, Term
 from ..seeds import seed_for, seed_globally
 from .announce import announce, announce_long_run
+from .averaging import MovingAverage
 from .between_steps import BetweenSteps
 from .callbacks import Callback, CallbackStates, HealthWatch, ProgressLine, SamplePictures, TrackerLog
 from .checks import make_accelerator, require_launchable, require_sizes, warn_unless_saveable
@@ -31,7 +32,7 @@ from .identity import facts_of, identity_of
 from .interrupts import StopSignals
 from .monitoring import Evaluation
 from .optimizers import OptimizerFactory, make_optimizer, set_learning_rate, take_over
-from .prepare import make_context, moving_average
+from .prepare import make_context
 from .progress import Progress
 from .run import Run, on_the_main_process
 from .sampler import Sampler, random_generator
@@ -113,7 +114,8 @@ class Trainer:
             start_from(config.init_from, generator, discriminator, self.accelerator.print)
         self.evaluation = Evaluation(self) if config.evaluates else None
         self.generator_step.setup(discriminator, self.accelerator, config)
-        self.average = moving_average(config, generator, self.device)
+        # A copy made now, before ``prepare`` wraps the forward pass in autocast.
+        self.average = None if config.ema_decay is None else MovingAverage(generator, config.ema_decay)
         self.sampler = Sampler(self)
         watching = [] if self.evaluation is None else [self.evaluation]
         usual = [ProgressLine(), TrackerLog(), HealthWatch(HealthMonitor(loss)), *watching, SamplePictures()]
@@ -203,7 +205,8 @@ class Trainer:
     def _prepare(self) -> None:
         """Networks to the device, the state of a checkpoint into all parts, and Accelerate around the networks."""
         networks = (self.generator, self.discriminator)
-        for network in networks:  # channels last: convolutions are faster so; other tensors are left alone
+        averaged = [] if self.average is None else [self.average.module]  # with equal strides, else it is slow
+        for network in (*networks, *averaged):  # channels last: convolutions are faster so; other tensors stay
             cast(Any, network).to(self.device, memory_format=torch.channels_last)
         self.run.parts = {
             "generator": self.generator,
@@ -230,6 +233,6 @@ class Trainer:
         terms = train_step(self.context, self.step, images, self.generator_step, rng)
         if self.average is not None and self.generator_step.learns(self.step):
             if self.step < config.ema_start:
-                self.average.n_averaged.zero_()  # the next update then copies instead of averaging
-            self.average.update_parameters(self.generator)
+                self.average.restart()
+            self.average.update(self.generator)
         return terms
