@@ -137,6 +137,9 @@ def modules_of(critic: Critic) -> list[nn.Module]:
 @contextmanager
 def called_modules() -> Iterator[list[nn.Module]]:
     """Collects the modules that are called inside, whatever function or container they are hidden in."""
+    if torch.compiler.is_compiling():  # which knows no hooks
+        yield []
+        return
     found: dict[nn.Module, None] = {}
     handle = nn.modules.module.register_module_forward_pre_hook(lambda module, _: found.setdefault(module))
     called: list[nn.Module] = []
@@ -194,12 +197,15 @@ def power_iterations_paused(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def full_precision(device_type: str) -> Iterator[None]:
-    """Autocast off, also where ``Accelerator.prepare`` or the critic's own forward pass would switch it on."""
+    """Autocast and TF32 off, also where ``Accelerator.prepare`` or the critic's own forward pass switches them on."""
     autocast: Any = torch.autocast
     with autocast(device_type, enabled=False):
         if torch.compiler.is_compiling():
             yield
             return
+        products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
         enter, leave = autocast.__enter__, autocast.__exit__
         autocast.__enter__ = lambda self: self
         autocast.__exit__ = lambda self, *error: None
@@ -207,6 +213,8 @@ def full_precision(device_type: str) -> Iterator[None]:
             yield
         finally:
             autocast.__enter__, autocast.__exit__ = enter, leave
+            torch.set_float32_matmul_precision(products)
+            torch.backends.cudnn.allow_tf32 = convolutions
 
 
 @contextmanager

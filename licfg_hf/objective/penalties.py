@@ -130,10 +130,12 @@ def _repeated(value: Any, batch: int, times: int) -> Any:
     if isinstance(value, Tensor):
         return value.repeat(times, *[1] * (value.ndim - 1)) if value.ndim and len(value) == batch else value
     if isinstance(value, dict):
-        repeated = copy.copy(value)
-        for name, part in value.items():
-            repeated[name] = _repeated(part, batch, times)
-        return repeated
+        repeated = {name: _repeated(part, batch, times) for name, part in value.items()}
+        if type(value) is dict:
+            return repeated
+        of_its_kind = copy.copy(value)
+        of_its_kind.update(repeated)
+        return of_its_kind
     if not isinstance(value, (list, tuple)):
         return value
     parts = [_repeated(part, batch, times) for part in value]
@@ -360,10 +362,15 @@ def _central_difference(critic: Critic, points: Tensor, direction: Tensor, condi
         return (ahead - value(-step)) / (2 * step)
 
 
-@lru_cache(maxsize=8)
-def _random_direction(dim: int, seed: int) -> Tensor:
+@torch.compiler.assume_constant_result
+def _random_direction(dim: int, seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return _made_once(dim, seed, dtype, device)
+
+
+@lru_cache(maxsize=8)  # on the device, too, for at a copy in each step the host would wait
+def _made_once(dim: int, seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     direction = torch.randn(dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return direction * (math.sqrt(dim) / torch.linalg.vector_norm(direction))
+    return (direction * (math.sqrt(dim) / torch.linalg.vector_norm(direction))).to(dtype).to(device)
 
 
 @dataclass(frozen=True)
@@ -409,7 +416,7 @@ class EpsCenteredGradientPenalty(GradientPenalty):
         dim = gradient.shape[1]
         eps = math.sqrt(self.scale / dim)
         if self.direction == "random":
-            return eps * _random_direction(dim, self.direction_seed).to(gradient)[None]
+            return eps * _random_direction(dim, self.direction_seed, gradient.dtype, gradient.device)[None]
         return torch.full_like(gradient[:1], eps if self.direction == "ones" else -eps)
 
 
@@ -477,14 +484,19 @@ class AdversarialLipschitzPenalty(Term):
         shape = (len(points), *[1] * (points.ndim - 1))
         direction = normalized(torch.rand(points.shape, generator=rng, device=points.device, dtype=points.dtype) - 0.5)
         length = 0.1 + 9.9 * torch.rand(shape, generator=rng, device=points.device, dtype=points.dtype)
-        direction.requires_grad_()
+
+        def change(direction: Tensor) -> Tensor:
+            return (here.detach() - critic(points + self.probe * direction)).abs().mean()
+
         with power_iterations_paused(modules_of(discriminator)), full_precision(points.device.type):
             with called_modules() as called, same_noise(points.device):
                 here = critic(points)
             with power_iterations_paused(called):
                 with torch.enable_grad(), same_noise(points.device):
-                    change = (here.detach() - critic(points + self.probe * direction)).abs().mean()
-                    steepest = input_gradient(change, direction)
+                    if torch.compiler.is_compiling():
+                        steepest = torch.func.grad(change)(direction)
+                    else:
+                        steepest = input_gradient(change(direction.requires_grad_()), direction)
                 moved = (points + length * normalized(steepest)).clamp(-1, 1)
                 distance = torch.linalg.vector_norm(wide((moved - points).flatten(1)), dim=1).clamp(min=1e-10)
                 slope = (here - critic(moved)).abs() / distance

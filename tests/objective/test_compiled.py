@@ -1,0 +1,89 @@
+"""Every loss, penalty and direction of the catalogue is one compiled graph, with the gradients of eager steps."""
+
+import pytest
+import torch
+from gans import DISCRIMINATORS, batch
+
+from licfg_hf import (
+    AdversarialLipschitzPenalty,
+    BalancedConsistencyRegularization,
+    ConsistencyRegularization,
+    DifferentiableAugmentation,
+    EpsCenteredGradientPenalty,
+    GradientPenalty,
+    LazyPenalty,
+    MaxGradientPenalty,
+    dragan,
+    get_loss,
+    r1_penalty,
+    r2_penalty,
+    wgan_gp,
+)
+from licfg_hf.objective.losses import _LOSSES
+from licfg_hf.training.step import discriminator_terms, generator_terms
+from licfg_hf.training.tasks import GANTask, MicroBatch
+
+METHODS = ("exact", "tangent", "finite_difference")
+TERMS = {
+    "eps_centered": lambda method: EpsCenteredGradientPenalty(1.0, method=method),
+    "eps_centered_random": lambda method: EpsCenteredGradientPenalty(1.0, direction="random", method=method),
+    "max": lambda method: MaxGradientPenalty(1.0, method=method),
+    "wgan_gp": lambda method: wgan_gp(1.0, method),
+    "dragan": lambda method: dragan(1.0, method),
+    "r1": lambda method: r1_penalty(1.0, method),
+    "r2": lambda method: r2_penalty(1.0, method),
+    "real_and_fake": lambda method: GradientPenalty(1.0, points="real_and_fake", method=method),
+    "adversarial": lambda method: AdversarialLipschitzPenalty(lipschitz_constant=0.0),
+    "consistency": lambda method: ConsistencyRegularization(1.0),
+    "balanced": lambda method: BalancedConsistencyRegularization(1.0, augmentation=DifferentiableAugmentation()),
+}
+
+
+def players():
+    torch.manual_seed(0)
+    generator = torch.nn.Sequential(torch.nn.Linear(6, 64), torch.nn.Unflatten(1, (1, 8, 8)), torch.nn.Tanh())
+    return generator, DISCRIMINATORS["sngan_cnn"]()
+
+
+def update(terms_of, trained, *arguments) -> dict[str, torch.Tensor]:
+    """The terms of one player and the gradients of its network."""
+    torch.manual_seed(1)  # for what is drawn
+    terms = terms_of(*arguments)
+    sum(value for value in terms.values() if value.requires_grad).backward()
+    return {**terms, **{name: value.grad for name, value in trained.named_parameters() if value.grad is not None}}
+
+
+def require_equal_when_compiled(loss, terms) -> None:
+    noise = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    micro_batch = MicroBatch(batch(4)[0], noise={"latents": noise})
+    for function, index, further in (
+        (discriminator_terms, 1, (terms, micro_batch)),
+        (generator_terms, 0, (micro_batch,)),
+    ):
+        found = []
+        for compiled in (False, True):
+            torch._dynamo.reset()
+            networks = players()
+            options = {"fullgraph": True, "dynamic": False, "backend": "aot_eager"}
+            called = torch.compile(function, **options) if compiled else function
+            found.append(update(called, networks[index], *networks, GANTask(6), loss, *further))
+        plain, one_graph = found
+        assert plain.keys() == one_graph.keys()
+        for name, value in plain.items():
+            torch.testing.assert_close(one_graph[name], value, rtol=1e-4, atol=1e-5, msg=lambda text, n=name: n + text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", (1.0, 0.5))
+@pytest.mark.parametrize("name", [*_LOSSES, "relativistic"])
+def test_a_loss_is_one_graph(name, alpha):
+    require_equal_when_compiled(get_loss(name, alpha), [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", TERMS)
+def test_a_term_is_one_graph(name, method):
+    if name in ("adversarial", "consistency", "balanced") and method != "exact":
+        pytest.skip("it has no methods")
+    require_equal_when_compiled(get_loss("hinge"), [LazyPenalty(TERMS[name](method))])
