@@ -1,13 +1,17 @@
 """Networks and functions of a training as its steps use them: wrapped by Accelerate, or compiled."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
-from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+from torch._functorch import config as functorch
 
 from ..objective.double_backward import speed_up_convolutions
 from ..objective.losses import AdversarialLoss
@@ -29,19 +33,47 @@ class CompiledTerms:
     def __init__(self, terms: Callable[..., Terms], say: Callable[[str], None]):
         self.terms, self.say = terms, say
         speed_up_convolutions()
+        functorch.force_non_lazy_backward_lowering = (
+            True  # so that its errors appear here, not in a later backward pass
+        )
+        self._compile()
+
+    def _compile(self) -> None:
         # One graph or none: a gradient that is taken outside of it could not be differentiated again.
-        self.compiled = torch.compile(terms, fullgraph=True, dynamic=False, options={"fallback_random": True})
+        self.compiled = torch.compile(self.terms, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
     def __call__(self, *arguments: Any) -> Terms:
         if self.compiled is None:
             return self.terms(*arguments)
         try:
-            return self.compiled(*arguments)
+            return self._with_a_new_cache(*arguments)
         except TorchDynamoException as error:
             self.compiled = None
             reason = " ".join(str(error).split())[:300]
             self.say(f"NOTE: torch.compile is not possible here, and the run continues without it: {reason}")
             return self.terms(*arguments)
+
+    def _with_a_new_cache(self, *arguments: Any) -> Terms:
+        """The compiled terms; once more if the compiler failed, since a killed run may have left it broken files."""
+        try:
+            return self.compiled(*arguments)
+        except BackendCompilerFailed:
+            with TemporaryDirectory(prefix="licfg-hf-compile-") as folder, _compiling_in(folder):
+                self._compile()
+                return self.compiled(*arguments)
+
+
+@contextmanager
+def _compiling_in(folder: str) -> Iterator[None]:
+    """Keeps what is compiled inside in another folder than usual."""
+    usual = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+    torch.compiler.reset()
+    try:
+        yield
+    finally:
+        os.environ.pop("TORCHINDUCTOR_CACHE_DIR")
+        os.environ |= {} if usual is None else {"TORCHINDUCTOR_CACHE_DIR": usual}
 
 
 def prepare_for_compilation(accelerator: Accelerator, network: nn.Module) -> nn.Module:

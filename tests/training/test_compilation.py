@@ -1,6 +1,9 @@
 """Compiled steps: the same training as without, and a line of words where a step cannot be compiled."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +85,26 @@ def test_what_cannot_be_compiled_is_said_and_trains_without(tmp_path, capsys):
     plain, fallen = (load_file(tmp_path / name / file) for name in ("False", "True"))
     for name, value in plain.items():
         assert torch.allclose(fallen[name], value, atol=1e-5), name
+
+
+COMPILES = """
+import torch
+from licfg_hf.training.prepare import CompiledTerms
+
+terms = CompiledTerms(lambda points: {"loss": (points.sin() * points.cos()).sum()}, print)
+terms(torch.ones(50, requires_grad=True))["loss"].backward()
+assert terms.compiled is not None
+"""
+
+
+@pytest.mark.slow
+def test_a_broken_file_of_the_compilers_cache_costs_nothing_but_time(tmp_path):
+    """A killed compilation may leave one."""
+    command, environment = [sys.executable, "-c", COMPILES], {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    subprocess.run(command, env=environment, check=True)
+    libraries = list(tmp_path.rglob("*.so"))
+    assert libraries
+    for library in libraries:
+        library.write_bytes(library.read_bytes()[:200])
+    again = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert "NOTE" not in again.stdout
