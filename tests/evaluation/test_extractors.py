@@ -17,6 +17,7 @@ needs_shared = pytest.mark.skipif(not RESNET.is_file(), reason="../shared/weight
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 @needs_shared
 def test_resnet56_has_its_published_accuracy():
     """93.39 % on all 10,000 test images; here on the first 1,000 (interval of three standard errors)."""

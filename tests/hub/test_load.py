@@ -93,6 +93,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", WAYS)
 def test_what_one_way_fetched_opens_offline_by_all_ways(repository, tmp_path, first):
     environment = os.environ | {"HF_HOME": str(tmp_path / "cache")}

@@ -13,6 +13,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", NETWORKS)
 def test_both_players_are_one_graph(family, request):
     if request.config.getoption("another_processor"):

@@ -329,6 +329,7 @@ def test_a_generator_that_makes_nan_is_a_run_that_diverged(tmp_path, monkeypatch
     assert "| none | 1 of 1 | 0 of 1 |" in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_processes_with_the_same_command_share_the_runs(tmp_path):
     words = [
         sys.executable,
@@ -362,6 +363,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(tmp_path, capsys):
     assert [line["arm"] for line in run(tmp_path, "--arms", "none,zero", "--seeds", "0")] == ["none", "zero-w1"]
 
 
+@pytest.mark.slow
 def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path):
     options = [*TINY, "--arms", "zero", "--seeds", "0", "--max_steps", "40", "--evaluate_every", "20"]
 
@@ -405,6 +407,7 @@ main(RECIPE, sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_run_and_both_see_that_it_diverged(tmp_path):
     script = tmp_path / "study.py"
     script.write_text(TWO_PROCESSES)

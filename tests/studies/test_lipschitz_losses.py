@@ -64,6 +64,7 @@ def test_a_study_fills_its_tables_goes_on_past_an_arm_that_diverges_and_trains_n
 refused = partial(refused_run, run)
 
 
+@pytest.mark.slow
 def test_a_folder_holds_all_that_is_finished_there_whatever_a_call_chooses(tmp_path, capsys):
     first = run(tmp_path, "--studies", "table3", "--losses", "NS", "--k_sn", "1", "--seeds", "1")
     more = ["--studies", "srn", "--losses", "WGAN", "--log_every", "2", "--checkpoint_every", "2"]
@@ -162,6 +163,7 @@ def start(folder: Path, *options: str) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path):
     arms = ("--studies", "table3", "--losses", "NS", "WGAN", "--k_sn", "1")
     killed = start(tmp_path / "broken", *arms)

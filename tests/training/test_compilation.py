@@ -57,6 +57,7 @@ def test_fifty_compiled_steps_have_the_losses_of_fifty_that_are_not(normalizer, 
                 assert theirs[name] == pytest.approx(ours[name], rel=1e-3, abs=1e-5), (ours["step"], name)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compiled_is_said_and_trains_without(tmp_path, capsys):
     def critic() -> nn.Module:
         """Its batch statistics change while the gradient is taken, which no transformed function may do."""

@@ -82,8 +82,13 @@ def one_step(loss: str, penalty: str, discriminator, generator, beside: list[Laz
     return terms
 
 
-@pytest.mark.parametrize("normalizer", NORMALIZERS)
-@pytest.mark.parametrize("head", HEADS)
+def _but_one_slow(names):
+    first, *others = names
+    return [first, *(pytest.param(name, marks=pytest.mark.slow) for name in others)]
+
+
+@pytest.mark.parametrize("normalizer", _but_one_slow(NORMALIZERS))
+@pytest.mark.parametrize("head", _but_one_slow(HEADS))
 def test_every_loss_with_every_penalty(head, normalizer):
     for loss, penalty in itertools.product(LOSSES, PENALTIES):
         torch.manual_seed(0)
@@ -134,6 +139,7 @@ def test_a_penalty_adds_its_term_to_the_loss_and_nothing_else(penalty):
         torch.testing.assert_close(with_it - without, alone, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_the_functional_gradient_takes_every_loss_penalty_and_head(head):
     """The plain step: one regression on samples that follow the discriminator's gradient."""

@@ -230,6 +230,7 @@ def exported(folder: Path) -> dict[str, torch.Tensor]:
     return {f"{place}.{key}": value for place, state in files.items() for key, value in state.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["licfg_mnist", "licfg_biggan_cifar", "licfg_ddgan_cifar"])
 def test_resuming_inside_a_stage_is_bit_identical(name, tmp_path):
     """Stages of 4 steps: steps 3 and 6 are inside the first and second, 4 is between them."""
@@ -245,6 +246,7 @@ def test_resuming_inside_a_stage_is_bit_identical(name, tmp_path):
             assert torch.equal(value, resumed[key]), (step, key)
 
 
+@pytest.mark.slow
 def test_sigkill_inside_a_stage_loses_nothing(tmp_path):
     options = [*SMALL, "--max_steps", "30", "--checkpoint_every", "1"]
     main("licfg_mnist", [*options, "--output_dir", str(tmp_path / "whole")])
