@@ -7,7 +7,7 @@ in train mode.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -240,6 +240,33 @@ def power_iterated_once(discriminator: nn.Module) -> Iterator[None]:
                 hook(owner, None)
     with power_iterations_paused(discriminator.modules()):
         yield
+
+
+@contextmanager
+def weights_computed_once(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Passes inside share each parametrized weight, so that it is normalized once: with a graph, and once without."""
+    patched = []
+    if not torch.compiler.is_compiling():  # the compiler finds what occurs twice by itself
+        patched = [module for module in modules if isinstance(module, parametrize.ParametrizationList)]
+    for weight in patched:
+        weight.forward = _remembered(weight.forward)
+    try:
+        yield
+    finally:
+        for weight in patched:
+            del weight.forward
+
+
+def _remembered(compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    known: dict[bool, Tensor] = {}
+
+    def value() -> Tensor:
+        with_graph = torch.is_grad_enabled()
+        if with_graph not in known:
+            known[with_graph] = compute()
+        return known[with_graph]
+
+    return value
 
 
 @torch.no_grad()

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.loader import StepImages
-from ..objective.critic import Critic, frozen
+from ..objective.critic import Critic, frozen, modules_of
 from ..objective.losses import AdversarialLoss
 from ..objective.term import LazyPenalty
-from ..objective.weights import power_iterated_once
+from ..objective.weights import power_iterated_once, weights_computed_once
 from .context import Batch, GeneratorStep, StepContext, Terms
 from .optimizers import average_gradients
 from .tasks import MicroBatch, Task
@@ -96,16 +96,17 @@ def discriminator_terms(
         shared = set()
     real = micro_batch.real.detach().requires_grad_("real" in shared)
     fake = fake.detach().requires_grad_("fake" in shared)
-    real_logits, fake_logits = discriminator(real, **conditioning), discriminator(fake, **conditioning)
-    found = {"discriminator_loss": loss.discriminator(real_logits, fake_logits)}
-    found |= domain_terms(loss, real_logits, fake_logits)
-    logits = {"real_logits": real_logits, "fake_logits": fake_logits}
-    for term in terms:
-        if term.name in found:
-            raise ValueError(f"two terms of the discriminator's loss are called {term.name!r}: name the penalties")
-        with torch.no_grad():
-            neighbour = _neighbour(term, generator, task, micro_batch, rng)
-        found[term.name] = term(discriminator, real, fake, **logits, rng=rng, **neighbour, **conditioning)
+    with weights_computed_once(modules_of(discriminator)):
+        real_logits, fake_logits = discriminator(real, **conditioning), discriminator(fake, **conditioning)
+        found = {"discriminator_loss": loss.discriminator(real_logits, fake_logits)}
+        found |= domain_terms(loss, real_logits, fake_logits)
+        logits = {"real_logits": real_logits, "fake_logits": fake_logits}
+        for term in terms:
+            if term.name in found:
+                raise ValueError(f"two terms of the discriminator's loss are called {term.name!r}: name the penalties")
+            with torch.no_grad():
+                neighbour = _neighbour(term, generator, task, micro_batch, rng)
+            found[term.name] = term(discriminator, real, fake, **logits, rng=rng, **neighbour, **conditioning)
     return found
 
 

@@ -1,10 +1,14 @@
+from contextlib import ExitStack
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from licfg_hf import clip_weights_, remove_weight_normalization, spectral_normalize, stable_rank_normalize
+from licfg_hf import clip_weights_, r1_penalty, remove_weight_normalization, spectral_normalize, stable_rank_normalize
+from licfg_hf.objective.critic import power_iterations_paused
+from licfg_hf.objective.weights import weights_computed_once
 
 
 def layers() -> list[nn.Module]:
@@ -126,3 +130,36 @@ def test_refusals():
         spectral_normalize(nn.Linear(2, 2), k=0.0)
     with pytest.raises(ValueError, match="rank_ratio"):
         stable_rank_normalize(nn.Linear(2, 2), rank_ratio=1.5)
+
+
+@pytest.mark.parametrize("normalize", (spectral_normalize, stable_rank_normalize))
+def test_passes_share_a_weight_that_is_computed_once_and_the_gradient_is_the_same(normalize, rng):
+    torch.manual_seed(0)
+    critic = normalize(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1)).double())
+    points, computed = torch.randn(4, 6, dtype=torch.float64, generator=rng), []
+
+    def gradients(*contexts) -> list[torch.Tensor]:
+        critic.zero_grad(set_to_none=True)
+        computed.clear()
+        with ExitStack() as stack:
+            for context in contexts:
+                stack.enter_context(context)
+            value = critic(points).mean() - critic(-points).mean() + r1_penalty(1.0)(critic, points)
+            with torch.no_grad():
+                critic(points)
+        value.backward()
+        return [parameter.grad.clone() for parameter in critic.parameters() if parameter.grad is not None]
+
+    hooks = [
+        module.register_forward_hook(lambda *_: computed.append(1))
+        for module in critic.modules()
+        if type(module).__name__ in ("_SpectralNorm", "_StableRankNorm")
+    ]
+    plain = gradients(power_iterations_paused(critic.modules()))
+    assert len(hooks) == 2 and len(computed) == 2 * 4
+    shared = gradients(power_iterations_paused(critic.modules()), weights_computed_once(critic.modules()))
+    assert len(computed) == 2 * 2  # of each layer with a graph, and without one
+    for one, other in zip(plain, shared, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+    critic(points)
+    assert len(computed) == 2 * 2 + 2  # afterwards as before

@@ -45,7 +45,8 @@ def require_equal_gradients(ranks: list[dict], single: dict[str, dict[str, torch
                 keys = [key for key in expected if key.startswith(network)]
                 error = torch.stack([(found[key] - expected[key]).norm() for key in keys]).norm()
                 size = torch.stack([expected[key].norm() for key in keys]).norm()
-                assert error / size < 1e-5, (name, network, (error / size).item())
+                tolerance = 5e-3 if "bf16" in name else 1e-5
+                assert error / size < tolerance, (name, network, (error / size).item())
 
 
 def test_two_processes_give_the_gradient_of_one_with_the_doubled_batch(ranks):

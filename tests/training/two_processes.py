@@ -27,7 +27,6 @@ from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, Trainer, Training
 from licfg_hf.training.prepare import CompiledTerms, prepare_for_compilation
 from licfg_hf.training.sampler import random_generator
 from licfg_hf.training.step import discriminator_terms, generator_terms, optimize
-from licfg_hf.training.tasks import MicroBatch
 
 LOSS = get_loss("non_saturating")
 PENALTIES = {
@@ -83,19 +82,21 @@ def plain(terms):
     return terms
 
 
-def gradients(critic: nn.Module, penalty, accelerator: Accelerator, form=None) -> dict[str, torch.Tensor]:
+def gradients(
+    critic: nn.Module, penalty, accelerator: Accelerator, form=None, parts: int = 1, bf16: bool = False
+) -> dict[str, torch.Tensor]:
     """Parameter gradients of one discriminator and one generator update on this rank's share of a fixed batch.
 
     Args:
         form: what compiles the functions of the terms; None leaves them.
+        parts: micro-batches that this rank's share is divided into.
+        bf16: whether the passes are in half precision.
     """
     task = DDGANTask(DDGANScheduler(), latent_dim=6)
     rng = torch.Generator().manual_seed(5)
     whole = task.draw(torch.rand(BATCH, 1, 8, 8, generator=rng) * 2 - 1, None, rng)
     interpolation = torch.rand(BATCH, 1, 1, 1, generator=rng)
     mine = shares(accelerator.process_index, accelerator.num_processes)
-    pick = lambda values: {name: value[mine] for name, value in values.items()}  # noqa: E731
-    draw = MicroBatch(whole.real[mine], pick(whole.conditioning), pick(whole.noise))
     generator = tiny_generator()
     if form is None:
         prepared_generator, prepared_critic = accelerator.prepare(generator, critic)
@@ -104,19 +105,24 @@ def gradients(critic: nn.Module, penalty, accelerator: Accelerator, form=None) -
             prepare_for_compilation(accelerator, net) for net in (generator, critic)
         )
     nothing = torch.optim.SGD([*generator.parameters(), *critic.parameters()], lr=0.0)
-    penalties = [LazyPenalty(Fixed(penalty, interpolation[mine]))]
+    half = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
+    micro_batches = [(indices,) for indices in mine.chunk(parts)]
+    functions = [(form or plain)(terms) for terms in (discriminator_terms, generator_terms)]
+
+    def of_critic(indices: torch.Tensor) -> dict[str, torch.Tensor]:
+        penalties = [LazyPenalty(Fixed(penalty, interpolation[indices]))]
+        with half:
+            return functions[0](generator, prepared_critic, task, LOSS, penalties, whole.pick(indices))
+
+    def of_generator(indices: torch.Tensor) -> dict[str, torch.Tensor]:
+        with half:
+            return functions[1](prepared_generator, critic, task, LOSS, whole.pick(indices))
+
     with power_iterated_once(critic):
-        terms = (form or plain)(discriminator_terms)
-        optimize(
-            accelerator, prepared_critic, nothing,
-            lambda: terms(generator, prepared_critic, task, LOSS, penalties, draw), [()],
-        )  # fmt: skip
+        optimize(accelerator, prepared_critic, nothing, of_critic, micro_batches)
     found = {f"critic.{name}": p.grad.clone() for name, p in critic.named_parameters() if p.grad is not None}
     with frozen(critic), power_iterated_once(critic):
-        optimize(
-            accelerator, prepared_generator, nothing,
-            lambda: (form or plain)(generator_terms)(prepared_generator, critic, task, LOSS, draw), [()],
-        )  # fmt: skip
+        optimize(accelerator, prepared_generator, nothing, of_generator, micro_batches)
     return found | {f"generator.{name}": p.grad.clone() for name, p in generator.named_parameters()}
 
 
@@ -125,6 +131,9 @@ def all_gradients(accelerator: Accelerator) -> dict[str, dict[str, torch.Tensor]
     found["ddgan"] = gradients(tiny_discriminator(), PENALTIES["eps"], accelerator)
     found["spectral"] = gradients(spectral_normalize(plain_critic()), PENALTIES["eps"], accelerator)
     found["normalized"] = gradients(GradientNormalized(plain_critic()), PENALTIES["r1"], accelerator)
+    for name, penalty in PENALTIES.items():
+        found[f"{name}, accumulated"] = gradients(plain_critic(), penalty, accelerator, parts=2)
+        found[f"{name}, bf16"] = gradients(plain_critic(), penalty, accelerator, parts=2, bf16=True)
     return found
 
 
