@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .command_line import OptionParser, one_line_errors, require_no_more
 from .errors import InputError
 from .files import require_writable, user_path
+from .machine import best_device
 from .named import IMPORT_HELP, import_first, imports_in
 from .ranges import require_whole
 from .signals import SignalHandler, terminate
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 
 def _sample(arguments: argparse.Namespace) -> None:
-    import torch
-
     from .images import PICTURE_FORMATS, save_image
 
     require_whole(1, 10_000 if arguments.picture == "grid" else 1000, **{"--count": arguments.count})
@@ -33,7 +32,7 @@ def _sample(arguments: argparse.Namespace) -> None:
         raise InputError(f"--output {output} is not the name of a picture: end it in {', '.join(PICTURE_FORMATS)}")
     replaced = ", replacing the earlier file" if output.exists() else ""
     pipeline, folder = _load_pipeline(arguments)
-    pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline.to(best_device())
     try:
         picture = _draw(pipeline, folder, arguments)
     except ValueError as error:

@@ -24,6 +24,15 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def best_device() -> "torch.device":
+    """The machine's accelerator, else the CPU; the CPU also where ACCELERATE_USE_CPU=1, as in trainings."""
+    import torch
+    from accelerate.utils import parse_flag_from_env
+
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return torch.device("cpu") if accelerator is None or parse_flag_from_env("ACCELERATE_USE_CPU") else accelerator
+
+
 def device_name(device: "torch.device") -> str:
     """The device's name, as a person calls it."""
     if device.type != "cuda":

@@ -16,6 +16,7 @@ from licfg_hf.errors import FolderInUse, InputError, SamplesNotFinite, TrainingD
 from licfg_hf.evaluation.evaluate import processes
 from licfg_hf.evaluation.result import RESULT_FILES, stored_result
 from licfg_hf.files import write_json, write_text
+from licfg_hf.machine import best_device
 from licfg_hf.ranges import require_whole
 from licfg_hf.recipes import Recipe
 from licfg_hf.training import Trainer, TrainingConfig
@@ -233,7 +234,7 @@ def list_arms(
         say(arm.name)
     _, options = recipe.parse(rest if probe is None else arm_arguments(recipe, probe, seeds[0], Path("output"), rest))
     parts = recipe.parts(options)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     per_step = seconds_per_step(
         parts.generator,
         parts.discriminator,

@@ -1,15 +1,19 @@
 """Pipelines and diagnostics give the CPU's numbers on a strict device without float64."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import accelerator
 import gans
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from players import PLAYERS
 
 from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline, get_loss
+from licfg_hf.cli import main
 from licfg_hf.diagnostics import (
     HealthMonitor,
     critic_statistics,
@@ -19,6 +23,7 @@ from licfg_hf.diagnostics import (
     loss_domain,
     memorization_gap,
 )
+from licfg_hf.machine import best_device
 
 CALLS: dict[str, Callable[[Any], Any]] = {
     "plain": lambda rng: {},
@@ -107,3 +112,17 @@ def test_the_neighbourhood_of_a_latent_is_that_of_the_cpu(device):
         return latent_neighbourhood_size(generator, latents, rng=torch.Generator(where).manual_seed(0)).cpu()
 
     on_both(device, measure)
+
+
+def test_the_command_draws_on_the_device(device, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    assert best_device() == torch.device(device.type) or best_device() == device
+    model = Path(__file__).parents[3] / "model_cards" / "sngan_mnist16"
+    for where in (device, None):
+        if where is None:
+            monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+        with accelerator.like_mps(), accelerator.Waits() as waits:
+            main(["sample", str(model), "--count", "4", "--output", str(tmp_path / f"{where}.png")])
+        assert bool(waits.found) == (where is not None)  # the pictures come to the host
+    one, other = (np.asarray(Image.open(tmp_path / f"{where}.png")).astype(int) for where in (device, None))
+    assert abs(one - other).max() <= 1
