@@ -1,9 +1,9 @@
 """Results of several runs side by side: seeds as intervals, and an order only among what can be compared."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 from ..diagnostics.intervals import mean_interval, welch
 from ..errors import InputError
 from ..files import user_path
-from ..text import plain, printable
+from ..text import few, plain, printable
 from .metrics import METRICS
-from .protocol import EvaluationProtocol, differences, grouped, in_words, label, makes_samples
+from .protocol import EvaluationProtocol, differences, grouped, in_words, kind_of, label, makes_samples
 from .result import Result, read_result
 
+_MOST_PAIRED = 5  # groups that are compared with each other; more are compared with the first only
 _LEGEND = "± is a 95 % interval: Student's t over the runs of a group, Welch's for a difference of two groups.\n"
 
 
@@ -33,10 +34,7 @@ def compare(paths: Sequence[Path]) -> str:
     if not paths:
         raise InputError("there is nothing to compare: name folders that hold an eval.json")
     runs = [_Run(number, read_result(path)) for number, path in enumerate(paths, start=1)]
-    for (one, first), (other, second) in combinations(zip(runs, paths, strict=True), 2):
-        a, b = ((run.result.name, run.protocol, run.result.metrics) for run in (one, other))
-        if first.resolve() == second.resolve() or a == b:  # counted twice, it would make an interval too narrow
-            raise InputError(f"{first} and {second} are the same result: name it only once")
+    _require_distinct(runs, paths)
     sections = [_list_of(runs), _LEGEND]
     sections += [_section(metric, runs) for metric in METRICS if any(metric in run.result.metrics for run in runs)]
     unknown = [(run.number, name, value) for run in runs for name, value in run.result.unknown]
@@ -56,7 +54,25 @@ class _Run:
         return self.result.protocol
 
 
-_Group = list[_Run]
+@dataclass(frozen=True)
+class _Group:
+    """Runs of the same settings, and their values of a metric: one for each training."""
+
+    runs: list[_Run]
+    values: list[float]
+    mean: float
+
+
+def _require_distinct(runs: Sequence[_Run], paths: Sequence[Path]) -> None:
+    """Refuses one result by two names, or a copy: counted twice, it would make an interval too narrow."""
+    known: dict[Hashable, int] = {}
+    for index, (run, path) in enumerate(zip(runs, paths, strict=True)):
+        protocol = json.dumps(run.protocol.as_dict(), sort_keys=True)
+        numbers = frozenset((metric, *entry.items()) for metric, entry in run.result.metrics.items())
+        for mark in (path.resolve(), (run.result.name, protocol, numbers)):
+            first = known.setdefault(mark, index)
+            if first != index:
+                raise InputError(f"{paths[first]} and {path} are the same result: name it only once")
 
 
 def _list_of(runs: Sequence[_Run]) -> str:
@@ -82,51 +98,64 @@ def _section(metric: str, runs: Sequence[_Run]) -> str:
     name = names.pop() if len(names) == 1 else METRICS[metric].title
     better = "Higher" if METRICS[metric].higher_is_better else "Lower"
     lines = [f"## {metric}: {plain(name)}", "", f"{better} is better.", ""]
-    groups = grouped(measured, lambda one, other: not differences(one.protocol, other.protocol, metric))
+    groups = grouped(measured, lambda run: kind_of(run.protocol, metric))
     if len(groups) > 1:
         warning = "numbers of different protocols cannot be compared or ranked."
+        if len(groups) > _MOST_PAIRED:
+            warning += " Only what differs from the first is given."
         lines += [f"Measured by {len(groups)} protocols: {warning}", ""]
     for index, members in enumerate(groups):
         if len(groups) > 1:
             lines += [f"### {metric}, protocol {index + 1}", ""]
         lines += _ordered(metric, members)
-        for number, earlier in enumerate(groups[:index], start=1):
+        for number, earlier in enumerate(groups[: min(index, _shown(groups))], start=1):
             reasons = differences(earlier[0].protocol, members[0].protocol, metric)
             lines += [f"Not comparable with protocol {number}; its value comes first:", ""]
             lines += [f"- {plain(reason)}" for reason in reasons] + [""]
     return "\n".join(lines)
 
 
-def _same_settings(one: _Run, other: _Run) -> bool:
-    """Runs of unknown settings are repetitions of nothing."""
-    first, second = one.protocol, other.protocol
-    same = ("config_hash", "step", "weights", "flow")
-    return first.config_hash is not None and all(getattr(first, name) == getattr(second, name) for name in same)
+def _settings(run: _Run) -> Hashable:
+    """What repetitions share; runs of unknown settings are repetitions of nothing."""
+    protocol = run.protocol
+    if protocol.config_hash is None:
+        return run.number
+    return protocol.config_hash, protocol.step, protocol.weights, protocol.flow
 
 
-def _ordered(metric: str, members: _Group) -> list[str]:
+def _ordered(metric: str, members: Sequence[_Run]) -> list[str]:
     """Lines about runs that can be compared, best first."""
     sign = -1 if METRICS[metric].higher_is_better else 1
-    groups = sorted(grouped(members, _same_settings), key=lambda group: sign * mean(_values(metric, group)))
+    groups = [_group(metric, runs) for runs in grouped(members, _settings)]
+    groups.sort(key=lambda group: sign * group.mean)
     protocol = members[0].protocol
     rows = []
     for place, group in enumerate(groups, start=1):
-        names = list(dict.fromkeys(_code(run.result.name) for run in group))
-        rows.append((str(place), _numbers_of(group), ", ".join(names), _average(_values(metric, group))))
+        names = list(dict.fromkeys(_code(run.result.name) for run in group.runs))
+        rows.append((str(place), _numbers_of(group), few(names), _average(group.values)))
     lines = [_table(("place", "runs", "model", plain(label(metric, protocol.extractor))), rows)]
     lines += [plain(f"{in_words(protocol, metric)}."), ""]
-    notes = [_difference(metric, one, other) for one, other in combinations(groups, 2)]
+    if len(groups) > _MOST_PAIRED:
+        lines += [f"Of more than {_MOST_PAIRED} groups, only the differences to the best are given:", ""]
+    leading = enumerate(groups[: _shown(groups)], start=1)
+    notes = [_difference(one, other) for place, one in leading for other in groups[place:]]
     return lines + [f"- {note}" for note in notes] + ([""] if notes else [])
 
 
-def _values(metric: str, group: _Group) -> list[float]:
-    """One value for each training: evaluations of one by several sampling seeds are averaged first."""
+def _shown(groups: Sequence[Any]) -> int:
+    """How many groups, from the first on, the later ones are compared with."""
+    return len(groups) if len(groups) <= _MOST_PAIRED else 1
+
+
+def _group(metric: str, runs: list[_Run]) -> _Group:
+    """Evaluations of one training by several sampling seeds are averaged first."""
     trainings: dict[Any, list[float]] = {}
-    for run in group:
+    for run in runs:
         seed = run.protocol.training_seed
         key = run.number if seed is None else ("seed", seed, run.protocol.step)
         trainings.setdefault(key, []).append(run.result.metrics[metric]["value"])
-    return [mean(values) for values in trainings.values()]
+    values = [mean(of_one) for of_one in trainings.values()]
+    return _Group(runs, values, mean(values))
 
 
 def _average(values: Sequence[float]) -> str:
@@ -136,22 +165,21 @@ def _average(values: Sequence[float]) -> str:
     return f"{_with_uncertainty(average, half)} ({len(values)} runs)"
 
 
-def _difference(metric: str, one: _Group, other: _Group) -> str:
-    first, second = _values(metric, one), _values(metric, other)
-    subject, distance = f"{_named(one)} minus {_named(other)}", mean(first) - mean(second)
-    if min(len(first), len(second)) == 1:
+def _difference(one: _Group, other: _Group) -> str:
+    subject, distance = f"{_named(one)} minus {_named(other)}", one.mean - other.mean
+    if min(len(one.values), len(other.values)) == 1:
         return f"{subject}: {_number(distance)}, no interval: a single run says nothing about its spread"
-    half = welch(first, second)
+    half = welch(one.values, other.values)
     verdict = "" if abs(distance) > half else "; the interval holds 0: no difference is shown"
     return f"{subject}: {_with_uncertainty(distance, half)}{verdict}"
 
 
 def _named(group: _Group) -> str:
-    return f"run{'' if len(group) == 1 else 's'} {_numbers_of(group)}"
+    return f"run{'' if len(group.runs) == 1 else 's'} {_numbers_of(group)}"
 
 
 def _numbers_of(group: _Group) -> str:
-    return ", ".join(str(run.number) for run in group)
+    return ", ".join(str(run.number) for run in group.runs)
 
 
 def _number(value: float) -> str:

@@ -1,7 +1,8 @@
 """The protocol of a measurement, everything that its number depends on, and which numbers may be compared."""
 
+import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from typing import Any, TypeVar, get_type_hints
@@ -105,16 +106,29 @@ def differences(a: EvaluationProtocol, b: EvaluationProtocol, metric: str | None
     Of a metric, fields that only other metrics depend on do not count. Those that this version does not know may
     matter, so they are compared for every metric. What identifies a run is not compared, see ``_IDENTITY``.
     """
+    one, other = _compared(a, metric), _compared(b, metric)
+    pairs = {name: (one.get(name), other.get(name)) for name in one | other}
+    return [f"{name}: {_value(one)} and {_value(other)}" for name, (one, other) in pairs.items() if one != other]
+
+
+def kind_of(protocol: EvaluationProtocol, metric: str) -> Hashable:
+    """A key that two protocols share where they have no ``differences`` that concern a metric."""
+    values = {name: value for name, value in _compared(protocol, metric).items() if value is not None}
+    hashable = {
+        name: (json.dumps(value, sort_keys=True),) for name, value in values.items() if type(value) in (list, dict)
+    }
+    return frozenset((values | hashable).items())
+
+
+def _compared(protocol: EvaluationProtocol, metric: str | None) -> dict[str, Any]:
+    """The fields that count where results are compared by a metric, or by anything."""
     if metric is not None and metric not in METRICS:
         raise ValueError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
     ignored = {*_IDENTITY, "further"}
     if metric is not None:
         ignored |= special_settings() - set(METRICS[metric].settings) | set(METRICS[metric].ignores)
-    names = [item.name for item in fields(EvaluationProtocol)]
-    pairs = {name: (getattr(a, name), getattr(b, name)) for name in names}
-    pairs |= {name: (a.further.get(name), b.further.get(name)) for name in {**a.further, **b.further}}
-    pairs = {name: values for name, values in pairs.items() if name not in ignored}
-    return [f"{name}: {_value(one)} and {_value(other)}" for name, (one, other) in pairs.items() if one != other]
+    values = {item.name: getattr(protocol, item.name) for item in fields(protocol)} | protocol.further
+    return {name: value for name, value in values.items() if name not in ignored}
 
 
 def _value(value: Any) -> str:
@@ -127,13 +141,12 @@ def short(value: Any) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-def grouped(items: Iterable[Item], alike: Callable[[Item, Item], bool]) -> list[list[Item]]:
-    """Groups of items that are alike (an equivalence), in the order of their first members."""
-    groups: list[list[Item]] = []
+def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
+    """Groups of items that share a key, in the order of their first members."""
+    groups: dict[Hashable, list[Item]] = {}
     for item in items:
-        group = next((group for group in groups if alike(group[0], item)), None)
-        groups.append([item]) if group is None else group.append(item)
-    return groups
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
 
 
 def require_possible(metric: str, numbers: Mapping[str, float], extractor: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from ..data.config import EMBEDDED, PRESETS
 from ..errors import InputError
 from ..evaluation.metrics import METRICS
-from ..evaluation.protocol import EvaluationProtocol, differences, grouped, in_words, label, makes_samples
+from ..evaluation.protocol import EvaluationProtocol, differences, grouped, in_words, kind_of, label, makes_samples
 from ..evaluation.result import Result
 from ..text import LONGEST, last_part, one_line
 
@@ -158,7 +158,7 @@ def are_alike(one: Entry, other: Entry, metric: str) -> bool:
 
 def measured_rankings(entries: Sequence[Entry], metric: str) -> list[Ranking]:
     """Entries with a protocol, by that: those with local runs first, then the largest."""
-    parts = grouped(entries, lambda one, other: are_alike(one, other, metric))
+    parts = grouped(entries, lambda entry: kind_of(entry.measured, metric))
     parts.sort(key=lambda part: (all(entry.source != "local" for entry in part), -len(part)))
     protocols = [part[0].measured for part in parts]
     return [

@@ -79,6 +79,28 @@ def test_a_difference_within_its_interval_is_said_to_show_nothing(run):
     assert f"runs 1, 2 minus runs 3, 4: -1.0 ± {half:.1f}; the interval holds 0: no difference is shown\n" in text
 
 
+def test_of_many_groups_only_the_differences_to_the_best_are_listed(run):
+    runs = [run(f"a{i}", {"fid": 50.0 + i}, config_hash=f"a{i}") for i in range(5)]
+    text = section(compare(runs), "fid")
+    assert text.count(" minus ") == 10 and "only the differences to the best" not in text
+    runs += [run(f"b{i}", {"fid": 40.0 - i}, config_hash=f"b{i}") for i in range(15)]
+    text = section(compare(runs), "fid")
+    assert text.count(" minus ") == text.count("run 20 minus run ") == 19
+    assert "only the differences to the best are given" in text and len(places(text)) == 20
+
+
+def test_many_protocols_are_set_against_the_first_only(run):
+    runs = [run(f"a{i}", {"fid": 3.0}, samples=1000 + i) for i in range(8)]
+    text = section(compare(runs), "fid")
+    assert text.count("### fid, protocol ") == 8 and "Only what differs from the first is given" in text
+    assert text.count("Not comparable with ") == text.count("Not comparable with protocol 1;") == 7
+
+
+def test_a_group_of_many_models_names_a_few(run):
+    text = section(compare([run(f"a{seed}", {"fid": float(seed)}, seed=seed) for seed in range(9)]), "fid")
+    assert places(text)[0][2] == "`output/a0`, `output/a1`, `output/a2` and 6 more"
+
+
 def test_what_is_not_comparable_is_never_in_one_order(run):
     runs = [
         run("best", {"fid": 3.0}, selection="best"),
@@ -137,10 +159,14 @@ def test_one_result_is_not_counted_twice(run, tmp_path):
     folder = run("a", {"fid": 3.0})
     with pytest.raises(InputError, match="name it only once"):
         compare([folder, folder / "eval.json"])
-    copy = tmp_path / "copy.json"
-    copy.write_text((folder / "eval.json").read_text())
+    copy, content = tmp_path / "copy.json", json.loads((folder / "eval.json").read_text())
+    copy.write_text(json.dumps(dict(reversed(content.items())) | {"metrics": {"fid": {"value": 3}}}))
+    others = [run(f"b{seed}", {"fid": 3.0}, seed=seed) for seed in range(3)]
+    with pytest.raises(InputError, match=r"/a and .*/copy\.json are the same result: name it only once"):
+        compare([folder, *others, copy])
     with pytest.raises(InputError, match="name it only once"):
-        compare([folder, copy])
+        compare([folder, folder])
+    assert "| 1     | 1, 2, 3, 4 |" in compare([folder, *others])
 
 
 def test_names_from_outside_are_only_text(run):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.metrics import METRICS
-from licfg_hf.evaluation.protocol import PRESETS, EvaluationProtocol, differences, in_words, label
+from licfg_hf.evaluation.protocol import PRESETS, EvaluationProtocol, differences, in_words, kind_of, label
 
 IDENTITY = {"seed", "training_seed", "step", "config_hash", "versions", "reference", "weights", "flow"}
 IGNORED = {  # the neural divergence takes neither features nor the reference
@@ -81,6 +81,16 @@ def test_differences_are_symmetric_and_name_fields(a, b, metric):
     }
     assert set(named(forth)) == expected and len(forth) == len(expected)
     assert all("\n" not in reason for reason in forth)
+
+
+unknown = st.dictionaries(st.sampled_from("xy"), st.none() | st.integers(0, 1) | st.lists(st.booleans(), max_size=1))
+
+
+@given(protocols, protocols, st.sampled_from(NAMES), unknown, unknown, st.sampled_from(list(METRICS)))
+def test_results_are_of_one_kind_if_they_have_no_differences(a, b, name, of_a, of_b, metric):
+    b = dataclasses.replace(a, **{name: getattr(b, name)}, further=of_b)
+    a = dataclasses.replace(a, further=of_a)
+    assert (kind_of(a, metric) == kind_of(b, metric)) == (differences(a, b, metric) == [])
 
 
 @given(protocols, protocols, protocols, metrics)
