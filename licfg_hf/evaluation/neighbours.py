@@ -1,36 +1,54 @@
 """The overlap of two sets of feature vectors, by nearest neighbours: precision, recall, density, coverage.
 
-All in float64; the sets are walked through in blocks, so memory does not grow with the square of their number.
+All in float64, by squared distances, of which only a block is in memory: it does not grow with the square of the
+number of vectors.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import NamedTuple
 
 import torch
 
 from .statistics import FeatureSet
 
-_BLOCK = 2000  # feature vectors in memory at once, from each of two sets
+_BLOCK = 500  # vectors of each of two sets at once: the squares of so few stay in a processor's cache
 
 
-def _distances(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Euclidean distances (n, m), exactly 0 where rounding could not tell them from it."""
-    sizes = one.square().sum(dim=1)[:, None] + other.square().sum(dim=1)[None, :]
-    squares = sizes - 2 * one @ other.T
-    return torch.where(squares > 1e-13 * sizes, squares, 0.0).sqrt()
+class _Block(NamedTuple):
+    vectors: torch.Tensor  # (n, d), float64
+    sizes: torch.Tensor  # their squared lengths, (n,)
 
 
-def _radii(features: FeatureSet, k: int) -> torch.Tensor:
-    """Distance of each vector to its k-th nearest other vector of the same set, (n,)."""
-    radii = []
-    for number, left in enumerate(features.blocks(_BLOCK)):
-        nearest = torch.full((len(left), k), float("inf"), dtype=torch.float64)
-        for index, right in enumerate(features.blocks(_BLOCK)):
-            distances = _distances(left, right)
-            if index == number:
-                distances.fill_diagonal_(float("inf"))
-            nearest = torch.cat([nearest, distances], dim=1).topk(k, dim=1, largest=False).values
-        radii.append(nearest[:, -1])
-    return torch.cat(radii)
+def _blocks(features: FeatureSet) -> list[_Block]:
+    """A whole set, converted once."""
+    return [_Block(vectors, vectors.square().sum(dim=1)) for vectors in features.blocks(_BLOCK)]
+
+
+def _squares(one: _Block, other: _Block) -> torch.Tensor:
+    """Squared distances (n, m), exactly 0 where rounding could not tell them from it."""
+    sizes = one.sizes[:, None] + other.sizes
+    squares = torch.addmm(sizes, one.vectors, other.vectors.T, alpha=-2)
+    return squares.masked_fill_(squares <= sizes.mul_(1e-13), 0.0)
+
+
+def _radii(blocks: Sequence[_Block], k: int) -> torch.Tensor:
+    """Squared distance of each vector to its k-th nearest other vector of the same set, (n,)."""
+    nearest = [torch.full((len(block.vectors), k), float("inf"), dtype=torch.float64) for block in blocks]
+
+    def learn(index: int, squares: torch.Tensor) -> None:
+        found = squares.topk(min(k, squares.shape[1]), dim=1, largest=False).values
+        nearest[index] = torch.cat([nearest[index], found], dim=1).topk(k, dim=1, largest=False).values
+
+    for i, j in combinations_with_replacement(range(len(blocks)), 2):
+        squares = _squares(blocks[i], blocks[j])
+        if i == j:
+            squares.fill_diagonal_(float("inf"))
+        else:
+            learn(j, squares.T)
+        learn(i, squares)
+    return torch.cat([distances[:, -1] for distances in nearest])
 
 
 @dataclass(frozen=True)
@@ -54,18 +72,18 @@ def manifold(real: FeatureSet, fake: FeatureSet, k: int = 3) -> Manifold:
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"neighbours with k={k} need more than {k} vectors in each set")
-    real_radii, fake_radii = _radii(real, k), _radii(fake, k)
+    reals, fakes = _blocks(real), _blocks(fake)
+    real_radii, fake_radii = _radii(reals, k), _radii(fakes, k)
     balls = torch.zeros(len(fake), dtype=torch.float64)
-    recalled, covered = torch.zeros(len(real), dtype=torch.bool), torch.zeros(len(real), dtype=torch.bool)
-    for row, left in enumerate(real.blocks(_BLOCK)):
-        rows = slice(row * _BLOCK, row * _BLOCK + len(left))
-        for column, right in enumerate(fake.blocks(_BLOCK)):
-            columns = slice(column * _BLOCK, column * _BLOCK + len(right))
-            distances = _distances(left, right)
-            inside = distances <= real_radii[rows, None]
-            balls[columns] += inside.sum(dim=0)
-            covered[rows] |= inside.any(dim=1)
-            recalled[rows] |= (distances <= fake_radii[None, columns]).any(dim=1)
+    recalled, covered = torch.zeros(2, len(real), dtype=torch.bool)
+    rows = zip(reals, *(values.split(_BLOCK) for values in (real_radii, recalled, covered)), strict=True)
+    for left, radii, inside_fakes, holding in rows:
+        for right, others, inside in zip(fakes, fake_radii.split(_BLOCK), balls.split(_BLOCK), strict=True):
+            squares = _squares(left, right)
+            within = squares <= radii[:, None]
+            inside.add_(within.sum(dim=0))
+            holding.logical_or_(within.any(dim=1))
+            inside_fakes.logical_or_((squares <= others).any(dim=1))
     return Manifold(
         precision=(balls > 0).double().mean().item(),
         recall=recalled.double().mean().item(),

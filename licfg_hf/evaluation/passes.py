@@ -45,7 +45,7 @@ def reference_of(images: ImageSet, name: str, extractor: Extractor, batch_size: 
             batch = images.fetch(torch.arange(first, min(first + batch_size, count)), seed=0).cpu()
             vectors, _ = extractor(batch)
             store.write(first, vectors)
-            moments = moments.merge(GaussianStatistics.of(vectors))
+            moments.update(vectors)
         store.flush()
         return moments
 
@@ -148,7 +148,7 @@ class _Share:
             part, first = slice(offset, offset + config.batch_size), number * CHUNK + offset
             try:
                 features, logits = extractor(images[part])
-                self.moments = self.moments.merge(GaussianStatistics.of(features))
+                self.moments.update(features)
                 if store is not None:
                     store.write(first, features)
                 if logits is not None:

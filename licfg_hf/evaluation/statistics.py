@@ -14,9 +14,12 @@ import numpy as np
 import torch
 
 
-def _require_finite(values: torch.Tensor, what: str) -> None:
+def _on_the_host(values: torch.Tensor, what: str) -> torch.Tensor:
+    """Values in float64, which not every device has; ValueError where one is not finite."""
+    values = values.detach().cpu()
     if not torch.isfinite(values).all():
         raise ValueError(f"{what} hold NaN or infinity")
+    return values.double()
 
 
 @dataclass
@@ -35,21 +38,29 @@ class GaussianStatistics:
     @classmethod
     def of(cls, features: torch.Tensor) -> "GaussianStatistics":
         """The moments of vectors (n, d); ValueError where one is not finite."""
-        _require_finite(features, "features")
-        values = features.double().cpu()
+        moments = cls.empty(features.shape[1])
+        moments.update(features)
+        return moments
+
+    def update(self, features: torch.Tensor) -> None:
+        """Adds vectors (n, d) in place; ValueError, with nothing changed, where one is not finite."""
+        values = _on_the_host(features, "features")
         if not len(values):
-            return cls.empty(values.shape[1])
-        mean = values.mean(dim=0)
-        return cls(len(values), mean, (values - mean).T @ (values - mean))
+            return
+        before = self.mean if self.count else values.mean(dim=0)
+        deviations = values - before
+        self.count += len(values)
+        self.mean = before + deviations.sum(dim=0) / self.count
+        # Welford's update for many vectors at once, a single product: the sum of (x - mean before) (x - mean after)^T.
+        self.scatter.addmm_(deviations.T, values - self.mean)
 
     def merge(self, other: "GaussianStatistics") -> "GaussianStatistics":
         """The statistics of both sets together."""
         count = self.count + other.count
-        if count == 0 or other.count == 0:
-            return self
+        share = other.count / max(count, 1)
         gap = other.mean - self.mean
-        scatter = self.scatter + other.scatter + torch.outer(gap, gap) * (self.count * other.count / count)
-        return GaussianStatistics(count, self.mean + gap * (other.count / count), scatter)
+        scatter = self.scatter + other.scatter + torch.outer(gap, gap) * (self.count * share)
+        return GaussianStatistics(count, self.mean + gap * share, scatter)
 
     @property
     def covariance(self) -> torch.Tensor:
@@ -87,8 +98,7 @@ class ClassStatistics:
 
     def update(self, logits: torch.Tensor, first: int, total: int) -> None:
         """Adds images ``first`` .. of ``total`` by their logits (n, classes); ValueError where one is not finite."""
-        _require_finite(logits, "class logits")
-        logs = logits.double().cpu().log_softmax(dim=1)
+        logs = _on_the_host(logits, "class logits").log_softmax(dim=1)
         probabilities = logs.exp()
         bounds = torch.arange(1, len(self.counts)) * total // len(self.counts)  # of the splits, rounded down
         splits = torch.bucketize(torch.arange(first, first + len(logits)), bounds, right=True)
@@ -126,20 +136,19 @@ class FeatureSet:
 
     def rows(self, indices: torch.Tensor) -> torch.Tensor:
         """Vectors at indices, (len, d), float64."""
-        return torch.from_numpy(self._array[indices.numpy()].astype(np.float64))
+        return torch.from_numpy(self._array[indices.numpy()].astype(np.float64, copy=False))
 
     def blocks(self, size: int) -> Iterator[torch.Tensor]:
-        """All vectors in order, float64, ``size`` at a time."""
+        """All vectors in order, float64, ``size`` at a time; not to be changed."""
         for first in range(0, len(self), size):
-            yield torch.from_numpy(self._array[first : first + size].astype(np.float64))
+            yield torch.from_numpy(self._array[first : first + size].astype(np.float64, copy=False))
 
 
 class TensorFeatures(FeatureSet):
     """Feature vectors (n, d) that are held in memory; ValueError where one is not finite."""
 
     def __init__(self, features: torch.Tensor):
-        _require_finite(features, "features")
-        self._array = features.double().cpu().numpy()
+        self._array = _on_the_host(features, "features").numpy()
 
 
 class FeatureFile(FeatureSet):
@@ -154,8 +163,7 @@ class FeatureFile(FeatureSet):
 
     def write(self, first: int, features: torch.Tensor) -> None:
         """Puts vectors at rows ``first`` ..; ValueError where one is not finite."""
-        _require_finite(features, "features")
-        self._array[first : first + len(features)] = features.float().cpu().numpy()
+        self._array[first : first + len(features)] = _on_the_host(features, "features").numpy()
 
     def flush(self) -> None:
         """Brings what was written to the file."""

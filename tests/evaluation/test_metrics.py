@@ -111,6 +111,18 @@ def test_neighbour_metrics_are_those_of_their_definitions(k, block, rng, monkeyp
     assert mixed == found
 
 
+@pytest.mark.parametrize("block", [7, 2000])
+def test_balls_of_repeated_vectors_hold_these_and_no_others(block, rng, monkeypatch):
+    """Their radius is 0, which a distance that is 0 but for rounding would not be within."""
+    monkeypatch.setattr(neighbours, "_BLOCK", block)
+    once = normal(rng, 25, 300, shift=10.0)
+    real = TensorFeatures(once.repeat(4, 1))
+    same = manifold(real, TensorFeatures(once.flip(0).repeat(4, 1)), 3)
+    assert (same.precision, same.recall, same.density, same.coverage) == (1, 1, 4 / 3, 1)
+    moved = manifold(real, TensorFeatures(once.repeat(4, 1) + 1e-3), 3)
+    assert (moved.precision, moved.recall, moved.density, moved.coverage) == (0, 0, 0, 0)
+
+
 def test_neighbour_metrics_of_equal_constant_and_distant_sets(rng):
     real = normal(rng, 40)
     same = manifold(TensorFeatures(real), TensorFeatures(real), 3)

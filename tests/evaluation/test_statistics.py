@@ -33,6 +33,29 @@ def test_moments_merge_from_shards(shards, features):
     assert gaussian_distance(merged, other) == pytest.approx(gaussian_distance(whole, other), rel=1e-6)
 
 
+@pytest.mark.parametrize("size", [1, 30, 301])
+def test_moments_of_batches_lose_nothing_beside_a_large_mean(size, features):
+    exact = (features + 1e4).numpy().astype(np.longdouble)
+    moments = GaussianStatistics.empty(6)
+    for batch in torch.from_numpy(exact.astype(np.float64)).split(size):
+        moments.update(batch)
+    deviations = exact - exact.mean(axis=0)
+    covariance = torch.from_numpy((deviations.T @ deviations / 300).astype(np.float64))
+    assert moments.count == 301
+    assert (moments.covariance - covariance).abs().max() < 1e-13 * 1e4 * covariance.abs().max()
+    assert torch.allclose(moments.covariance, moments.covariance.T, rtol=1e-9, atol=1e-11)
+
+
+def test_moments_that_were_merged_share_nothing(features):
+    whole, empty = GaussianStatistics.of(features), GaussianStatistics.empty(6)
+    both = [whole.merge(empty), empty.merge(whole)]
+    before = whole.scatter.clone()
+    for merged in both:
+        torch.testing.assert_close(merged.covariance, whole.covariance, rtol=1e-14, atol=0)
+        merged.update(features + 1)
+    assert torch.equal(whole.scatter, before) and empty.merge(GaussianStatistics.empty(6)).count == 0
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), sizes=st.lists(st.integers(0, 40), min_size=2, max_size=6))
 def test_moments_do_not_depend_on_the_order(seed, sizes):
@@ -104,6 +127,10 @@ def test_what_is_not_finite_or_too_little_is_named():
     for call in (GaussianStatistics.of, TensorFeatures):
         with pytest.raises(ValueError, match="NaN or infinity"):
             call(bad)
+    moments = GaussianStatistics.of(torch.eye(2))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        moments.update(bad)
+    assert moments.count == 2 and torch.isfinite(moments.scatter).all()
     with pytest.raises(ValueError, match="NaN or infinity"):
         ClassStatistics.empty(1, 2).update(bad, 0, 2)
     with pytest.raises(ValueError, match="two feature vectors"):
