@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 import psutil
+from huggingface_hub import constants
 
 from .errors import InputError
 
@@ -32,6 +33,11 @@ def user_path(name: str | Path) -> Path:
     except OSError as error:  # a name that is too long, a link that leads to itself
         raise InputError(f"there is no {name}: {error.strerror}") from error
     return path
+
+
+def cache_folder(kind: str) -> Path:
+    """Where one kind of things is kept: in ``$LICFG_HF_CACHE``, or ``licfg_hf`` in the Hugging Face home."""
+    return user_path(os.environ.get("LICFG_HF_CACHE") or Path(constants.HF_HOME) / "licfg_hf") / kind
 
 
 def require_readable(path: Path) -> None:

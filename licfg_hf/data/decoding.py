@@ -11,8 +11,10 @@ from datasets.utils.file_utils import xopen
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError
+from ..text import printable
 
 Crop = Literal["center", "random", "none"]
+VERSION = 1  # raise it where the same file becomes other pixels than before
 
 # Others that Pillow opens are kept out: EPS starts Ghostscript, and the rest are no photographs. TGA, which has no
 # signature, comes last.
@@ -23,6 +25,7 @@ _DAMAGE = (
     ValueError, struct.error, zlib.error,
 )  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
+_EXIF = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # of what Pillow says about a file
 _UPRIGHT: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,8 +63,8 @@ def decode(stored: Any, where: str) -> Image.Image:
         flat, turn = _flat(_eight_bits(image)), _orientation(image)
         return flat if turn is None else flat.transpose(turn)
     except (*_DAMAGE, Image.DecompressionBombError) as error:
-        failure = UnreadableImage(f"cannot read {where}: {_reason(error)}")
-        failure.where = where
+        failure = UnreadableImage(f"cannot read {printable(where)}: {_reason(error)}")
+        failure.where = printable(where)
         raise failure from error
 
 
@@ -97,7 +100,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     tags = getattr(image, "tag_v2", {})
     # Files of 16 bits that Pillow holds in 32, and 32-bit integers, have one mode.
     deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
-    if (image.mode in ("I", "F") and not deep) or 2 in np.ravel(tags.get(_TIFF_SAMPLE_FORMAT, 1)):
+    if (image.mode in ("I", "F") and not deep) or (tags and 2 in np.ravel(tags.get(_TIFF_SAMPLE_FORMAT, 1))):
         raise ValueError(
             "its pixels are floating, signed or 32-bit numbers, and nothing says which are black and white: save it "
             "with 8 bits"
@@ -118,6 +121,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
     """By which turn it stands upright; None where it does, or where that cannot be read of whole pixels."""
+    if not any(kind in image.info for kind in _EXIF) and not hasattr(image, "tag_v2"):
+        return None
     try:
         return _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION))
     except _DAMAGE:
@@ -133,7 +138,12 @@ def _flat(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         image = image.convert("L") if grey else image
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    return _in_mode(image, "L" if image.mode in ("1", "L") else "RGB")
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The same in a mode; no copy where it has it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def fit(image: Image.Image, size: int | None, crop: Crop | None, rng: np.random.Generator | None) -> Image.Image:
@@ -158,5 +168,5 @@ def fit(image: Image.Image, size: int | None, crop: Crop | None, rng: np.random.
 
 def to_array(image: Image.Image, channels: int) -> np.ndarray:
     """An upright image as uint8 array (channels, height, width); 1 channel is grey, 3 are RGB."""
-    array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    return array[None] if channels == 1 else array.transpose(2, 0, 1)
+    pixels = _in_mode(image, "L" if channels == 1 else "RGB").tobytes()
+    return np.frombuffer(pixels, np.uint8).reshape(image.height, image.width, channels).transpose(2, 0, 1)

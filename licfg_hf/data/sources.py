@@ -1,6 +1,8 @@
 """Opens an image data set by name: a preset, a Hub id, a local folder of images or parquet files, or the digits."""
 
+import hashlib
 import io
+import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ from ..errors import InputError
 from ..text import printable
 from .config import EMBEDDED, PRESETS, DataConfig
 from .image_sets import ImageSet, TensorImages
+from .kept import find_kept, keep
 from .rows import open_rows
-from .stored import StoredImages, image_column, readable, warn_of_black
+from .stored import StoredImages, image_column, warn_of_black
+
+_WORTH_KEEPING = 1.0  # seconds that it took to decode them
 
 
 def open_images(config: DataConfig, progress: bool = True) -> ImageSet:
@@ -77,13 +82,25 @@ def _prepare(rows: datasets.Dataset, config: DataConfig, progress: bool, within:
     redrawn = config.crop == "random" and config.image_size is not None
     if redrawn or len(stored) * np.prod(stored.shape) > config.in_memory_limit * 2**30:
         return stored.probe()
-    images = np.empty((len(stored), *stored.shape), dtype=np.uint8)
-    hide = True if not progress or len(stored) < 5000 else None  # None: in a log file, not on a terminal
-    indices = tqdm(range(len(stored)), f"decoding {config.data}", disable=hide)
-    for place, image in enumerate(readable(stored.load, indices)):
-        images[place] = image
+    images, sha256 = _decoded(stored, config, progress)
     warn_of_black(images.max(), config)
-    return TensorImages(torch.from_numpy(images), stored.labels, class_names=stored.class_names)
+    return TensorImages(torch.from_numpy(images), stored.labels, sha256[:16], stored.class_names)
+
+
+def _decoded(stored: StoredImages, config: DataConfig, progress: bool) -> tuple[np.ndarray, str]:
+    """All images, uint8 (n, channels, height, width), and their SHA-256: kept from an earlier time or decoded now."""
+    source, start, shape = stored.source(), time.monotonic(), (len(stored), *stored.shape)
+    if source is not None and (found := find_kept(source, shape)) is not None:
+        return found
+    images = np.empty(shape, dtype=np.uint8)
+    hide = True if not progress or len(stored) < 5000 else None  # None: in a log file, not on a terminal
+    decoded = tqdm(stored.load(range(len(stored))), f"decoding {config.data}", len(stored), disable=hide)
+    for place, image in enumerate(decoded):
+        images[place] = image
+    sha256 = hashlib.sha256(images.data).hexdigest()
+    if source is not None and time.monotonic() - start > _WORTH_KEEPING:
+        keep(source, images, sha256)
+    return images, sha256
 
 
 def _digits() -> datasets.Dataset:

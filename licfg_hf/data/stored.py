@@ -2,26 +2,28 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
 import numpy as np
+import PIL
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ..command_line import note
 from ..errors import InputError
 from ..text import printable
 from .config import DataConfig
-from .decoding import UnreadableImage, decode, fit, to_array
+from .decoding import VERSION, UnreadableImage, decode, fit, to_array
 from .folders import LABEL, natural_order, some
 from .image_sets import ClassNames, Labels
 
 _PROBED_IMAGES = 256
 _FIRST_IMAGES = 64  # that decide whether a data set is grey
 _NEARLY_BLACK = 16  # of 255
+_ROWS_AT_ONCE = 32  # one by one, reading rows costs as much as decoding small images
 
 Loaded = TypeVar("Loaded")
 
@@ -53,7 +55,7 @@ class StoredImages:
         """Those of the first images that can be read, at least one; damaged ones are counted when all are loaded."""
         found = False
         try:
-            for image, _ in readable(self._decoded, range(min(_FIRST_IMAGES, len(self)))):
+            for image, _ in self._readable(self._decoded, range(min(_FIRST_IMAGES, len(self)))):
                 found = True
                 yield image
         except UnreadableImage:
@@ -64,61 +66,102 @@ class StoredImages:
         """Loads images spread over the data set, so that an unfit one is found now, and hashes what they became."""
         config, count, brightest = self.config, len(self), 0
         digest = hashlib.sha256(f"{count} {config.image_size} {config.crop} {self.channels}".encode())
-        for image in readable(self.load, sorted({*range(0, count, max(1, count // _PROBED_IMAGES)), count - 1})):
+        for image in self.load(sorted({*range(0, count, max(1, count // _PROBED_IMAGES)), count - 1})):
             digest.update(image.tobytes())
             brightest = max(brightest, int(image.max()))
         warn_of_black(brightest, config)
         self.fingerprint = digest.hexdigest()[:16]
         return self
 
-    def _decoded(self, index: int) -> tuple[Image.Image, str]:
+    def _rows(self, indices: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """The indices with what is stored there."""
+        for first in range(0, len(indices), _ROWS_AT_ONCE):
+            part = indices[first : first + _ROWS_AT_ONCE]
+            yield from zip(part, self.rows[part][self.column], strict=True)
+
+    def _readable(self, load: Callable[[int, Any], Loaded], indices: Sequence[int]) -> Iterator[Loaded]:
+        """Loads stored images one by one; at the end, one error counts and names those that cannot be decoded."""
+        damaged = []
+        for index, stored in self._rows(indices):
+            try:
+                yield load(index, stored)
+            except UnreadableImage as error:
+                damaged.append(error)
+        if damaged:
+            others = [error.where for error in damaged[1:]]
+            count = f"; {len(damaged)} of {len(indices)} images are like this, also {some(others)}" if others else ""
+            raise UnreadableImage(f"{damaged[0]}{count}")
+
+    def _file(self, path: str, where: str) -> str:
+        """The file that a row names in place of an image; it lies in the data set."""
+        if not self.within:
+            return path
+        inner, hop, outer = path.rpartition("::")  # of a file in an archive
+        outer = os.path.realpath(os.path.join(self.within[0], outer))
+        if not any(Path(outer).is_relative_to(folder) for folder in self.within):
+            raise InputError(f"{printable(where)} lies outside the data set: store the images in it")
+        return inner + hop + outer
+
+    def _decoded(self, index: int, stored: Any) -> tuple[Image.Image, str]:
         """An image in its own size, and what it is called in messages."""
-        stored = self.rows[index][self.column]
         path = stored["path"] if isinstance(stored, dict) else None
-        where = printable(f"image {path or index} of {self.config.data}")
-        if self.within and stored and stored["path"] and not stored["bytes"]:
-            inner, hop, outer = stored["path"].rpartition("::")  # of a file in an archive
-            outer = os.path.realpath(os.path.join(self.within[0], outer))
-            if not any(Path(outer).is_relative_to(folder) for folder in self.within):
-                raise InputError(f"{where} lies outside the data set: store the images in it")
-            stored = {"path": inner + hop + outer}
+        where = f"image {path or index} of {self.config.data}"
+        if path and not stored["bytes"]:
+            stored = {"path": self._file(path, where)}
         return decode(stored, where), where
 
     def _fitted(self, image: Image.Image, index: int, seed: int) -> Image.Image:
         rng = np.random.default_rng((seed, index)) if self.config.crop == "random" else None
         return fit(image, self.config.image_size, self.config.crop, rng)
 
-    def load(self, index: int, seed: int = 0) -> np.ndarray:
+    def _load(self, index: int, stored: Any, seed: int = 0) -> np.ndarray:
         """One image, uint8 (channels, height, width), which has the colours and the size of the first ones."""
-        image, where = self._decoded(index)
+        image, where = self._decoded(index, stored)
         if self.channels == 1 and image.mode != "L" and self.config.image_channels is None:
             raise InputError(
-                f"{where} has colours, but the data set began greyscale: pass --image_channels 3, or 1 to make it grey"
+                f"{printable(where)} has colours, but the data set began greyscale: pass --image_channels 3, or 1 to "
+                "make it grey"
             )
         array = to_array(self._fitted(image, index, seed), self.channels)
         if array.shape != self.shape:
             raise InputError(
-                f"{where} has {image.width}x{image.height} pixels, the first one "
+                f"{printable(where)} has {image.width}x{image.height} pixels, the first one "
                 f"{self.shape[2]}x{self.shape[1]}: pass --image_size to resize all to one size"
             )
         return array
 
+    def load(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """Images one by one, uint8 (channels, height, width); an error at the end names all that are damaged."""
+        return self._readable(self._load, indices)
+
     def fetch(self, indices: torch.Tensor, seed: int) -> torch.Tensor:
-        return torch.from_numpy(np.stack([self.load(index, seed) for index in indices.tolist()]))
+        images = [self._load(index, stored, seed) for index, stored in self._rows(indices.tolist())]
+        return torch.from_numpy(np.stack(images))
 
+    def source(self) -> str | None:
+        """A hash of all that decides the images' pixels; None where that cannot be known.
 
-def readable(load: Callable[[int], Loaded], indices: Collection[int]) -> Iterator[Loaded]:
-    """Loads the images one by one; at the end, one error counts and names those that cannot be decoded."""
-    damaged = []
-    for index in indices:
-        try:
-            yield load(index)
-        except UnreadableImage as error:
-            damaged.append(error)
-    if damaged:
-        others = [error.where for error in damaged[1:]]
-        count = f"; {len(damaged)} of {len(indices)} images are like this, also {some(others)}" if others else ""
-        raise UnreadableImage(f"{damaged[0]}{count}")
+        It covers the options, the software and every stored byte; of files their path, inode, size and times.
+        """
+        config, software = self.config, (VERSION, PIL.__version__)
+        leniency = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+        options = (len(self), self.shape, config.image_size, config.crop, config.image_channels)
+        digest = hashlib.sha256(repr((software, leniency, options)).encode())
+        for _, stored in self._rows(range(len(self))):
+            if not isinstance(stored, dict):  # what a transform of the user's makes of it, perhaps by chance
+                return None
+            content = stored["bytes"] or b""
+            if not content and stored["path"]:
+                file = self._file(stored["path"], f"image {stored['path']} of {config.data}")
+                try:
+                    found = os.stat(file.rpartition("::")[2])
+                except OSError:
+                    return None
+                content = repr((file, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)).encode()
+                digest.update(b"file")
+            digest.update(b"%d " % len(content))
+            digest.update(content)
+        return digest.hexdigest()[:32]
 
 
 def warn_of_black(brightest: int, config: DataConfig) -> None:

@@ -9,20 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
-from ..files import partial_folder, remove_unfinished, sha256_of, sync_tree, user_path, write_json
+from ..files import cache_folder, partial_folder, remove_unfinished, sha256_of, sync_tree, write_json
 from .statistics import FeatureFile, Features, GaussianStatistics
 
 MOMENTS_FILE, FEATURES_FILE, COMPLETE_FILE = "moments.safetensors", "features.npy", "complete.json"
-
-
-def cache_folder() -> Path:
-    """``$LICFG_HF_CACHE``, or ``licfg_hf`` in the Hugging Face home."""
-    return user_path(os.environ.get("LICFG_HF_CACHE") or Path(constants.HF_HOME) / "licfg_hf") / "statistics"
 
 
 def reference_statistics(content: Mapping[str, Any], compute: Callable[[Path], GaussianStatistics]) -> Features:
@@ -32,7 +26,7 @@ def reference_statistics(content: Mapping[str, Any], compute: Callable[[Path], G
         content: everything that the numbers depend on, whose hash is the name of the entry.
         compute: writes ``FEATURES_FILE`` into a folder and returns the moments.
     """
-    place = cache_folder() / hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    place = cache_folder("statistics") / hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
     if (kept := _read(place)) is not None:
         return kept
     remove_unfinished(place.parent)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from goldens import SHARED, needs_shared_data
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.data.sources import as_image_set
@@ -77,6 +77,22 @@ def test_transparency_greyscale_rotation_and_16_bits(tmp_path):
     save(mixed / "a.png", mode="L")
     save(mixed / "b.png")
     assert open_folder(mixed).shape[0] == 3
+
+
+def test_wherever_a_file_says_its_orientation_it_is_turned(tmp_path):
+    image, xmp = Image.new("RGB", (12, 8)), '<x tiff:Orientation="6"/>'
+    exif, png, raw = Image.Exif(), PngImagePlugin.PngInfo(), PngImagePlugin.PngInfo()
+    exif[0x0112] = 6
+    png.add_itxt("XML:com.adobe.xmp", xmp)
+    raw.add_text("Raw profile type exif", "\nexif\n 34\n" + exif.tobytes().hex())
+    image.save(tmp_path / "a.png", pnginfo=png)
+    image.save(tmp_path / "b.png", pnginfo=raw)
+    image.save(tmp_path / "c.webp", xmp=xmp.encode())
+    image.save(tmp_path / "d.webp", exif=exif)
+    image.save(tmp_path / "e.tiff", tiffinfo={0x0112: 6})
+    image.save(tmp_path / "f.jpg", xmp=xmp.encode())
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "g.png")  # all have the last one's size
+    assert open_folder(tmp_path).shape == (3, 12, 8) and len(open_folder(tmp_path)) == 7
 
 
 def test_parquet_folder_in_the_layout_of_the_hub(tmp_path):

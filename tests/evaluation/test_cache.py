@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from licfg_hf.evaluation.cache import COMPLETE_FILE, FEATURES_FILE, MOMENTS_FILE, cache_folder, reference_statistics
+from licfg_hf.evaluation.cache import COMPLETE_FILE, FEATURES_FILE, MOMENTS_FILE, reference_statistics
 from licfg_hf.evaluation.statistics import FeatureFile, GaussianStatistics
+from licfg_hf.files import cache_folder
 
 CONTENT = {"fingerprint": "abc", "count": 6, "extractor": "pixels"}
 
@@ -32,13 +33,13 @@ def test_the_second_time_nothing_is_computed(compute):
     torch.testing.assert_close(features.rows(torch.arange(6)), compute.values.double())
     reference_statistics({**CONTENT, "count": 5}, compute)
     assert len(compute.calls) == 2
-    assert all(path.suffix != ".partial" for path in cache_folder().iterdir())
+    assert all(path.suffix != ".partial" for path in cache_folder("statistics").iterdir())
 
 
 @pytest.mark.parametrize("harm", ["cut features", "cut moments", "no mark", "garbage"])
 def test_what_is_not_whole_is_computed_again(compute, harm):
     reference_statistics(CONTENT, compute)
-    (place,) = cache_folder().iterdir()
+    (place,) = cache_folder("statistics").iterdir()
     if harm == "no mark":
         (place / COMPLETE_FILE).unlink()
     elif harm == "garbage":
@@ -59,4 +60,4 @@ def test_a_computation_that_fails_leaves_nothing(compute):
 
     with pytest.raises(ValueError, match="NaN"):
         reference_statistics(CONTENT, fail)
-    assert list(cache_folder().iterdir()) == []
+    assert list(cache_folder("statistics").iterdir()) == []
