@@ -14,6 +14,7 @@ import torch
 from .statistics import FeatureSet
 
 _BLOCK = 500  # vectors of each of two sets at once: the squares of so few stay in a processor's cache
+_ROUNDING = 1e-13  # of the squared length of vectors is more than the rounding of their squared distance
 
 
 class _Block(NamedTuple):
@@ -27,14 +28,12 @@ def _blocks(features: FeatureSet) -> list[_Block]:
 
 
 def _squares(one: _Block, other: _Block) -> torch.Tensor:
-    """Squared distances (n, m), exactly 0 where rounding could not tell them from it."""
-    sizes = one.sizes[:, None] + other.sizes
-    squares = torch.addmm(sizes, one.vectors, other.vectors.T, alpha=-2)
-    return squares.masked_fill_(squares <= sizes.mul_(1e-13), 0.0)
+    """Squared distances (n, m)."""
+    return torch.addmm(one.sizes[:, None] + other.sizes, one.vectors, other.vectors.T, alpha=-2)
 
 
 def _radii(blocks: Sequence[_Block], k: int) -> torch.Tensor:
-    """Squared distance of each vector to its k-th nearest other vector of the same set, (n,)."""
+    """Squared distance of each vector to its k-th nearest other one, (n,), so rounded that a ball holds its edge."""
     nearest = [torch.full((len(block.vectors), k), float("inf"), dtype=torch.float64) for block in blocks]
 
     def learn(index: int, squares: torch.Tensor) -> None:
@@ -48,7 +47,8 @@ def _radii(blocks: Sequence[_Block], k: int) -> torch.Tensor:
         else:
             learn(j, squares.T)
         learn(i, squares)
-    return torch.cat([distances[:, -1] for distances in nearest])
+    pairs = zip(nearest, blocks, strict=True)
+    return torch.cat([distances[:, -1] + _ROUNDING * block.sizes for distances, block in pairs])
 
 
 @dataclass(frozen=True)

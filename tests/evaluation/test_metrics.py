@@ -119,6 +119,10 @@ def test_balls_of_repeated_vectors_hold_these_and_no_others(block, rng, monkeypa
     real = TensorFeatures(once.repeat(4, 1))
     same = manifold(real, TensorFeatures(once.flip(0).repeat(4, 1)), 3)
     assert (same.precision, same.recall, same.density, same.coverage) == (1, 1, 4 / 3, 1)
+    whole = TensorFeatures(normal(rng, 60, 300, shift=10.0))
+    assert (
+        manifold(whole, TensorFeatures(whole.rows(torch.arange(60))), 3).density == 4 / 3
+    )  # the third is on the edge
     moved = manifold(real, TensorFeatures(once.repeat(4, 1) + 1e-3), 3)
     assert (moved.precision, moved.recall, moved.density, moved.coverage) == (0, 0, 0, 0)
 
