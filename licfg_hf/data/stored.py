@@ -23,7 +23,7 @@ from .image_sets import ClassNames, Labels
 _PROBED_IMAGES = 256
 _FIRST_IMAGES = 64  # that decide whether a data set is grey
 _NEARLY_BLACK = 16  # of 255
-_ROWS_AT_ONCE = 32  # one by one, reading rows costs as much as decoding small images
+_ROWS_AT_ONCE = 32  # one by one, reading rows takes a fifth of the time of decoding small images
 
 Loaded = TypeVar("Loaded")
 
