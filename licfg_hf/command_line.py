@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import InputError, TrainingDiverged, TrainingInterrupted, is_lack_of_memory
 from .signals import Terminated
-from .text import printable
+from .text import first_line, printable
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -90,7 +90,8 @@ def one_line_errors(then: str = "") -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_lack_of_memory(error):
             raise
-        _exit(f"error: there is not enough memory: {error}: take a smaller batch or smaller networks", 1)
+        advice = getattr(error, "__notes__", ["take a smaller batch or smaller networks"])[0]
+        _exit(f"error: there is not enough memory: {advice} ({first_line(error)})", 1)
 
 
 def is_main_process() -> bool:

@@ -14,12 +14,12 @@ from ..data.loader import StepImages
 from ..errors import InputError
 from ..ranges import require_memory
 from ..recipes.recipe import Parts
-from ..training import OptimizerConfig
+from ..training import OptimizerConfig, TrainingConfig
 from ..training.averaging import MovingAverage
 from ..training.checks import require_launchable
 from ..training.context import StepContext
 from ..training.optimizers import make_optimizer
-from ..training.prepare import make_context
+from ..training.prepare import make_context, set_arithmetic
 from ..training.step import train_step, update_discriminator
 from .catalogue import BASELINE, Model, training_of
 
@@ -34,8 +34,7 @@ def open_device(name: str | None, dtype: str = "float32") -> Accelerator:
     accelerator = Accelerator(cpu=name == "cpu", mixed_precision="bf16" if dtype == "bf16" else "no")
     if accelerator.device.type != name:
         raise InputError(f"Accelerate takes {accelerator.device.type!r} here: pass --device {accelerator.device}")
-    if name == "cuda":
-        torch.set_float32_matmul_precision("high")  # as in a training
+    set_arithmetic(TrainingConfig(), accelerator.device)
     return accelerator
 
 

@@ -2,20 +2,20 @@
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
+from ..errors import is_lack_of_memory
 from ..machine import device_name, usable_cores
 from ..objective.critic import frozen
-from ..objective.losses import AdversarialLoss
 from ..objective.term import LazyPenalty, in_words
-from .config import TrainingConfig
+from ..text import first_line
+from .checks import memory_advice
+from .context import StepContext
 from .progress import duration
 from .step import discriminator_terms, generator_terms
-from .tasks import MicroBatch, Shape, Task
+from .tasks import MicroBatch, Shape
 from .untouched import untouched
 
 if TYPE_CHECKING:
@@ -54,12 +54,15 @@ def announce(trainer: "Trainer") -> None:
 
 
 def announce_long_run(trainer: "Trainer") -> None:
-    """Says how long the run will take here, where that is more than a day."""
-    with untouched(trainer.generator, trainer.discriminator):
-        played = (trainer.generator, trainer.discriminator, trainer.task, trainer.loss, trainer.terms)
-        cost = trainer.generator_step.cost_per_step(trainer.config)
-        where = (trainer.accelerator.num_processes, trainer.device)
-        per_step = seconds_per_step(*played, trainer.images.shape, trainer.config, cost, *where)
+    """Says how long the run will take here, where that is more than a day; a failure of the estimate ends no run."""
+    cost = trainer.generator_step.cost_per_step(trainer.config)
+    try:
+        with untouched(trainer.generator, trainer.discriminator):
+            per_step = seconds_per_step(trainer.context, trainer.images.shape, cost)
+    except Exception as error:
+        reason = memory_advice(trainer) if is_lack_of_memory(error) else f"{type(error).__name__}: {first_line(error)}"
+        trainer.accelerator.print(f"NOTE: the time that this run will take could not be estimated: {reason}")
+        return
     total = per_step * trainer.config.max_steps
     if total > _LONG_RUN_SECONDS:
         trainer.accelerator.print(
@@ -68,26 +71,19 @@ def announce_long_run(trainer: "Trainer") -> None:
         )
 
 
-def seconds_per_step(
-    generator: nn.Module,
-    discriminator: nn.Module,
-    task: Task,
-    loss: AdversarialLoss,
-    terms: Sequence[LazyPenalty],
-    shape: Shape,
-    config: TrainingConfig,
-    cost: tuple[float, float],
-    processes: int,
-    device: torch.device,
-) -> float:
+def seconds_per_step(context: StepContext, shape: Shape, cost: tuple[float, float]) -> float:
     """Estimated seconds per training step, from one timed update of each network, whose gradients and buffers change.
+
+    The updates are those of the run, but for a compiler and the exchange between processes.
 
     Args:
         cost: see ``GeneratorStep.cost_per_step``.
     """
+    config, task, terms, device = context.config, context.task, context.terms, context.accelerator.device
+    played = (context.generator, context.opponent, task, context.loss)
     rng = torch.Generator(device).manual_seed(0)
-    synchronize = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
-    largest = config.micro_batch_size(config.batch_size, processes)
+    synchronize = torch.get_device_module(device).synchronize
+    largest = context.micro_batch_size
     count = min(_FEWEST_IMAGES, largest)
 
     def timed(compute: Callable[[], None]) -> float:
@@ -103,12 +99,12 @@ def seconds_per_step(
         return task.draw(images, torch.zeros(count, dtype=torch.int64, device=device), rng)
 
     def update_discriminator(due: Sequence[LazyPenalty]) -> None:
-        found = discriminator_terms(generator, discriminator, task, loss, due, draw_images(), rng)
+        found = discriminator_terms(*played, due, draw_images(), rng)
         torch.stack(list(found.values())).sum().backward()
 
     def update_generator() -> None:
-        with frozen(discriminator):
-            found = generator_terms(generator, discriminator, task, loss, draw_images(), terms)
+        with frozen(context.discriminator):
+            found = generator_terms(*played, draw_images(), terms)
             torch.stack(list(found.values())).sum().backward()
 
     while (without := timed(lambda: update_discriminator([]))) < _ENOUGH_SECONDS and count < largest:
@@ -117,4 +113,4 @@ def seconds_per_step(
     transported, learned = cost
     update = (without + extra) / count  # of one real and one fake image
     per_step = update * config.batch_size * config.discriminator_steps + update / 2 * transported
-    return (per_step + timed(update_generator) / count * learned) / processes
+    return (per_step + timed(update_generator) / count * learned) / context.accelerator.num_processes

@@ -27,7 +27,7 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Takes in the parameters of a network as they are now."""
-        averaged, current = list(self.module.parameters()), [value.detach() for value in network.parameters()]
+        averaged, current = ([value.detach() for value in one.parameters()] for one in (self.module, network))
         if self.is_empty:
             torch._foreach_copy_(averaged, current)
         else:

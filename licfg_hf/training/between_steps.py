@@ -22,6 +22,7 @@ class BetweenSteps:
     def __init__(self, trainer: "Trainer", signals: StopSignals, term_log: TermLog):
         self.trainer, self.signals, self.term_log = trainer, signals, term_log
         self.stop = SharedStop(signals, trainer.accelerator, trainer.step)
+        self.checkpoints = self.failed = 0  # checkpoints that were begun, and those of them that could not be written
 
     def begin(self) -> None:
         """Looks at the step that a run goes on from, where it was killed before it did."""
@@ -59,6 +60,11 @@ class BetweenSteps:
         self.signals.until_stopped(partial(export_or_say_why_not, self.trainer))
         if self.signals.received:
             raise TrainingInterrupted(self._stopped(saved=True), 128 + self.signals.received)
+        if self.failed:
+            self.trainer.progress.say(f"WARNING: {self._failures()}; {self.trainer.run.last_checkpoint()}")
+
+    def _failures(self) -> str:
+        return f"{self.failed} of {self.checkpoints} checkpoints could not be written"
 
     def _look(self, callbacks: Sequence[Any]) -> None:
         for callback in callbacks:
@@ -68,11 +74,13 @@ class BetweenSteps:
         trainer = self.trainer
         if not trainer.accelerator.is_main_process:
             return True
+        self.checkpoints += 1
         try:
             trainer.run.save(trainer.step)
         except OSError as error:
             reason, kept = error.strerror or error, trainer.run.last_checkpoint()
             trainer.progress.say(f"WARNING: no checkpoint at step {trainer.step}: {reason}; {kept}")
+            self.failed += 1
             return False
         trainer.notify("save")
         return True
@@ -80,7 +88,8 @@ class BetweenSteps:
     def _stopped(self, saved: bool) -> str:
         config, run = self.trainer.config, self.trainer.run
         where = f"stopped at step {self.trainer.step} of {config.max_steps}"
+        where += f"; {self._failures()}" if self.failed else ""
         if not saved:
-            return f"{where}; no checkpoint could be written, {run.last_checkpoint()}"
+            return f"{where}; {run.last_checkpoint()}"
         again = "the same command" if config.resume == "auto" else "the same command with --resume auto"
         return f"{where}; {again} continues from there"

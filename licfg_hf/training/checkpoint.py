@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ..errors import InputError, TrainingDiverged
-from ..files import sha256_of, sync_folder, system_error, to_disk, write_json
+from ..files import sha256_of, sync_folder, to_disk, write_json
+from ..text import first_line
 
 STATE_FILE, DESCRIPTION_FILE = "state.pt", "training.json"
 FORMAT = 2  # of a checkpoint; another number means another content of the state
@@ -42,7 +43,7 @@ def save_checkpoint(
     """Writes ``folder/step-N`` under another name, flushes it to disk and renames it; keeps the newest ``keep``.
 
     The state is tensors, numbers, strings and nested dictionaries and lists of them; the description is JSON content.
-    On OSError (the disk is full or not writable) and TrainingDiverged earlier checkpoints are untouched, and nothing
+    On OSError (the disk is full or not writable) and any other error earlier checkpoints are untouched, and nothing
     partial stays.
     """
     require_finite(state, "weights")
@@ -76,11 +77,22 @@ def _write(folder: Path, step: int, state: dict[str, Any], description: dict[str
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         sync_folder(folder)
-    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        raise (system_error(error) or error) from None
+    except RuntimeError as error:
+        raise _cause(error) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return final
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What made torch's zip writer fail, which only says that it did; of any other error, the error itself.
+
+    Errors of a device, too, may appear while a state is written: they must not pass for a full disk.
+    """
+    words = ("PytorchStreamWriter failed", "[enforce fail at inline_container.cc")
+    if not (isinstance(error, RuntimeError) and str(error).startswith(words)):
+        return error
+    return OSError(first_line(error)) if error.__context__ is None else _cause(error.__context__)
 
 
 def remove_partial(folder: Path) -> None:

@@ -3,11 +3,12 @@
 import math
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, DynamoBackend
+from accelerate.utils import DistributedType, DynamoBackend, InitProcessGroupKwargs
 from PIL import Image
 from safetensors import SafetensorError
 from torch import nn
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _LARGEST_PICTURE = 2 * (Image.MAX_IMAGE_PIXELS or 2**26)  # of more pixels, Pillow opens none
 _SMALLEST_IMAGE = 32  # in a grid, smaller ones are enlarged
+_PATIENCE = timedelta(days=1)  # of the other processes, while the main one evaluates or publishes
+_SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def require_sizes(config: TrainingConfig, shape: tuple[int, int, int]) -> None:
@@ -42,13 +45,19 @@ def require_sizes(config: TrainingConfig, shape: tuple[int, int, int]) -> None:
 
 def make_accelerator(config: TrainingConfig, folder: Path) -> Accelerator:
     """The Accelerator of a run; InputError where the launcher or a tracker asks for what cannot be."""
+    for kind in _SHARDING:  # before accelerate looks for packages, or takes another way since there is no GPU
+        if os.environ.get(f"ACCELERATE_USE_{kind.value}", "").lower() == "true":
+            raise _sharded(kind)
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if asked not in ("no", config.mixed_precision):
         raise InputError(f"accelerate asks for {asked}: pass --mixed_precision {asked} to the recipe instead")
     trackers = make_trackers(config.trackers, folder)
     try:
         accelerator = Accelerator(
-            mixed_precision=config.mixed_precision, log_with=cast(Any, trackers), project_dir=str(folder)
+            mixed_precision=config.mixed_precision,
+            log_with=cast(Any, trackers),
+            project_dir=str(folder),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
         )
     except ValueError as error:
         raise InputError(f"accelerate refuses these settings: {first_line(error)}") from error
@@ -56,17 +65,20 @@ def make_accelerator(config: TrainingConfig, folder: Path) -> Accelerator:
     return accelerator
 
 
+def _sharded(kind: DistributedType) -> InputError:
+    return InputError(
+        f"{kind.value} shards the parameters of networks, and this training needs them whole: launch with DDP "
+        "(accelerate launch --multi_gpu) instead"
+    )
+
+
 def require_launchable(
     accelerator: Accelerator, discriminator: nn.Module, terms: Sequence[LazyPenalty], sizes: Sequence[int]
 ) -> None:
     """Checks how the run was launched, and the micro-batches' sizes, against terms and discriminator."""
     twice = any(term.differentiates_twice for term in terms)
-    kind = accelerator.distributed_type
-    if twice and kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        raise InputError(
-            f"{kind.value} shards the discriminator's parameters, and an exact gradient penalty cannot "
-            "differentiate through them twice: launch with DDP (--multi_gpu) instead"
-        )
+    if accelerator.distributed_type in _SHARDING:
+        raise _sharded(accelerator.distributed_type)
     compiles = accelerator.state.dynamo_plugin
     if twice and compiles is not None and compiles.backend != DynamoBackend.NO:
         raise InputError(
@@ -85,6 +97,17 @@ def warn_unless_saveable(network: nn.Module, accelerator: Accelerator) -> None:
         accelerator.print(
             f"WARNING: {type(network).__name__} will be saved as plain weights, without from_pretrained: {reason}"
         )
+
+
+def memory_advice(trainer: "Trainer") -> str:
+    """What to change where memory runs out in a step."""
+    config = trainer.config
+    half = "" if config.mixed_precision == "bf16" else "set mixed_precision to bf16, "
+    return (
+        f"memory ran out at step {trainer.step}, with {trainer.micro_batch_size} images at a time: raise "
+        f"gradient_accumulation_steps (now {config.gradient_accumulation_steps}), {half}"
+        f"or lower batch_size (now {config.batch_size})"
+    )
 
 
 def or_warn(trainer: "Trainer", write: Callable[[], None]) -> None:

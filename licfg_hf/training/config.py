@@ -94,8 +94,14 @@ class TrainingConfig:
         gradient_accumulation_steps: micro-batches that one update is split into.
         horizontal_flip: mirror each image with probability 1/2, each time it is drawn.
         seed: decides initialization, order of images and noise.
-        mixed_precision: ``no`` (float32, TF32 on accelerators) or ``bf16`` (autocast; losses, penalties and the
+        mixed_precision: ``no`` (float32, see ``tf32``) or ``bf16`` (autocast; losses, penalties and the
             discriminator's head stay in float32).
+        tf32: on CUDA, compute products and convolutions of float32 in TF32: its range is that of float32, and its
+            mantissa has 10 bits.
+        cudnn_benchmark: let cuDNN time its algorithms for each new shape, and take the fastest. None leaves the
+            setting of PyTorch as it is.
+        deterministic: take only algorithms that give the same bits every time, which may be slower; a network that
+            needs another one is refused before the training. None leaves the setting of PyTorch as it is.
         torch_compile: compile both players' steps, penalties included, with ``torch.compile``; the first steps then
             take minutes. If that is not possible, the run says why and continues without it.
         generator_optimizer: optimizer of the generator.
@@ -140,6 +146,9 @@ class TrainingConfig:
     horizontal_flip: bool = False
     seed: int = 0
     mixed_precision: Literal["no", "bf16"] = "no"
+    tf32: bool = True
+    cudnn_benchmark: bool | None = None
+    deterministic: bool | None = None
     torch_compile: bool = False
     generator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -160,11 +169,12 @@ class TrainingConfig:
     evaluate_features: str = "pixels"
     keep_best: str | None = None
 
-    # What a resumed run may change: its length, what it writes and how often.
+    # What a resumed run may change: its length, what it writes and how often, and how its numbers are rounded.
     RESUMABLE = (
         *("output_dir", "max_steps", "resume", "checkpoint_every", "keep_checkpoints", "standing_batches"),
         *("sample_every", "sample_count", "log_every", "trackers", "torch_compile", "keep_best"),
         *("evaluate_samples", "evaluate_every", "evaluate_metrics", "evaluate_features"),
+        *("tf32", "cudnn_benchmark", "deterministic"),
     )
 
     def __post_init__(self) -> None:
@@ -184,6 +194,10 @@ class TrainingConfig:
         )
         known = ("no", "bf16")
         _require(self.mixed_precision in known, f"mixed_precision is no or bf16, not {self.mixed_precision!r}")
+        _require(
+            not (self.cudnn_benchmark and self.deterministic),
+            "cudnn_benchmark may take another algorithm in each run, and deterministic needs the same: give only one",
+        )
         require_distinct(trackers=self.trackers)
 
     @property

@@ -1,4 +1,4 @@
-"""Networks and functions of a training as its steps use them: wrapped by Accelerate, or compiled."""
+"""How PyTorch computes, and networks and functions as steps use them: wrapped by Accelerate, or compiled."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +22,19 @@ from .step import discriminator_terms, generator_terms
 from .tasks import Task
 
 
+def set_arithmetic(config: TrainingConfig, device: torch.device) -> None:
+    """Sets how PyTorch computes on a device, for the rest of the process; None among the settings changes nothing."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = config.tf32
+    if config.cudnn_benchmark is not None:
+        torch.backends.cudnn.benchmark = config.cudnn_benchmark
+    if config.deterministic is not None:
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or PyTorch refuses products on CUDA
+        torch.use_deterministic_algorithms(config.deterministic)
+
+
 class CompiledTerms:
     """``discriminator_terms`` or ``generator_terms``, compiled as a whole; else as they are, and ``say`` prints why.
 
@@ -43,12 +56,10 @@ class CompiledTerms:
         self.compiled = torch.compile(self.terms, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
     def __call__(self, *arguments: Any) -> Terms:
-        if self.compiled is None:
-            return self.terms(*arguments)
         try:
             return self._with_a_new_cache(*arguments)
         except TorchDynamoException as error:
-            self.compiled = None
+            self.compiled = self.terms
             reason = " ".join(str(error).split())[:300]
             self.say(f"NOTE: torch.compile is not possible here, and the run continues without it: {reason}")
             return self.terms(*arguments)

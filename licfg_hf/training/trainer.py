@@ -1,7 +1,7 @@
 """The training loop on Accelerate: two networks, one loss each, checkpoints, callbacks, and a finished pipeline."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from ..data import ImageSet
 from ..data.loader import StepImages, StepLoader
 from ..data.sources import as_image_set
 from ..diagnostics.health import HealthMonitor
-from ..errors import TrainingDiverged
+from ..errors import TrainingDiverged, is_lack_of_memory
 from ..files import user_path
 from ..models.class_names import class_names, name_classes
 from ..objective.augmentation import Augmentation, AugmentedCritic
@@ -23,7 +23,7 @@ from .announce import announce, announce_long_run
 from .averaging import MovingAverage
 from .between_steps import BetweenSteps
 from .callbacks import Callback, CallbackStates, HealthWatch, ProgressLine, SamplePictures, TrackerLog
-from .checks import make_accelerator, require_launchable, require_sizes, warn_unless_saveable
+from .checks import make_accelerator, memory_advice, require_launchable, require_sizes, warn_unless_saveable
 from .config import TrainingConfig
 from .context import GeneratorStep, Terms, terms_named_apart
 from .dry_check import dry_check, require_trainable
@@ -32,7 +32,7 @@ from .identity import facts_of, identity_of
 from .interrupts import StopSignals
 from .monitoring import Evaluation
 from .optimizers import OptimizerFactory, make_optimizer, set_learning_rate, take_over
-from .prepare import make_context
+from .prepare import make_context, set_arithmetic
 from .progress import Progress
 from .run import Run, on_the_main_process
 from .sampler import Sampler, random_generator
@@ -100,8 +100,7 @@ class Trainer:
         require_sizes(config, self.images.shape)
         for network in (generator, discriminator):
             warn_unless_saveable(network, self.accelerator)
-        if self.device.type == "cuda":
-            torch.set_float32_matmul_precision("high")  # TF32: full float32 range, 10-bit mantissa in products
+        set_arithmetic(config, self.device)
         on_the_main_process(self.accelerator, lambda: self.notify("setup"))
         batches = (config.batch_size, config.effective_generator_batch_size, config.discriminator_steps, config.seed)
         share = (self.accelerator.process_index, processes)
@@ -163,6 +162,7 @@ class Trainer:
 
         Raises:
             TrainingDiverged: a loss or weight became NaN or infinite.
+            torch.OutOfMemoryError: memory ran out; a note of it says which settings need less.
             TrainingInterrupted: SIGTERM, SIGHUP or Ctrl-C, or the launcher has ended; a checkpoint was written. Or the
                 output folder was renamed.
             FolderInUse: another process trains in the output folder.
@@ -173,11 +173,10 @@ class Trainer:
         return self.folder
 
     def _train(self) -> None:
-        if self.run.resume_from is None:
-            with suppress(OverflowError):  # of an exponential loss; the training itself then says so
-                announce_long_run(self)
         self._prepare()
         announce(self)
+        if self.run.resume_from is None:
+            announce_long_run(self)
         if self.accelerator.is_main_process:
             tidy_log(self.folder / "metrics.jsonl", self.step, self.accelerator.print)
         self.accelerator.init_trackers("licfg_hf")
@@ -196,6 +195,10 @@ class Trainer:
                 between.end()
         except (TrainingDiverged, OverflowError) as error:
             raise TrainingDiverged(f"{error}; {self.run.last_checkpoint()}. Try a lower learning rate") from error
+        except (MemoryError, RuntimeError) as error:
+            if is_lack_of_memory(error):
+                error.add_note(memory_advice(self))
+            raise
         finally:
             self.progress.close()
         self.notify("train_end")

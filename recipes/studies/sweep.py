@@ -16,11 +16,12 @@ from licfg_hf.errors import FolderInUse, InputError, SamplesNotFinite, TrainingD
 from licfg_hf.evaluation.evaluate import processes
 from licfg_hf.evaluation.result import RESULT_FILES, stored_result
 from licfg_hf.files import write_json, write_text
-from licfg_hf.machine import best_device
 from licfg_hf.ranges import require_whole
 from licfg_hf.recipes import Recipe
 from licfg_hf.training import Trainer, TrainingConfig
 from licfg_hf.training.announce import seconds_per_step
+from licfg_hf.training.checks import make_accelerator
+from licfg_hf.training.prepare import make_context, set_arithmetic
 from licfg_hf.training.progress import duration
 from licfg_hf.training.run_folder import folder_lock, refused_leaves_nothing
 
@@ -234,19 +235,14 @@ def list_arms(
         say(arm.name)
     _, options = recipe.parse(rest if probe is None else arm_arguments(recipe, probe, seeds[0], Path("output"), rest))
     parts = recipe.parts(options)
-    device = best_device()
-    per_step = seconds_per_step(
-        parts.generator,
-        parts.discriminator,
-        parts.task,
-        parts.loss,
-        parts.penalties,
-        parts.images.shape,
-        parts.training,
-        parts.generator_step.cost_per_step(parts.training),
-        1,
-        device,
-    )
+    accelerator = make_accelerator(parts.training, Path("output"))
+    set_arithmetic(parts.training, accelerator.device)
+    networks = (parts.generator, parts.discriminator)
+    for network in networks:
+        network.to(accelerator.device, memory_format=torch.channels_last)
+    played = (parts.training, parts.task, parts.loss, parts.penalties, *networks)
+    context = make_context(accelerator, *played, {"generator": None, "discriminator": None})  # nothing is learned
+    per_step = seconds_per_step(context, parts.images.shape, parts.generator_step.cost_per_step(parts.training))
     steps = parts.training.max_steps
     total = per_step * steps * len(arms) * len(seeds)
     of = "without normalizer and penalty" if probe is None else f"of {probe.name}, evaluations not counted"

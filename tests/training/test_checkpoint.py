@@ -52,6 +52,50 @@ def test_not_finite_weights_are_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_only_a_failed_write_is_an_error_of_the_disk(tmp_path, monkeypatch):
+    """torch's zip writer says that it failed, and not why: that stands before it, if anything does."""
+    writer = RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+    full, lost = OSError(28, "No space left on device"), torch.AcceleratorError("CUDA error: an illegal memory access")
+    save_checkpoint(tmp_path, 1, state(), {}, keep=None)
+
+    def failing(*errors):
+        def save(state, file):
+            try:
+                if errors[1:]:
+                    raise errors[0]
+            finally:
+                raise errors[-1]
+
+        return save
+
+    for errors, found in (((full,), full), ((full, writer), full), ((lost,), lost), ((lost, writer), lost)):
+        for error in errors:
+            error.__context__ = None
+        monkeypatch.setattr(torch, "save", failing(*errors))
+        with pytest.raises(type(found)) as caught:
+            save_checkpoint(tmp_path, 2, state(), {}, keep=None)
+        assert caught.value is found
+    writer.__context__ = None
+    monkeypatch.setattr(torch, "save", failing(writer))
+    with pytest.raises(OSError, match="unexpected pos"):
+        save_checkpoint(tmp_path, 2, state(), {}, keep=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_a_device_that_fails_after_room_was_made_is_no_full_disk(tmp_path, monkeypatch):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, state(), {"identity": {}}, keep=2)
+    errors = [OSError(28, "No space left on device"), torch.AcceleratorError("CUDA error: an illegal memory access")]
+
+    def save(state, file):
+        raise errors.pop(0)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        save_checkpoint(tmp_path, 3, state(), {}, keep=2)
+    assert not errors and [path.name for path in checkpoints(tmp_path)] == ["step-2"]
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     """A real failed write: the process may not write files of more than 100 kB."""
     save_checkpoint(tmp_path, 1, state(), {}, keep=1)

@@ -94,7 +94,7 @@ from licfg_hf.training.prepare import CompiledTerms
 
 terms = CompiledTerms(lambda points: {"loss": (points.sin() * points.cos()).sum()}, print)
 terms(torch.ones(50, requires_grad=True))["loss"].backward()
-assert terms.compiled is not None
+assert terms.compiled is not terms.terms
 """
 
 

@@ -19,6 +19,7 @@ from licfg_hf.training.tracking import make_trackers
         ({"mixed_precision": "fp16"}, "fp16"),
         ({"mixed_precision": "int8"}, "mixed_precision"),
         ({"seed": -1}, "seed"),
+        ({"deterministic": True, "cudnn_benchmark": True}, "give only one"),
     ],
 )
 def test_bad_values_are_named(arguments, word):

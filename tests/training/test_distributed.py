@@ -61,6 +61,10 @@ def test_two_processes_with_compiled_steps_give_the_gradient_of_one_without(tmp_
     require_equal_gradients(launch(tmp_path, "compiled"), two_processes.all_gradients(Accelerator(cpu=True)))
 
 
+def test_one_process_may_evaluate_for_a_day_while_the_others_wait(ranks):
+    assert [rank["patience"] for rank in ranks] == [86_400, 86_400]
+
+
 def test_ranks_draw_different_noise_and_keep_equal_weights(ranks):
     assert not torch.allclose(ranks[0]["noise"], ranks[1]["noise"])
     for name, value in ranks[0]["trained"].items():

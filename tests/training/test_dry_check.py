@@ -43,13 +43,19 @@ def test_the_dry_check_and_the_estimate_leave_everything_as_it_was(tmp_path):
         modes = [module.training for network in pair for module in network.modules()]
         return [*tensors, modes, torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()]
 
-    before, held = state(), [set(vars(module)) for network in pair for module in network.modules()]
+    def names():
+        return [set(vars(module)) for network in pair for module in network.modules()]
+
+    before, held = state(), names()
     run = trainer(tmp_path, pair)
     torch.testing.assert_close(state(), before, rtol=0, atol=0)
+    assert names() == held
+    run._prepare()
+    held = names()
     announce_long_run(run)
     torch.testing.assert_close(state(), before, rtol=0, atol=0)
     assert pair[1][1].weight_orig.grad.eq(1).all() and pair[1][3].parametrizations.weight.original.grad is None
-    assert [set(vars(module)) for network in pair for module in network.modules()] == held
+    assert names() == held
 
 
 def test_the_dry_check_costs_less_than_a_step(tmp_path):

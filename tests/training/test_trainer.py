@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from filelock import FileLock
 from tiny import tiny_discriminator, tiny_generator
 from torch import nn
@@ -23,12 +25,14 @@ from licfg_hf import (
     EpsCenteredGradientPenalty,
     get_loss,
 )
+from licfg_hf.command_line import one_line_errors
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.errors import InputError, TrainingDiverged
 from licfg_hf.hub.callbacks import ModelCard
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, OptimizerConfig, Trainer, TrainingConfig
 from licfg_hf.training.callbacks import Callback
 from licfg_hf.training.checkpoint import checkpoints, load_state
+from licfg_hf.training.prepare import set_arithmetic
 
 
 def trainer(folder: Path, penalty_weight: float = 0.01, images=None, callbacks=(), **settings) -> Trainer:
@@ -354,12 +358,149 @@ def test_every_kind_of_loss_trains(name, tmp_path):
     [
         ("ACCELERATE_MIXED_PRECISION", "bf16", "--mixed_precision bf16"),
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", r"torch\.compile"),
+        ("ACCELERATE_USE_FSDP", "true", "FSDP shards .* launch with DDP"),
+        ("ACCELERATE_USE_DEEPSPEED", "true", "DEEPSPEED shards .* launch with DDP"),
+        ("ACCELERATE_USE_MEGATRON_LM", "true", "MEGATRON_LM shards .* launch with DDP"),
     ],
 )
 def test_what_the_launcher_asks_for_is_refused_if_it_cannot_be(name, value, words, tmp_path, monkeypatch):
     monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=words):
-        trainer(tmp_path)
+    with pytest.raises(InputError, match=words) as refusal:
+        trainer(tmp_path / "run")
+    assert "\n" not in str(refusal.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", (DistributedType.FSDP, DistributedType.DEEPSPEED))
+@pytest.mark.parametrize("penalties", ((), (EpsCenteredGradientPenalty(0.1, method="finite_difference"),)))
+def test_sharding_that_a_program_set_up_is_refused_with_any_penalty(kind, penalties, tmp_path, monkeypatch):
+    monkeypatch.setattr(Accelerator, "distributed_type", kind)
+    config, images = TrainingConfig(output_dir=str(tmp_path / "run")), open_images(DataConfig())
+    with pytest.raises(InputError, match=f"{kind.value} shards"):
+        Trainer(config, *plain_networks(), images, GANTask(6), get_loss("hinge"), penalties)
+    assert not (tmp_path / "run").exists()
+
+
+class Fails(Callback):
+    """Raises an error after step 3."""
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+    def step_end(self, trainer: Trainer) -> None:
+        if trainer.step == 3:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        (
+            {"gradient_accumulation_steps": 2},
+            "memory ran out at step 3, with 4 images at a time: raise gradient_accumulation_steps (now 2), set "
+            "mixed_precision to bf16, or lower batch_size (now 8)",
+        ),
+        (
+            {"mixed_precision": "bf16"},
+            "memory ran out at step 3, with 8 images at a time: raise gradient_accumulation_steps (now 1), or lower "
+            "batch_size (now 8)",
+        ),
+    ],
+)
+def test_a_lack_of_memory_in_a_step_says_what_needs_less(settings, advice, tmp_path, capsys):
+    run = trainer(tmp_path, callbacks=[Fails(torch.OutOfMemoryError("CUDA out of memory"))], **settings)
+    with pytest.raises(SystemExit) as ending, one_line_errors():
+        run.train()
+    assert ending.value.code == 1 and isinstance(ending.value.__context__, torch.OutOfMemoryError)
+    assert f"error: there is not enough memory: {advice} (CUDA out of memory)\n" in capsys.readouterr().err
+
+
+def test_a_run_says_at_its_end_how_many_checkpoints_failed(tmp_path, capsys, monkeypatch):
+    save = torch.save
+
+    def full_at_step_4(state, file):
+        if run.step == 4:
+            raise OSError(28, "No space left on device")
+        save(state, file)
+
+    run = trainer(tmp_path)
+    monkeypatch.setattr(torch, "save", full_at_step_4)
+    run.train()
+    said = capsys.readouterr().err
+    assert "WARNING: no checkpoint at step 4: No space left on device" in said
+    end = (
+        f"WARNING: 1 of 3 checkpoints could not be written; the last good checkpoint is {tmp_path}/checkpoints/step-6"
+    )
+    assert said.strip().splitlines()[-1] == end
+
+
+def test_an_error_of_the_device_while_a_checkpoint_is_written_ends_the_run(tmp_path, monkeypatch):
+    def lost(state, file):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    run = trainer(tmp_path)
+    monkeypatch.setattr(torch, "save", lost)
+    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        run.train()
+    assert run.step == 2 and not (tmp_path / "model_index.json").exists()
+
+
+class TakesWhatHasNoOrder(nn.Module):
+    """Uses an operator that PyTorch refuses where algorithms are to be deterministic."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 1)
+
+    def forward(self, images):
+        points = images.flatten(1)
+        with torch.no_grad():
+            torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+        return self.linear(points)
+
+
+@pytest.fixture
+def usual_arithmetic():
+    """Puts back how PyTorch computes."""
+    cudnn, products = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    before = cudnn.allow_tf32, cudnn.benchmark
+    yield
+    cudnn.allow_tf32, cudnn.benchmark = before
+    torch.set_float32_matmul_precision(products)
+    torch.use_deterministic_algorithms(False)
+
+
+def arithmetic() -> tuple:
+    cudnn = torch.backends.cudnn
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    return torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark, deterministic
+
+
+def test_the_settings_say_how_pytorch_computes(usual_arithmetic):
+    cuda = torch.device("cuda")
+    before = arithmetic()
+    set_arithmetic(TrainingConfig(tf32=False), torch.device("cpu"))
+    assert arithmetic() == before
+    for settings, on_cuda in (
+        ({}, ("high", True, False, False)),
+        ({"tf32": False}, ("highest", False, False, False)),
+        ({"cudnn_benchmark": True}, ("high", True, True, False)),
+        ({"cudnn_benchmark": False}, ("high", True, False, False)),
+        ({"deterministic": True}, ("high", True, False, True)),
+        ({}, ("high", True, False, True)),
+        ({"deterministic": False}, ("high", True, False, False)),
+    ):
+        set_arithmetic(TrainingConfig(**settings), cuda)
+        assert arithmetic() == on_cuda, settings
+
+
+def test_a_network_that_is_not_deterministic_is_refused_before_anything_is_written(tmp_path, usual_arithmetic):
+    generator, images = plain_networks()[0], open_images(DataConfig())
+    config = TrainingConfig(output_dir=str(tmp_path / "run"), max_steps=1, batch_size=8, deterministic=True)
+    with pytest.raises(InputError, match="does not have a deterministic implementation"):
+        Trainer(config, generator, TakesWhatHasNoOrder(), images, GANTask(6), get_loss("hinge"))
+    assert not (tmp_path / "run").exists()
+    trainer(tmp_path / "other", deterministic=True).train()
+    assert torch.are_deterministic_algorithms_enabled()
 
 
 def test_accumulation_asked_for_by_the_launcher_does_not_divide_the_loss_again(tmp_path, monkeypatch):

@@ -175,18 +175,22 @@ def train_foreign_modules(folder: Path) -> Trainer:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    accelerator = Accelerator()
-    rank = accelerator.process_index
     if "compiled" in sys.argv:
+        accelerator = Accelerator()
+        rank = accelerator.process_index
         torch.save({"gradients": compiled_gradients(accelerator)}, folder / f"rank{rank}.pt")
         accelerator.end_training()
         sys.exit()
     trainer = train_foreign_modules(folder)
+    accelerator = Accelerator()
+    rank = accelerator.process_index
+    group = torch.distributed.distributed_c10d._get_default_group()
     noise = torch.randn(4, generator=random_generator(accelerator.device, 0, "training", 0, rank))
     result = {
         "processes": accelerator.num_processes,
         "gradients": all_gradients(accelerator),
         "noise": noise,
+        "patience": group._get_backend(accelerator.device).options._timeout.total_seconds(),
         "trained": trainer.discriminator.state_dict(),
     }
     torch.save(result, folder / f"rank{rank}.pt")

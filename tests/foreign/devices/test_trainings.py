@@ -2,7 +2,9 @@
 
 import json
 import math
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import accelerator
@@ -14,7 +16,7 @@ from safetensors.torch import load_file
 
 from licfg_hf import EpsCenteredGradientPenalty, LazyPenalty, Trainer, TrainingConfig, get_loss, load
 from licfg_hf.data.image_sets import TensorImages
-from licfg_hf.training import FunctionalGradientStep, StagedFunctionalGradient
+from licfg_hf.training import FunctionalGradientStep, StagedFunctionalGradient, announce
 
 STAGED = {"generator_step": StagedFunctionalGradient, "generator_batch_size": 32, "ema_decay": None, "max_steps": 17}
 TRAININGS = {
@@ -59,3 +61,14 @@ def test_a_resumed_training_is_the_undisturbed_one(device, tmp_path):
     parts = train(tmp_path / "parts")
     one, other = (load_file(folder / "model" / "diffusion_pytorch_model.safetensors") for folder in (whole, parts))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_the_estimate_waits_for_the_device_whenever_it_reads_the_clock(device, tmp_path, monkeypatch, capsys):
+    done = []
+    clock = SimpleNamespace(perf_counter=lambda: done.append("read") or time.perf_counter())
+    monkeypatch.setattr(announce, "time", clock)
+    monkeypatch.setattr(torch.get_device_module(device), "synchronize", lambda: done.append("wait"))
+    with accelerator.like_mps():
+        train(tmp_path, kind="biggan", mixed_precision="bf16", max_steps=1)
+    assert done == ["wait", "read"] * (len(done) // 2) and len(done) >= 12  # two players, and the penalty
+    assert "could not be estimated" not in capsys.readouterr().out
