@@ -4,8 +4,12 @@ import torch
 
 from licfg_hf import (
     AdversarialLipschitzPenalty,
+    BalancedConsistencyRegularization,
+    ConsistencyRegularization,
+    DifferentiableAugmentation,
     EpsCenteredGradientPenalty,
     GradientPenalty,
+    LatentConsistencyRegularization,
     MaxGradientPenalty,
     dragan,
     r1_penalty,
@@ -22,6 +26,28 @@ PENALTIES = {
     "r1": r1_penalty(1.0),
     "r2": r2_penalty(1.0),
     "adversarial": AdversarialLipschitzPenalty(lipschitz_constant=0.0),
+}
+METHODS = ("exact", "tangent", "finite_difference")
+PENALTIES_BY_METHOD = {
+    "eps_centered": lambda method: EpsCenteredGradientPenalty(1.0, method=method),
+    "eps_centered_minus_ones": lambda method: EpsCenteredGradientPenalty(1.0, direction="minus_ones", method=method),
+    "eps_centered_random": lambda method: EpsCenteredGradientPenalty(1.0, direction="random", method=method),
+    "wgan_gp": lambda method: wgan_gp(1.0, method),
+    "max": lambda method: MaxGradientPenalty(1.0, method=method),
+    "dragan": lambda method: dragan(1.0, method),
+    "r1": lambda method: r1_penalty(1.0, method),
+    "r2": lambda method: r2_penalty(1.0, method),
+    "real_and_fake": lambda method: GradientPenalty(1.0, points="real_and_fake", method=method),
+}
+FURTHER_TERMS = {
+    "consistency": lambda: ConsistencyRegularization(1.0),
+    "augmented_consistency": lambda: ConsistencyRegularization(1.0, augmentation=DifferentiableAugmentation()),
+    "balanced_consistency": lambda: BalancedConsistencyRegularization(1.0),
+    "augmented_balanced_consistency": lambda: BalancedConsistencyRegularization(
+        1.0, augmentation=DifferentiableAugmentation()
+    ),
+    "latent_consistency": lambda: LatentConsistencyRegularization(),
+    "adversarial": lambda: AdversarialLipschitzPenalty(lipschitz_constant=0.0),
 }
 NORMALIZERS = {
     "none": (),

@@ -294,6 +294,7 @@ _LOSSES: dict[str, tuple[ScalarFunction, ScalarFunction | None, ScalarFunction |
     # (f + 1)^2 + (r - 1)^2, convex but not increasing; its code trains the generator with (f - 1)^2.
     "lgan_square": (_square(-1), None, _square(1)),
 }
+LOSS_NAMES = (*_LOSSES, "relativistic")
 
 
 def get_loss(name: str, alpha: float = 1.0, weight: float = 1.0) -> AdversarialLoss:
@@ -311,5 +312,5 @@ def get_loss(name: str, alpha: float = 1.0, weight: float = 1.0) -> AdversarialL
     if name == "relativistic":
         return RelativisticLoss(alpha=alpha, weight=weight)
     if name not in _LOSSES:
-        raise ValueError(f"no loss named {name!r}; there are: {', '.join([*_LOSSES, 'relativistic'])}")
+        raise ValueError(f"no loss named {name!r}; there are: {', '.join(LOSS_NAMES)}")
     return AdversarialLoss(*_LOSSES[name], alpha=alpha, name=name, weight=weight)

@@ -21,12 +21,17 @@ Labels = int | str | Sequence[int | str] | Tensor
 _TRUNCATED_AT = 2.0  # standard deviations at which BigGAN cuts the normal distribution
 
 
+def _uniform(noise: Tensor) -> Tensor:
+    """N(0, 1) noise as numbers in (0, 1), float64; on the CPU, since not every device has float64."""
+    return torch.special.ndtr(noise.cpu().double())
+
+
 def truncated(noise: Tensor, truncation: float) -> Tensor:
     """Turns N(0, 1) noise into truncation * N(0, 1) cut at two standard deviations (BigGAN's truncation trick).
 
     By the inverse of the distribution function, so that one number gives one number, whatever its neighbours are.
     """
-    uniform = torch.special.ndtr(noise.cpu().double())  # on the CPU, since not every device has float64
+    uniform = _uniform(noise)
     low = float(torch.special.ndtr(torch.tensor(-_TRUNCATED_AT, dtype=torch.float64)))
     cut = torch.special.ndtri(low + (1 - 2 * low) * uniform)
     return (truncation * cut).to(noise)
@@ -180,8 +185,7 @@ class GANPipeline(HubPipeline):
             return None
         if labels is None:
             noise = randn_tensor((count, 1), generator=generator, device=self._execution_device, dtype=torch.float32)
-            uniform = torch.special.ndtr(noise.cpu().double())  # on the CPU, since not every device has float64
-            return (uniform * self.num_classes).long().clamp(max=self.num_classes - 1)[:, 0].to(noise.device)
+            return (_uniform(noise) * self.num_classes).long().clamp(max=self.num_classes - 1)[:, 0].to(noise.device)
         if len(labels) > count:
             raise ValueError(f"{len(labels)} class_labels do not fit a batch_size of {count}")
         return labels.repeat(-(-count // len(labels)))[:count]

@@ -46,14 +46,10 @@ class CompiledTerms:
     def __init__(self, terms: Callable[..., Terms], say: Callable[[str], None]):
         self.terms, self.say = terms, say
         speed_up_convolutions()
-        functorch.force_non_lazy_backward_lowering = (
-            True  # so that its errors appear here, not in a later backward pass
-        )
-        self._compile()
-
-    def _compile(self) -> None:
+        # Errors of compiling a backward pass then appear here, not in that pass.
+        functorch.force_non_lazy_backward_lowering = True
         # One graph or none: a gradient that is taken outside of it could not be differentiated again.
-        self.compiled = torch.compile(self.terms, fullgraph=True, dynamic=False, options={"fallback_random": True})
+        self.compiled = torch.compile(terms, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
     def __call__(self, *arguments: Any) -> Terms:
         try:
@@ -70,13 +66,12 @@ class CompiledTerms:
             return self.compiled(*arguments)
         except BackendCompilerFailed:
             with TemporaryDirectory(prefix="licfg-hf-compile-") as folder, _compiling_in(folder):
-                self._compile()
                 return self.compiled(*arguments)
 
 
 @contextmanager
 def _compiling_in(folder: str) -> Iterator[None]:
-    """Keeps what is compiled inside in another folder than usual."""
+    """Compiles everything anew inside, and keeps it in another folder than usual."""
     usual = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
     torch.compiler.reset()

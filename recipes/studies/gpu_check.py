@@ -42,13 +42,19 @@ from licfg_hf import EpsCenteredGradientPenalty, GradientPenalty, InputError, La
 from licfg_hf.command_line import OptionParser, one_line_errors
 from licfg_hf.data.image_sets import TensorImages
 from licfg_hf.objective.critic import frozen
-from licfg_hf.objective.losses import _LOSSES
+from licfg_hf.objective.losses import LOSS_NAMES
 from licfg_hf.objective.weights import power_iterated_once
-from licfg_hf.training import FunctionalGradientStep, OptimizerConfig, StagedFunctionalGradient, Trainer
+from licfg_hf.training import (
+    FunctionalGradientStep,
+    OptimizerConfig,
+    StagedFunctionalGradient,
+    Trainer,
+    TrainingConfig,
+)
 from licfg_hf.training.averaging import MovingAverage
 from licfg_hf.training.context import terms_named_apart
 from licfg_hf.training.optimizers import average_gradients, make_optimizer
-from licfg_hf.training.prepare import CompiledTerms
+from licfg_hf.training.prepare import CompiledTerms, set_arithmetic
 from licfg_hf.training.step import discriminator_terms, generator_terms
 from licfg_hf.training.tasks import DDGANTask, GANTask, MicroBatch
 
@@ -212,12 +218,6 @@ def relative(values: Iterable[Tensor], truth: Iterable[Tensor]) -> float:
     return (sum((a - b).square().sum() for a, b in pairs) / sum(b.square().sum() for _, b in pairs)).sqrt().item()
 
 
-def allow_tf32(allowed: bool) -> None:
-    """TF32 as the trainer has it, or full float32."""
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed
-
-
 # ---- sections ------------------------------------------------------------------------------------------------------
 
 
@@ -244,7 +244,7 @@ def everything_runs(machine: Machine) -> Found:
         for name, term in TERMS.items():
             if (kind, name) != ("ddgan", "latent"):  # a denoising generator has no latent alone to move
                 attempt(f"{kind} {name}", players, term)
-        for loss in (*_LOSSES, "relativistic"):
+        for loss in LOSS_NAMES:
             attempt(f"{kind} loss {loss}", players, loss=get_loss(loss))
     assert not failed, failed
     return {"cases": len(tried)}
@@ -268,7 +268,7 @@ def agrees_with_the_cpu(machine: Machine) -> Found:
     for kind, (name, penalty) in product(list(KINDS)[: 1 if machine.small else None], made.items()):
         gradients = {}
         for word, (tf32, bf16) in {"the CPU": (False, False), **ways}.items():
-            allow_tf32(tf32)
+            set_arithmetic(TrainingConfig(tf32=tf32), machine.device)
             players = tiny(torch.device("cpu") if word == "the CPU" else machine.device, kind)
             between = {"interpolation": share.to(players.device)} if penalty.points == "interpolate" else {}
             update(players, players.draw(8), [partial(penalty, **between) if between else penalty], bf16)
@@ -287,7 +287,7 @@ def train(folder: str, kind: str = "ddgan", normalizer: str = "none", step: Any 
     images, watched = TensorImages(pixels, torch.arange(96) % 3), settings.pop("watched", None)
     images.in_memory = not settings.pop("decoded", False)
     usual = {"max_steps": 8, "log_every": 4, "checkpoint_every": 4, "sample_every": 4, **settings}
-    config = licfg_hf.TrainingConfig(output_dir=folder, batch_size=16, sample_count=4, **usual)
+    config = TrainingConfig(output_dir=folder, batch_size=16, sample_count=4, **usual)
     penalties = [LazyPenalty(EpsCenteredGradientPenalty(0.1), interval=2)]
     AcceleratorState._reset_state(reset_partial_state=True)  # of a training with another precision
     trainer = Trainer(config, *players.networks, images, players.task, NON_SATURATING, penalties, step)
@@ -366,7 +366,7 @@ def double_backward(machine: Machine) -> Found:
     return {"error": error, "plain": plain, "library": library}
 
 
-class _Operators(TorchDispatchMode):
+class Operators(TorchDispatchMode):
     """Counts operators by name, views included."""
 
     def __init__(self) -> None:
@@ -381,7 +381,7 @@ class _Operators(TorchDispatchMode):
 def _step_with_r1(machine: Machine, by_library: bool) -> Found:
     """The gradients of a step, its time, and how many operators and convolutions PyTorch was asked for."""
     torch.manual_seed(0)
-    allow_tf32(False)
+    set_arithmetic(TrainingConfig(tf32=False), machine.device)
     count, device = 8 if machine.small else 64, machine.device
     discriminator: Any = licfg_hf.DDGANDiscriminator(base_channels=8 if machine.small else 64)
     discriminator.to(device, memory_format=torch.channels_last)
@@ -397,7 +397,7 @@ def _step_with_r1(machine: Machine, by_library: bool) -> Found:
         (gradient,) = torch.autograd.grad(total, points, create_graph=True)
         gradient.square().flatten(1).sum(1).mean().backward()
 
-    with _Operators() as operators:
+    with Operators() as operators:
         step()
     return {
         "gradients": [value.cpu().numpy() for value in gradients_of(discriminator)],
@@ -577,7 +577,7 @@ def within(seconds: float, section: Callable[[Machine], Found], machine: Machine
     signal.setitimer(signal.ITIMER_REAL, seconds)
     began = time.monotonic()
     try:
-        allow_tf32(True)
+        set_arithmetic(TrainingConfig(tf32=True), machine.device)
         entry = {"status": "ok", "found": section(machine)}
     except (Exception, TooLong) as error:
         where = [f"{Path(one.filename).name}:{one.lineno}" for one in traceback.extract_tb(error.__traceback__)[-4:]]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from licfg_hf import DDGANScheduler, DDGANTask, GANTask, LazyPenalty, get_loss
+from licfg_hf.data.image_sets import TensorImages
 from licfg_hf.objective.critic import frozen
 from licfg_hf.objective.weights import power_iterated_once
 from licfg_hf.training.step import discriminator_terms, generator_terms
@@ -46,6 +47,12 @@ PLAYERS = {
     "biggan_deep": _gan("biggan_deep", "biggan_deep", gans.CLASSES),
     "ddgan": _ddgan,
 }
+
+
+def random_images(count: int) -> TensorImages:
+    """Images (count, 1, 8, 8) with a label each, always the same ones."""
+    pixels = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return TensorImages(pixels, torch.arange(count) % gans.CLASSES)
 
 
 def update_both(

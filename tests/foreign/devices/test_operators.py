@@ -1,10 +1,14 @@
 """A penalty asks a device for the passes that it needs and no others; counted at the published sizes."""
 
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
-from operators import operators_of
+from gpu_check import Operators
 
 from licfg_hf import (
     BigGANDiscriminator,
@@ -22,6 +26,28 @@ CRITICS = {
     "SNGAN": (SNGANDiscriminator, 32),
     "BigGAN": (BigGANDiscriminator, 32),
 }
+
+
+@contextmanager
+def _autocast_of_the_cpu() -> Iterator[None]:
+    """The meta device has no autocast that could be switched off."""
+    original = torch.autocast.__init__
+
+    def on_the_cpu(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
+        original(self, "cpu" if device_type == "meta" else device_type, *args, **kwargs)
+
+    torch.autocast.__init__ = on_the_cpu
+    try:
+        yield
+    finally:
+        torch.autocast.__init__ = original
+
+
+def operators_of(step: Callable[[], Any]) -> Counter[str]:
+    """The operators of one call by name."""
+    with _autocast_of_the_cpu(), Operators() as operators:
+        step()
+    return operators.counts
 
 
 def operators_of_a_step(name: str, penalty=None):

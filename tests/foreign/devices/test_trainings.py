@@ -8,14 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import accelerator
-import gans
 import pytest
 import torch
-from players import PLAYERS
+from players import PLAYERS, random_images
 from safetensors.torch import load_file
 
 from licfg_hf import EpsCenteredGradientPenalty, LazyPenalty, Trainer, TrainingConfig, get_loss, load
-from licfg_hf.data.image_sets import TensorImages
 from licfg_hf.training import FunctionalGradientStep, StagedFunctionalGradient, announce
 
 STAGED = {"generator_step": StagedFunctionalGradient, "generator_batch_size": 32, "ema_decay": None, "max_steps": 17}
@@ -33,8 +31,7 @@ TRAININGS = {
 def train(folder: Path, kind: str = "sngan", generator_step: Any = None, in_memory: bool = True, **settings) -> Path:
     """A training on the device; returns its output folder."""
     generator, discriminator, task = PLAYERS[kind]()
-    pixels = torch.randint(0, 256, (96, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    images = TensorImages(pixels, torch.arange(96) % gans.CLASSES)
+    images = random_images(96)
     images.in_memory = in_memory
     usual = {"max_steps": 8, "batch_size": 8, "log_every": 2, "checkpoint_every": 4, "sample_every": 4}
     config = TrainingConfig(output_dir=str(folder), sample_count=4, **{**usual, **settings})
