@@ -202,6 +202,8 @@ class Trainer:
         finally:
             self.progress.close()
         self.notify("train_end")
+        # The main process exports, evaluates and publishes; a launcher ends it where another process ends before.
+        self.accelerator.wait_for_everyone()
         for tracker in self.accelerator.trackers:  # end_training would also end the process group, and later runs
             tracker.finish()
 

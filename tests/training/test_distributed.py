@@ -56,6 +56,10 @@ def test_two_processes_give_the_gradient_of_one_with_the_doubled_batch(ranks):
     require_equal_gradients(ranks, single)
 
 
+def test_no_process_ends_its_training_before_the_main_one_has_exported(ranks):
+    assert [rank["published"] for rank in ranks] == [True, True]
+
+
 @pytest.mark.slow
 def test_two_processes_with_compiled_steps_give_the_gradient_of_one_without(tmp_path):
     require_equal_gradients(launch(tmp_path, "compiled"), two_processes.all_gradients(Accelerator(cpu=True)))

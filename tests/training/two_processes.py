@@ -1,6 +1,7 @@
 """Run by torchrun in test_distributed.py: gradients on this rank's share of a batch, and a short training."""
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from licfg_hf import (
     BalancedConsistencyRegularization,
+    Callback,
     DDGANScheduler,
     EpsCenteredGradientPenalty,
     GradientNormalized,
@@ -149,8 +151,20 @@ def compiled_gradients(accelerator: Accelerator) -> dict[str, dict[str, torch.Te
     return found
 
 
-def train_foreign_modules(folder: Path) -> Trainer:
-    """diffusers' UNet2DModel against a plain module as a DDGAN, then two plain modules as a GAN."""
+class SlowEnd(Callback):
+    """The main process takes a while at the end of the training, as one that evaluates or publishes."""
+
+    def train_end(self, trainer: Trainer) -> None:
+        if trainer.accelerator.is_main_process:
+            time.sleep(2)
+            (trainer.folder / "published.txt").touch()
+
+
+def train_foreign_modules(folder: Path) -> tuple[Trainer, bool]:
+    """diffusers' UNet2DModel against a plain module as a DDGAN, then two plain modules as a GAN.
+
+    Returns the first trainer, and whether the second had published all it had to when it came back.
+    """
     from diffusers import UNet2DModel
 
     torch.manual_seed(0)
@@ -169,8 +183,9 @@ def train_foreign_modules(folder: Path) -> Trainer:
     config = TrainingConfig(
         output_dir=str(folder / "gan"), max_steps=2, batch_size=8, gradient_accumulation_steps=2, sample_count=4
     )
-    Trainer(config, generator, critic, images, GANTask(6), LOSS, [PENALTIES["r1"]]).train()
-    return trainer
+    terms = [PENALTIES["r1"]]
+    finished = Trainer(config, generator, critic, images, GANTask(6), LOSS, terms, callbacks=[SlowEnd()]).train()
+    return trainer, (finished / "published.txt").is_file()
 
 
 if __name__ == "__main__":
@@ -181,7 +196,7 @@ if __name__ == "__main__":
         torch.save({"gradients": compiled_gradients(accelerator)}, folder / f"rank{rank}.pt")
         accelerator.end_training()
         sys.exit()
-    trainer = train_foreign_modules(folder)
+    trainer, published = train_foreign_modules(folder)
     accelerator = Accelerator()
     rank = accelerator.process_index
     group = torch.distributed.distributed_c10d._get_default_group()
@@ -191,6 +206,7 @@ if __name__ == "__main__":
         "gradients": all_gradients(accelerator),
         "noise": noise,
         "patience": group._get_backend(accelerator.device).options._timeout.total_seconds(),
+        "published": published,
         "trained": trainer.discriminator.state_dict(),
     }
     torch.save(result, folder / f"rank{rank}.pt")
