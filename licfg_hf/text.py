@@ -62,6 +62,20 @@ def code_span(text: str) -> str:
     return f"{fence}{space}{text}{space}{fence}"
 
 
+def filled(package: str, template: str, **values: object) -> str:
+    """A text from a package's folder ``templates``."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # takes a while
+
+    environment = Environment(
+        loader=PackageLoader(package),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(values)
+
+
 _OF_HUB = {
     401: "the Hub does not accept the token: run `hf auth login`, or set HF_TOKEN to one that may do this",
     403: "the Hub forbids it with this token",

@@ -1,23 +1,28 @@
-"""Runs the steps: first what is not timed, then rounds in which every step is timed once."""
+"""Runs the steps: first what is not timed, such as memory and arithmetic, then rounds in which each is timed once."""
 
 import math
+import os
 import random
 import statistics
 import timeit
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 from torch.utils.benchmark import timer  # a clock that waits until the device has done all it was given
+from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
 from tqdm.auto import tqdm
 
 from ..errors import InputError
+from ..machine import device_name, processor_name, versions
 from ..text import one_line
 from ..training.context import StepContext
-from .catalogue import BASELINE
-from .cost import count_flops, peak_bytes, resident_bytes
+from .catalogue import BASELINE, MEMORY
 from .steps import SharedParts, steps_of
 
 _LEAST_SECONDS = 0.05  # of a timed run: a step that takes less is repeated
@@ -129,3 +134,65 @@ def spread(values: Sequence[float]) -> dict[str, float]:
         raise ValueError("there is no median of no values")
     low, middle, high = statistics.quantiles([*values] * 2 if len(values) == 1 else values, method="inclusive")
     return {"median": middle, "low": low, "high": high}
+
+
+def count_flops(step: Callable[[], Any]) -> int:
+    """Operations of an uncompiled step: its convolutions and matrix products, two for a product and a sum."""
+    counter = FlopCounterMode(display=False)
+    with _FlopCounterMode(counter):  # by itself: the hooks around it fail in a double backward
+        step()
+    return counter.get_total_flops()
+
+
+def peak_bytes(step: Callable[[], Any], device: torch.device) -> int | None:
+    """The most bytes that a step holds at once beyond what was allocated before it; None where nothing can tell.
+
+    The step runs once, much slower than otherwise. Drop old gradients first: on the CPU nobody sees their release.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) - before
+    if device.type != "cpu":
+        return None
+    with _silent_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        step()
+    profiler: Any = recorded.profiler
+    events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate((event.nbytes() for event in sorted(events, key=lambda one: one.start_ns())), initial=0))
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """The profiler's library writes lines to the process's stderr that no setting turns off."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def resident_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes of tensors, each storage counted once."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
+
+
+def protocol(device: torch.device, **about: Any) -> dict[str, Any]:
+    """On what, by what and when, and what else is said."""
+    return {
+        "device": device_name(device),
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "tf32": torch.get_float32_matmul_precision() != "highest",
+        "versions": versions(("licfg_hf", "torch", "accelerate", "diffusers", "numpy")),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "memory": MEMORY.get(device.type),
+        **about,
+    }

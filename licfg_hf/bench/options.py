@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import InputError, TrainingInterrupted
 from ..files import require_writable, user_path, write_json, write_text
 from ..ranges import MANY, require_whole
+from ..text import filled
 from .catalogue import CONDITIONS, DEFAULT, MODELS, STEPS, TECHNIQUES, listed, techniques_in
 
 _TRAINER_STEPS = 1000
@@ -43,10 +44,12 @@ def run(arguments: argparse.Namespace) -> None:
     _require_usable(arguments)
     folder = user_path(arguments.output or f"output/bench-{arguments.model}")
     require_writable(folder, "--output", folder=True)
-    name, (result, text) = ("overhead", _trainer(arguments)) if arguments.trainer else ("bench", _steps(arguments))
+    rows, about = (_trainer if arguments.trainer else _steps)(arguments)
+    text = filled("licfg_hf.bench", "report.md", rows=rows, about=about)
+    place = folder / ("overhead" if arguments.trainer else "bench")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{name}.json", result)
-    write_text(folder / f"{name}.md", text)
+    write_json(place.with_suffix(".json"), {"protocol": about, "results": rows})
+    write_text(place.with_suffix(".md"), text)
     print(f"{text}\nin {folder}")
 
 
@@ -71,33 +74,24 @@ def _require_usable(arguments: argparse.Namespace) -> None:
     arguments.steps = [step for step in STEPS if step in given]
 
 
-def _steps(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from .measure import measure
-    from .report import protocol, steps_in_words
+def _steps(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What was measured of steps, and how."""
+    from .measure import measure, protocol
     from .steps import SharedParts, open_device
 
     model, batch_size = MODELS[arguments.model], arguments.batch_size
     shared = SharedParts(model, batch_size, open_device(arguments.device, arguments.dtype))
     rows = measure(shared, arguments.techniques, arguments.steps, arguments.rounds, arguments.compile)
-    about = protocol(
-        shared.device,
-        model=arguments.model,
-        networks=vars(model),
-        parameters=shared.parameters,
-        image=list(model.image),
-        batch_size=batch_size,
-        generator_batch_size=shared.options.generator_batch_size,
-        dtype=arguments.dtype,
-        seed=shared.options.seed,
-        rounds=arguments.rounds,
-        **CONDITIONS,
-    )
-    return {"protocol": about, "results": rows}, steps_in_words(rows, about)
+    about = {"model": arguments.model, "networks": vars(model), "parameters": shared.parameters}
+    about |= {"image": list(model.image), "batch_size": batch_size, "dtype": arguments.dtype}
+    about |= {"generator_batch_size": shared.options.generator_batch_size, "seed": shared.options.seed}
+    return rows, protocol(shared.device, rounds=arguments.rounds, **about, **CONDITIONS)
 
 
-def _trainer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _trainer(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What was measured of trainings, and how."""
+    from .measure import protocol
     from .overhead import measure
-    from .report import protocol, trainer_in_words
     from .steps import open_device
 
     device, steps = open_device(arguments.device).device, arguments.steps_of_trainer or _TRAINER_STEPS
@@ -106,5 +100,6 @@ def _trainer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         rows = [measure(name, MODELS[name], batch, count) for name, (batch, count) in plan.items()]
     except TrainingInterrupted as stop:
         raise TrainingInterrupted("stopped before a measurement was finished", stop.exit_code) from None
-    about = protocol(device, dtype="float32", data="the embedded digits, brought to the network's size, in memory")
-    return {"protocol": about, "results": rows}, trainer_in_words(rows, about)
+    return rows, protocol(
+        device, dtype="float32", data="the embedded digits, brought to the network's size, in memory"
+    )

@@ -1,50 +1,15 @@
 """Writes converted networks as a folder for ``from_pretrained``: all of it, or nothing."""
 
-import hashlib
 import json
 from pathlib import Path
-from string import Template
 
 from safetensors import SafetensorError
 
 from ..errors import InputError
-from ..files import partial_folder, sync_tree, write_text
+from ..files import partial_folder, sha256_of, sync_tree, write_text
 from ..pipelines import DDGANPipeline, GANPipeline
-from ..text import code_span
+from ..text import code_span, filled
 from .mapping import Networks
-
-_CARD = Template("""\
----
-library_name: licfg_hf
-license: other
-tags:
-- gan
-- licfg
----
-
-# $title
-
-Converted from $file, a checkpoint of $source, by `licfg-hf convert`.
-
-## Use
-
-```python
-$code
-```
-
-(Run it in this folder, or put the folder's name in place of `"."`.)
-
-## What it is
-
-$facts
-
-## Where it comes from
-
-- File: $file, sha256 `$digest`.
-- Format: `$source`.
-- Options of the reference: $options
-- Licence: that of the original weights; converting them changes nothing about it.
-""")
 
 
 def require_free(folder: Path) -> None:
@@ -104,20 +69,17 @@ def _save(networks: Networks, folder: Path) -> None:
 
 
 def _card(networks: Networks, source: str, file: Path) -> str:
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
     named = networks.generator if networks.generator is not None else networks.discriminator
-    config = "none needed, the weights tell the network."
-    if networks.options is not None:
-        config = f"\n\n```json\n{json.dumps(dict(networks.options), indent=2)}\n```\n"
-    return _CARD.substitute(
+    return filled(
+        "licfg_hf.convert",
+        "card.md",
         title=f"{type(named).__name__} from {source}",
         source=source,
         file=code_span(file.name),
-        code="\n".join(_code(networks, ".")),
-        facts="\n".join(f"- {line[0].upper()}{line[1:]}" for line in _facts(networks)),
-        digest=digest,
-        options=config,
+        code=_code(networks, "."),
+        facts=_facts(networks),
+        digest=sha256_of(file),
+        options=None if networks.options is None else json.dumps(dict(networks.options), indent=2),
     )
 
 

@@ -1,7 +1,10 @@
 """The settings of a data set: which images, and their size; and presets, short names of data sets."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from ..errors import InputError
 from ..ranges import require_number, require_set, require_whole
@@ -74,24 +77,8 @@ def _given(config: DataConfig) -> dict[str, Any]:
     return {name: value for name, value in vars(config).items() if value is not None}
 
 
-def _on_the_hub(
-    data: str, image_size: int, split: str = "train", image_column: str = "image", label_column: str | None = None
-) -> DataConfig:
-    return DataConfig(data, None, split, image_size, "center", image_column, label_column)
-
-
-# What a name stands for; a name may be added. The ids and columns of cifar10 and mnist were checked against copies.
-# The others are from memory and from other people's code: the Hub could not be reached where this table was written,
-# so none of them was tried.
+# A name may be added.
 PRESETS = {
-    "mnist": _on_the_hub("ylecun/mnist", 32, label_column="label"),  # 28 px, enlarged for networks that halve often
-    "cifar10": _on_the_hub("uoft-cs/cifar10", 32, image_column="img", label_column="label"),
-    # 100,000 unlabelled images of 96 px; GANs are trained on them at 48 px.
-    "stl10": _on_the_hub("jxie/stl10", 48, split="unlabeled"),
-    # Aligned faces of 178x218 px: the centre square of 178 px holds the face. 128 px is usual, too.
-    "celeba": _on_the_hub("flwrlabs/celeba", 64),
-    "celeba-hq": _on_the_hub("korexyz/celeba-hq-256x256", 256, label_column="label"),
-    "lsun-bedroom": _on_the_hub("pcuenq/lsun-bedrooms", 256),
-    "lsun-church": _on_the_hub("tglcourse/lsun_church_train", 256),
-    "imagenet": _on_the_hub("ILSVRC/imagenet-1k", 128, label_column="label"),  # gated: needs a token
+    name: DataConfig(**{"split": "train", "crop": "center", "image_column": "image", **preset})
+    for name, preset in yaml.safe_load(Path(__file__).with_name("presets.yaml").read_text(encoding="utf-8")).items()
 }

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from licfg_hf import EpsCenteredGradientPenalty, GradientPenalty, get_loss
-from licfg_hf.bench.cost import count_flops
+from licfg_hf.bench.measure import count_flops
 from licfg_hf.training import LazyPenalty
 from licfg_hf.training.step import discriminator_terms
 from licfg_hf.training.tasks import MicroBatch

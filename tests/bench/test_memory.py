@@ -2,7 +2,7 @@
 
 import torch
 
-from licfg_hf.bench.cost import peak_bytes, resident_bytes
+from licfg_hf.bench.measure import peak_bytes, resident_bytes
 
 CPU = torch.device("cpu")
 MIB = 2**20
