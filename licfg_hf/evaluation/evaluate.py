@@ -6,15 +6,16 @@ Launched on several processes, each takes its share of the chunks; the sums are 
 import platform
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
 from ..data import DataConfig, ImageSet, open_images
 from ..data.config import EMBEDDED
@@ -26,12 +27,11 @@ from .extractors import Extractor, open_extractor
 from .metrics import Measured, Plan, chosen_metrics, require_metrics
 from .metrics.neural_divergence import JUDGED
 from .options import EvaluationConfig
-from .passes import passed, reference_of
+from .passes import Share, passed, reference_of, take_share
 from .protocol import FORMAT, PRESETS, EvaluationProtocol, label
 from .report import remove_report, write_pictures
 from .result import RESULT_FILE, RESULT_FILES, stored_result
 from .samples import ImageSamples, ModelSamples, SampleSource, is_grey, open_samples
-from .statistics import Features
 
 _PACKAGES = ("licfg_hf", "torch", "diffusers", "numpy")
 
@@ -52,9 +52,11 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     output.parent.mkdir(parents=True, exist_ok=True)
     with state.main_process_first():  # it computes what the cache lacks, the others then find it there
         real = reference_of(reference, config.data, extractor, config.batch_size)
-    with passed(source, extractor, config, real, held_out, state) as measured:
-        if measured is None:
-            return {}
+    share = partial(take_share, source, extractor, config)
+    if not state.is_main_process:
+        _shares_of_all(state, share)
+        return {}
+    with passed(source, extractor, config, real, partial(_shares_of_all, state, share), held_out) as measured:
         result = {
             "format": FORMAT,
             "name": config.model,
@@ -73,12 +75,10 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
         return _write(output, result, source, reference, measured)
 
 
-def measure(
-    source: SampleSource, extractor: Extractor, config: EvaluationConfig, real: Features, quiet: bool = False
-) -> dict[str, Any]:
-    """``metrics`` and ``classes`` of a result, by this process alone; InputError where features are not finite."""
-    with passed(source, extractor, config, real, quiet=quiet) as measured:
-        return {} if measured is None else numbers_of(measured, source.class_names)
+def _shares_of_all(state: PartialState, share: Callable[..., Share], path: Path | None = None) -> list[Share]:
+    """The shares of all processes; the main one knows the ``path`` of the file for feature vectors."""
+    known = broadcast_object_list([path])
+    return gather_object([share(known[0], state.process_index, state.num_processes)])
 
 
 def processes() -> PartialState:

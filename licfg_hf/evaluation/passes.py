@@ -1,15 +1,12 @@
-"""Passes of images through an extractor: the reference, whose features are kept, and the samples, by all processes."""
+"""Passes of images through an extractor: the reference, whose features are kept, and the samples, in shares."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
 from ..data import ImageSet
@@ -61,44 +58,25 @@ def passed(
     extractor: Extractor,
     config: EvaluationConfig,
     real: Features,
+    pool: Callable[[Path], "list[Share]"],
     held_out: ImageSet | None = None,
-    state: PartialState | None = None,
-    quiet: bool = False,
-) -> Iterator[Measured | None]:
-    """What metrics are computed from, once the samples went through the extractor; None but on the main process.
+) -> Iterator[Measured]:
+    """What metrics are computed from, once the samples went through the extractor; on the main process.
 
-    Samples are gathered as far as the metrics that are asked for and the report need it. Their feature vectors lie in
-    a temporary file until the context ends.
+    Their feature vectors lie in a temporary file until the context ends.
 
     Args:
         real: features of the reference images.
-        state: the processes, each of which takes its share of the chunks; None for this process alone.
+        pool: the shares of all processes, by that file; see ``take_share``.
 
     Raises:
         InputError: features are not finite.
     """
-    index, processes = (state.process_index, state.num_processes) if state is not None else (0, 1)
-    wants_vectors = config.report or any(metric.vectors for metric in chosen_metrics(config.metrics))
-    with _shared_folder(state) as folder:
-        path = folder / "samples.npy"
-        if wants_vectors and index == 0:
+    with TemporaryDirectory(prefix="licfg_hf-", ignore_cleanup_errors=True) as folder:
+        path, wants_vectors = Path(folder) / "samples.npy", _wants_vectors(config)
+        if wants_vectors:
             FeatureFile(path, (source.count, extractor.dim))
-        if state is not None:
-            state.wait_for_everyone()
-        store = FeatureFile(path, writable=True) if wants_vectors else None
-        own = _Share(extractor, config)
-        numbers = range(index, -(-source.count // CHUNK), processes)
-        for number in tqdm(numbers, desc=f"samples of {source.name}", disable=True if quiet or index else None):
-            own.add_chunk(number, source, extractor, config, store)
-        if store is not None:
-            store.flush()
-        shares = [own] if state is None else gather_object([own])
-        if state is not None:
-            state.wait_for_everyone()
-        if index:
-            yield None
-            return
-        whole = _merged(shares)
+        whole = _merged(pool(path), path)
         vectors: Any = FeatureFile(path) if wants_vectors else None
         parts: Any = (torch.cat(whole.pixels) if whole.pixels else None, held_out)
         hits, asked, predicted = whole.counts
@@ -106,31 +84,46 @@ def passed(
         yield Measured(config, real, samples, whole.scores, hits, asked, predicted, *parts)
 
 
-@contextmanager
-def _shared_folder(state: PartialState | None) -> Iterator[Path]:
-    """A temporary folder of the main process that all processes know."""
-    is_main = state is None or state.is_main_process
-    path = [tempfile.mkdtemp(prefix="licfg_hf-") if is_main else ""]
-    if state is not None:
-        broadcast_object_list(path)
-    try:
-        yield Path(path[0])
-    finally:
-        if is_main:
-            shutil.rmtree(path[0], ignore_errors=True)
+def _wants_vectors(config: EvaluationConfig) -> bool:
+    return config.report or any(metric.vectors for metric in chosen_metrics(config.metrics))
 
 
-class _Share:
+def take_share(
+    source: SampleSource,
+    extractor: Extractor,
+    config: EvaluationConfig,
+    path: Path,
+    index: int = 0,
+    processes: int = 1,
+    quiet: bool = False,
+) -> "Share":
+    """Passes every chunk ``i`` of the samples with ``i % processes == index``; talks to no other process.
+
+    Vectors go into the file, or into the share where the file lies on another machine.
+    """
+    own = Share(extractor, config)
+    store = FeatureFile(path, writable=True) if path.exists() else None
+    numbers = range(index, -(-source.count // CHUNK), processes)
+    for number in tqdm(numbers, desc=f"samples of {source.name}", disable=True if quiet or index else None):
+        own.add_chunk(number, source, extractor, config, store)
+    if store is not None:
+        store.flush()
+    return own
+
+
+class Share:
     """What one process gathered of the samples, as ``Measured`` has it; class numbers are empty without classes."""
 
     def __init__(self, extractor: Extractor, config: EvaluationConfig):
         metrics, classes = chosen_metrics(config.metrics), extractor.classes or 0
         self.wants_scores = any(metric.probabilities for metric in metrics)
+        self.wants_vectors = _wants_vectors(config)
         self.kept = max([SHOWN if config.report else 0, *(metric.pixels for metric in metrics)])  # first samples
         self.moments = GaussianStatistics.empty(extractor.dim)
         self.scores = ClassStatistics.empty(config.is_splits, classes)
         self.counts = torch.zeros(3, classes, dtype=torch.int64)  # hits, asked and predicted by class
         self.pixels: list[torch.Tensor] = []  # by chunk
+        self.vectors: list[tuple[int, torch.Tensor]] = []  # with the number of the first one, where there is no file
 
     def add_chunk(
         self,
@@ -151,6 +144,8 @@ class _Share:
                 self.moments.update(features)
                 if store is not None:
                     store.write(first, features)
+                elif self.wants_vectors:
+                    self.vectors.append((first, features.cpu()))
                 if logits is not None:
                     self._add_classes(logits, None if labels is None else labels[part], first, source.count)
             except ValueError as error:
@@ -168,7 +163,7 @@ class _Share:
             hits += torch.bincount(labels[chosen.cpu() == labels], minlength=len(hits))
 
 
-def _merged(shares: list[_Share]) -> _Share:
+def _merged(shares: list[Share], path: Path) -> Share:
     """Shares of the processes as one; chunk ``i`` was drawn by process ``i % processes``."""
     whole, *others = shares
     longest = max(len(share.pixels) for share in shares)
@@ -177,4 +172,9 @@ def _merged(shares: list[_Share]) -> _Share:
         whole.moments = whole.moments.merge(other.moments)
         whole.scores = whole.scores.merge(other.scores)
         whole.counts = whole.counts + other.counts
+        if other.vectors:
+            store = FeatureFile(path, writable=True)
+            for first, vectors in other.vectors:
+                store.write(first, vectors)
+            store.flush()
     return whole

@@ -1,6 +1,6 @@
 """The work between two steps: it reads losses, writes logs and checkpoints, and obeys a request to stop."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ class BetweenSteps:
         trainer = self.trainer
         source = trainer.run.resume_from
         if source is not None and source.parent == trainer.run.checkpoint_folder:
-            on_the_main_process(trainer.accelerator, lambda: self._look(trainer.callbacks_that("was_missed")))
+            self._on_the_main_process(lambda: self._look(trainer.callbacks_that("was_missed")))
 
     def after_step(self) -> None:
         """Does what is due; ends in TrainingDiverged, or TrainingInterrupted after a signal or a moved folder."""
@@ -49,7 +49,7 @@ class BetweenSteps:
             or_warn(trainer, lambda: trainer.notify("log", means))
         saved = self._save() if save or stop else False
         if due and not stop:  # a resumed run makes up for them
-            on_the_main_process(trainer.accelerator, lambda: self._look(due))
+            self._on_the_main_process(lambda: self._look(due))
             stop = self.stop.agreed(step)
             saved = saved or (self._save() if stop else False)
         if stop:
@@ -57,11 +57,18 @@ class BetweenSteps:
 
     def end(self) -> None:
         """Exports the finished model, unless a signal ends that."""
-        self.signals.until_stopped(partial(export_or_say_why_not, self.trainer))
-        if self.signals.received:
-            raise TrainingInterrupted(self._stopped(saved=True), 128 + self.signals.received)
+        self._on_the_main_process(lambda: self.signals.until_stopped(partial(export_or_say_why_not, self.trainer)))
+        if stop := self.stop.agreed(self.trainer.step):
+            raise TrainingInterrupted(self._stopped(saved=True), 128 + stop)
         if self.failed:
             self.trainer.progress.say(f"WARNING: {self._failures()}; {self.trainer.run.last_checkpoint()}")
+
+    def _on_the_main_process(self, action: Callable[[], None]) -> None:
+        """The others help it to evaluate."""
+        evaluation = self.trainer.evaluation
+        on_the_main_process(
+            self.trainer.accelerator, action, None if evaluation is None else partial(evaluation.help, self.trainer)
+        )
 
     def _failures(self) -> str:
         return f"{self.failed} of {self.checkpoints} checkpoints could not be written"

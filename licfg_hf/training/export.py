@@ -37,9 +37,7 @@ def export_or_say_why_not(trainer: "Trainer") -> None:
 
 
 def export(trainer: "Trainer") -> None:
-    """Writes pipeline, discriminator, samples, results and what callbacks add, on the main process."""
-    if not trainer.accelerator.is_main_process:
-        return
+    """Writes pipeline, discriminator, samples, results and what callbacks add; on the main process."""
     trainer.progress.say(f"exporting the model of step {trainer.step}")
     with updated(trainer.folder) as update:
         place, flow = update.place, trainer.generator_step.flow()

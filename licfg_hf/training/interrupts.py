@@ -4,7 +4,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -62,14 +63,26 @@ class StopSignals(SignalHandler):
 
     def until_stopped(self, action: Callable[[], None]) -> None:
         """Does what a signal ends at once: it can be done again, and must not keep the process from stopping."""
-        self._at_once = True
         try:
-            if self.received is None:
-                action()
+            try:
+                self._at_once = True
+                if self.received is None:
+                    action()
+            finally:
+                self._at_once = False
         except StopRequested:
             pass
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """What processes do together, which a signal must not tear: within ``until_stopped`` it acts at the end."""
+        at_once, self._at_once = self._at_once, False
+        try:
+            yield
         finally:
-            self._at_once = False
+            self._at_once = at_once
+        if at_once and self.received is not None:
+            raise StopRequested
 
     def restore(self) -> None:
         """Handles the signals as before, and waits no longer for the end of a launcher."""

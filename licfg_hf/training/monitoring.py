@@ -1,20 +1,23 @@
 """Metrics during a training: the generator that would be exported, at an interval, and the best one kept."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import nn
 
 from ..data.image_sets import subset
 from ..errors import InputError
-from ..evaluation.evaluate import measure, protocol_of
+from ..evaluation.evaluate import numbers_of, protocol_of
 from ..evaluation.extractors import open_extractor
 from ..evaluation.metrics import METRICS, Plan, chosen_metrics, require_metrics
 from ..evaluation.options import EvaluationConfig, metrics_in
-from ..evaluation.passes import reference_of
+from ..evaluation.passes import Share, passed, reference_of, take_share
 from ..evaluation.protocol import FORMAT, EvaluationProtocol, differences, label
 from ..evaluation.result import parse_result
 from ..evaluation.samples import CHUNK, require_finite_samples, settings_hash, weights_hash
@@ -24,6 +27,8 @@ from ..staging import finish_update, updated
 from .callbacks import Callback, is_every
 from .checkpoint import DESCRIPTION_FILE
 from .export import facts_of_model, write_networks
+from .interrupts import StopRequested
+from .run import ask_for_help, on_the_main_process, sendable
 from .run_folder import superseded
 from .tasks import Flow
 from .tracking import names_at
@@ -69,8 +74,8 @@ class GeneratorSamples:
 class Evaluation(Callback):
     """Evaluates the generator that would be exported every ``evaluate_every`` steps, and keeps the best one.
 
-    Only the main process does so. ``result`` is the newest content of an ``eval.json``. An InputError says which
-    metric cannot be measured.
+    The main process does so, and every process draws a share of the samples. ``result`` is the newest content of an
+    ``eval.json``. An InputError says which metric cannot be measured.
     """
 
     def __init__(self, trainer: "Trainer"):
@@ -90,22 +95,21 @@ class Evaluation(Callback):
             kid_subset_size=min(1000, self.count),
             seed=config.seed,
         )
-        if trainer.accelerator.is_main_process:
-            self.extractor = open_extractor(config.evaluate_features, images.shape, trainer.device)
-            require_metrics(Plan(self.options, self.count, None, self.images, self.extractor))
-            self.best = None if config.keep_best is None else BestGenerator(trainer, self.metrics())
+        self.best: BestGenerator | None = None
+        on_the_main_process(trainer.accelerator, lambda: self._open(trainer))  # first, since it may download
+        if not trainer.accelerator.is_main_process:
+            self._open(trainer)
+
+    def _open(self, trainer: "Trainer") -> None:
+        self.extractor = open_extractor(self.options.features, self.images.shape, trainer.device)
+        require_metrics(Plan(self.options, self.count, None, self.images, self.extractor))
+        if trainer.accelerator.is_main_process and trainer.config.keep_best is not None:
+            self.best = BestGenerator(trainer, self.metrics())
 
     def metrics(self) -> set[str]:
         """The metrics in a result."""
         chosen = chosen_metrics(self.options.metrics)
         return {metric.name for metric in chosen if self.classes is not None or not metric.conditional}
-
-    def measure_samples(self, samples: GeneratorSamples) -> dict[str, Any]:
-        """The content of an ``eval.json``, but for its facts."""
-        real = reference_of(self.images, self.options.data, self.extractor, CHUNK)
-        measured = measure(samples, self.extractor, self.options, real, quiet=True)
-        protocol = protocol_of(self.options, samples, self.images, self.extractor).as_dict()
-        return {"format": FORMAT, "name": self.options.model, "protocol": protocol, **measured}
 
     def is_due(self, trainer: "Trainer") -> bool:
         return is_every(trainer.step, trainer.config.max_steps, trainer.config.evaluate_every)
@@ -131,10 +135,63 @@ class Evaluation(Callback):
     @torch.no_grad()
     def measure(self, trainer: "Trainer", network: nn.Module, flow: Flow = None) -> dict[str, Any]:
         """The content of an eval.json of a generator with matching buffers, moved by the flow if there is one."""
+        samples = GeneratorSamples(trainer, network, flow, self.count)
         with trainer.progress.pause(f"step {trainer.step}: evaluating {self.count:,} samples"):
-            result = self.measure_samples(GeneratorSamples(trainer, network, flow, self.count))
-        here = {"device": trainer.run.facts["device"], "date": datetime.now(UTC).isoformat(timespec="seconds")}
-        return {**result, "facts": here}
+            real = reference_of(self.images, self.options.data, self.extractor, CHUNK)
+            pool = partial(self._shares_of_all, trainer, network, samples)
+            with passed(samples, self.extractor, self.options, real, pool) as measured:
+                numbers = numbers_of(measured, samples.class_names)
+        return {
+            "format": FORMAT,
+            "name": self.options.model,
+            "protocol": protocol_of(self.options, samples, self.images, self.extractor).as_dict(),
+            **numbers,
+            "facts": {"device": trainer.run.facts["device"], "date": datetime.now(UTC).isoformat(timespec="seconds")},
+        }
+
+    def _shares_of_all(
+        self, trainer: "Trainer", network: nn.Module, samples: GeneratorSamples, path: Path
+    ) -> list[Share]:
+        """The shares of all processes, for the main one; an error of one of them, or its wish to stop, is all's."""
+        share = partial(self._share, trainer, samples, path)
+        if trainer.accelerator.num_processes == 1:
+            return [share()]
+        with trainer.signals.held_back():
+            # Running statistics are those of a process's own images: the main one's count, as in what is exported.
+            buffers = {name: buffer.cpu() for name, buffer in network.named_buffers()}
+            ask_for_help((path, samples.facts["flow"], buffers))
+            shares = self._exchanged(trainer, share)
+        for found in shares:
+            if isinstance(found, Exception):
+                raise found
+        if None in shares:
+            raise StopRequested
+        return shares
+
+    @torch.no_grad()
+    def help(self, trainer: "Trainer", request: tuple[Path, bool, dict[str, torch.Tensor]]) -> None:
+        """What the other processes do while the main one evaluates."""
+        path, is_moved, buffers = request
+
+        def share() -> Share:
+            with trainer.sampler.generator_for_sampling(buffers) as network:
+                flow = trainer.generator_step.flow() if is_moved else None
+                return self._share(trainer, GeneratorSamples(trainer, network, flow, self.count), path)
+
+        self._exchanged(trainer, share)
+
+    def _share(self, trainer: "Trainer", samples: GeneratorSamples, path: Path) -> Share:
+        index, processes = trainer.accelerator.process_index, trainer.accelerator.num_processes
+        return take_share(samples, self.extractor, self.options, path, index, processes, quiet=True)
+
+    def _exchanged(self, trainer: "Trainer", share: Callable[[], Share]) -> list[Any]:
+        """Of every process its share, an error, or None after a signal."""
+        own: list[Any] = []
+        try:
+            trainer.signals.until_stopped(lambda: own.append(share()))
+        except Exception as error:
+            own = [sendable(error, trainer.accelerator.process_index)]
+        return gather_object(own or [None])
 
     def in_one_line(self, result: dict[str, Any]) -> str:
         """The numbers of a result, for a person."""

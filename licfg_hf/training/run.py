@@ -3,13 +3,15 @@
 import json
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from ..errors import FolderInUse, InputError, TrainingInterrupted, is_lack_of_memory
 from ..files import user_path
@@ -33,19 +35,43 @@ class Stateful(Protocol):
 Parts = Mapping[str, "Stateful | Parts | None"]
 
 
-def on_the_main_process(accelerator: Accelerator, action: Callable[[], _Result]) -> _Result:
-    """The main process does something and tells the others what came of it, also where it is an InputError."""
-    found: list[Any] = [None, None]
+def on_the_main_process(
+    accelerator: Accelerator, action: Callable[[], _Result], help: Callable[[Any], None] | None = None
+) -> _Result:
+    """The main process does something and tells the others what came of it, also where it is an error.
+
+    Meanwhile the others ``help`` with whatever it sends by ``ask_for_help``.
+    """
     if accelerator.is_main_process:
         try:
-            found[0] = action()
-        except InputError as error:
-            found[1] = error
-    if accelerator.num_processes > 1:
-        torch.distributed.broadcast_object_list(found)
-    if found[1] is not None:
-        raise found[1]
-    return found[0]
+            result = action()
+        except Exception as error:
+            broadcast_object_list([("failed", sendable(error, 0))])
+            raise
+        broadcast_object_list([("done", result)])
+        return result
+    while True:
+        told: list[Any] = broadcast_object_list([None])
+        kind, content = told[0]
+        if kind == "failed":
+            raise content
+        if kind == "done":
+            return content
+        cast(Any, help)(content)
+
+
+def ask_for_help(request: Any) -> None:
+    """Sends a request to the other processes, which wait in ``on_the_main_process``."""
+    broadcast_object_list([("help", request)])
+
+
+def sendable(error: Exception, process: int) -> Exception:
+    """An error of a process as others can raise it; of one that no user causes, with the lines of code."""
+    if isinstance(error, (InputError, OSError)):
+        return error
+    if is_lack_of_memory(error):
+        return MemoryError(f"process {process}: {error}")
+    return RuntimeError(f"process {process} failed:\n{''.join(traceback.format_exception(error))}")
 
 
 class Run:

@@ -1,6 +1,6 @@
 """Samples of a generator in training, as it would be exported: for pictures and for evaluations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +33,14 @@ class Sampler:
     def _rng(self, purpose: Purpose, step: int = 0) -> torch.Generator:
         return random_generator(self.trainer.device, self.trainer.config.seed, purpose, step)
 
-    def generator_for_sampling(self) -> AbstractContextManager[nn.Module]:
+    def generator_for_sampling(self, known: Mapping[str, Tensor] | None = None) -> AbstractContextManager[nn.Module]:
         """The generator in eval mode with buffers that belong to its weights, see ``with_matching_buffers``."""
         rng, size = self._rng("standing"), self.trainer.generator_micro_batch_size
 
         def draw(network: nn.Module) -> None:
             self.task.standing_batch(network, size, self.shape, rng)
 
-        return with_matching_buffers(self.trainer.final_generator, draw, self.trainer.config.standing_batches)
+        return with_matching_buffers(self.trainer.final_generator, draw, self.trainer.config.standing_batches, known)
 
     @torch.no_grad()
     def draw(self, count: int, flow: Flow = None) -> Tensor:
@@ -63,26 +63,37 @@ class Sampler:
 
 @contextmanager
 def with_matching_buffers(
-    network: nn.Module, draw: Callable[[nn.Module], Any], batches: int | None
+    network: nn.Module,
+    draw: Callable[[nn.Module], Any],
+    batches: int | None,
+    known: Mapping[str, Tensor] | None = None,
 ) -> Iterator[nn.Module]:
     """The network in eval mode with buffers that belong to its weights; afterwards all is as it was.
 
     The buffers of an average are copies of the trained network's, so its singular vectors are a step or more behind
     and its BatchNorm statistics are another network's. These become the mean over so many ``batches`` (BigGAN's
     standing statistics), each passed through the network by ``draw``; ``None`` keeps the running ones.
+    Where buffers are ``known``, as those of the main process are to others, they become these.
     """
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     was_training = network.training
     try:
-        refresh_power_iterations(network)
-        if batches is not None:
-            _gather_statistics(network, draw, batches)
+        if known is not None:
+            _set_buffers(network, known)
+        else:
+            refresh_power_iterations(network)
+            if batches is not None:
+                _gather_statistics(network, draw, batches)
         yield network.eval()
     finally:
-        with torch.no_grad():
-            for name, buffer in network.named_buffers():
-                buffer.copy_(buffers[name])
+        _set_buffers(network, buffers)
         network.train(was_training)
+
+
+@torch.no_grad()
+def _set_buffers(network: nn.Module, values: Mapping[str, Tensor]) -> None:
+    for name, buffer in network.named_buffers():
+        buffer.copy_(values[name])
 
 
 @torch.no_grad()

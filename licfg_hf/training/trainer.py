@@ -183,8 +183,8 @@ class Trainer:
         self.progress = Progress(self.step, self.config.max_steps, self.accelerator.is_main_process)
         term_log = TermLog(self.accelerator)
         try:
-            with StopSignals() as signals:
-                between = BetweenSteps(self, signals, term_log)
+            with StopSignals() as self.signals:
+                between = BetweenSteps(self, self.signals, term_log)
                 self.notify("train_begin")
                 between.begin()
                 for images in self.loader.steps(self.step, self.config.max_steps):

@@ -17,11 +17,11 @@ from licfg_hf.command_line import one_line_errors
 from licfg_hf.data import DataConfig, ImageSet, open_images
 from licfg_hf.data.image_sets import ImageSubset
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.evaluate import measure
+from licfg_hf.evaluation.evaluate import numbers_of
 from licfg_hf.evaluation.extractors import open_extractor
 from licfg_hf.evaluation.metrics import METRICS
 from licfg_hf.evaluation.options import EvaluationConfig
-from licfg_hf.evaluation.passes import reference_of
+from licfg_hf.evaluation.passes import passed, reference_of, take_share
 from licfg_hf.evaluation.samples import ImageSamples, through_jpeg
 
 _METRICS = ("fid", "kid", "is", "pr", "dc")
@@ -103,7 +103,9 @@ def study(data: str, features: str, limit: int | None = None) -> str:
     lines = [f"| images | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
     for name, source in sources.items():
         began = time.monotonic()
-        numbers = measure(source, extractor, replace(config, limit=source.count), real)["metrics"]
+        parts = (source, extractor, replace(config, limit=source.count))
+        with passed(*parts, real, lambda path, parts=parts: [take_share(*parts, path)]) as measured:
+            numbers = numbers_of(measured, None)["metrics"]
         cells = [f"{numbers[metric]['value']:.4g}" for metric in _SHOWN]
         lines.append(f"| {name} | {' | '.join(cells)} |")
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)

@@ -21,9 +21,11 @@ from licfg_hf.data import DataConfig, open_images
 from licfg_hf.data.image_sets import subset
 from licfg_hf.evaluation.distances import frechet_distance
 from licfg_hf.evaluation.evaluate import evaluate
+from licfg_hf.evaluation.extractors import open_extractor
 from licfg_hf.evaluation.options import EvaluationConfig
+from licfg_hf.evaluation.passes import Share, passed, reference_of, take_share
 from licfg_hf.evaluation.protocol import EvaluationProtocol, differences
-from licfg_hf.evaluation.samples import CHUNK, ModelSamples, open_samples, through_jpeg
+from licfg_hf.evaluation.samples import CHUNK, ImageSamples, ModelSamples, open_samples, through_jpeg
 from licfg_hf.hub.results import results_section
 from licfg_hf.objective.functional_gradient import FunctionalGradientFlow
 from licfg_hf.pipelines.flow import save_flow
@@ -176,6 +178,23 @@ def test_two_processes_give_the_numbers_of_one(model, tmp_path):
     assert both["facts"]["processes"] == 2
     for name, entry in alone["metrics"].items():
         assert both["metrics"][name]["value"] == pytest.approx(entry["value"], rel=1e-6), name
+
+
+def test_vectors_of_a_process_on_another_machine_come_with_its_share(tmp_path):
+    images = open_images(DataConfig())
+    extractor = open_extractor("digits", images.shape, torch.device("cpu"))
+    options = EvaluationConfig(model="digits", metrics=("kid",), limit=250)
+    real = reference_of(images, "digits", extractor, 100)
+    found = []
+    for hidden in ("samples.npy", "none.npy"):
+
+        def pool(path: Path, hidden=hidden) -> list[Share]:
+            parts = (ImageSamples("digits", images, 250), extractor, options)
+            return [take_share(*parts, path, 0, 2), take_share(*parts, path.with_name(hidden), 1, 2)]
+
+        with passed(ImageSamples("digits", images, 250), extractor, options, real, pool) as measured:
+            found.append(measured.samples.vectors.rows(torch.arange(250)))
+    assert torch.equal(*found) and (found[0].abs().sum(dim=1) > 0).all()
 
 
 def test_a_report_opens_beside_the_numbers(model):

@@ -1,5 +1,6 @@
 """Two real processes (gloo) against one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from accelerate import Accelerator
 sys.path.insert(0, str(Path(__file__).parent))
 import two_processes
 
+from licfg_hf.cli import main as command
+
 
 def launch(folder: Path, *arguments: str) -> list[dict]:
     """What the two processes saved."""
@@ -23,6 +26,7 @@ def launch(folder: Path, *arguments: str) -> list[dict]:
         env=environment,
         capture_output=True,
         text=True,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr[-4000:]
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
@@ -73,3 +77,48 @@ def test_ranks_draw_different_noise_and_keep_equal_weights(ranks):
     assert not torch.allclose(ranks[0]["noise"], ranks[1]["noise"])
     for name, value in ranks[0]["trained"].items():
         assert torch.equal(value, ranks[1]["trained"][name]), name
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory) -> tuple[Path, list[list[str]]]:
+    """The folder of ``two_processes.evaluated``, and how each training in it ended on each rank."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LICFG_HF_CACHE", str(folder / "cache"))
+        return folder, launch(folder, "evaluated")
+
+
+def evaluations(folder: Path) -> dict[int, float]:
+    records = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return {record["step"]: record["fid"] for record in records if "fid" in record}
+
+
+@pytest.mark.slow
+def test_an_evaluation_by_two_processes_has_the_numbers_of_one(evaluated, tmp_path, monkeypatch):
+    monkeypatch.setenv("LICFG_HF_CACHE", str(tmp_path / "cache"))
+    for name in ("whole", "stopped_at_the_end"):  # with running statistics, and with those gathered anew
+        options = ["--data", "digits", "--features", "digits", "--metrics", "fid,pr,kid", "--seed", "5"]
+        options += ["--limit", "350", "--reference_limit", "350", "--kid_subset_size", "350"]
+        command(["evaluate", str(evaluated[0] / name), *options, "--output", str(tmp_path / "one.json")])
+        files = (evaluated[0] / name / "eval.json", tmp_path / "one.json")
+        two, one = (
+            {name: entry["value"] for name, entry in json.loads(file.read_text())["metrics"].items()} for file in files
+        )
+        assert two == pytest.approx(one, rel=1e-5) and len(one) > 2
+
+
+@pytest.mark.slow
+def test_what_happens_to_one_process_in_an_evaluation_happens_to_all(evaluated):
+    folder, ranks = evaluated
+    first, other = ([end.partition(": ")[2] for end in ends] for ends in ranks)
+    assert [end[:15] for end in first] == [end[:15] for end in other]
+    whole, out_of_memory, broken, stopped, resumed, stopped_at_the_end, finished = first
+    assert {whole, out_of_memory, resumed, finished} == {"done"}
+    assert broken.startswith("RuntimeError process 1 failed") and "IndexError: list index out of range" in broken
+    assert stopped.startswith("SystemExit 143 stopped at step 2 of 4")
+    assert stopped_at_the_end.startswith("SystemExit 143 stopped at step 4 of 4")
+    numbers = evaluations(folder / "whole")
+    assert sorted(numbers) == [2, 4] and evaluations(folder / "stopped") == numbers  # it was made up for
+    assert evaluations(folder / "out_of_memory") == {4: numbers[4]} and evaluations(folder / "broken") == {}
+    best = json.loads((folder / "stopped" / "best" / "eval.json").read_text())
+    assert best["metrics"]["fid"]["value"] == min(numbers.values())

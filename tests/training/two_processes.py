@@ -1,5 +1,7 @@
-"""Run by torchrun in test_distributed.py: gradients on this rank's share of a batch, and a short training."""
+"""Run by torchrun in test_distributed.py: gradients on this rank's share of a batch, and short trainings."""
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,9 +25,11 @@ from licfg_hf import (
     spectral_normalize,
 )
 from licfg_hf.data import DataConfig, open_images
+from licfg_hf.evaluation.passes import take_share
 from licfg_hf.objective.critic import frozen
 from licfg_hf.objective.weights import power_iterated_once
-from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, Trainer, TrainingConfig
+from licfg_hf.recipes import main
+from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, Trainer, TrainingConfig, monitoring
 from licfg_hf.training.prepare import CompiledTerms, prepare_for_compilation
 from licfg_hf.training.sampler import random_generator
 from licfg_hf.training.step import discriminator_terms, generator_terms, optimize
@@ -188,8 +192,56 @@ def train_foreign_modules(folder: Path) -> tuple[Trainer, bool]:
     return trainer, (finished / "published.txt").is_file()
 
 
+EVALUATED = """
+    --preset quickstart --max_steps 4 --batch_size 8 --checkpoint_every 2 --log_every 2 --sample_every null --seed 5
+    --evaluate_features digits --evaluate_metrics fid,pr,kid --evaluate_samples 350
+"""
+
+
+def evaluated(folder: Path, rank: int) -> list[str]:
+    """How trainings with evaluations ended on this rank; in most, something happens to the share of rank 1."""
+
+    def out_of_memory() -> None:
+        raise MemoryError("none left")
+
+    def ended() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    def train(name: str, *options: str, happens=None) -> None:
+        def share(*arguments, **how):
+            nonlocal happens
+            now, happens = happens, None
+            if rank == 1 and now is not None:
+                now()
+            return take_share(*arguments, **how)
+
+        monitoring.take_share = share
+        try:
+            main("biggan_eps_cifar", [*EVALUATED.split(), *options, "--output_dir", str(folder / name)])
+            ends.append(f"{name}: done")
+        except BaseException as error:
+            ends.append(f"{name}: {type(error).__name__} {error} {error.__context__}")
+
+    ends: list[str] = []
+    torch.distributed.destroy_process_group = lambda *_: None  # the command ends it; here others follow
+    watched = ("--evaluate_every", "2", "--keep_best", "fid", "--standing_batches", "null")
+    train("whole", *watched)
+    train("out_of_memory", *watched, happens=out_of_memory)
+    train("broken", *watched, happens=lambda: [][0])
+    train("stopped", *watched, happens=ended)
+    train("stopped", *watched)
+    train("stopped_at_the_end", happens=ended)
+    train("stopped_at_the_end")
+    return ends
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
+    if "evaluated" in sys.argv:
+        rank = int(os.environ["RANK"])
+        torch.save(evaluated(folder, rank), folder / f"rank{rank}.pt")
+        sys.exit()
     if "compiled" in sys.argv:
         accelerator = Accelerator()
         rank = accelerator.process_index
