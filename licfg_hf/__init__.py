@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the public names; in a running program each is imported on 
     from .objective.consistency import BalancedConsistencyRegularization as BalancedConsistencyRegularization
     from .objective.consistency import ConsistencyRegularization as ConsistencyRegularization
     from .objective.consistency import LatentConsistencyRegularization as LatentConsistencyRegularization
+    from .objective.feature_matching import FeatureMatching as FeatureMatching
     from .objective.functional_gradient import FunctionalGradientFlow as FunctionalGradientFlow
     from .objective.functional_gradient import StageConfig as StageConfig
     from .objective.losses import AdversarialLoss as AdversarialLoss, RelativisticLoss as RelativisticLoss

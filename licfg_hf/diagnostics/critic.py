@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..objective.critic import Critic, flat_logits, input_gradient, require_points, wide
+from ..objective.critic import Critic, input_gradient, require_points
+from ..objective.logits import every_logit, mean_logit, wide
 from ..objective.losses import AdversarialLoss
 from ..objective.penalties import interpolate
 
@@ -35,9 +36,9 @@ def _range(values: Tensor) -> tuple[float, float]:
 def loss_domain(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) -> LossDomain:
     """Measures which part of ``loss`` these logits use; domain scaling (alpha) is taken into account.
 
-    The logits are critic outputs (batch,) or (batch, 1), or objects with ``logits``.
+    The logits are outputs of the critic, as ``heads_of`` reads them; every position of every head counts.
     """
-    real, fake = flat_logits(real_logits).detach(), flat_logits(fake_logits).detach()
+    real, fake = every_logit(real_logits).detach(), every_logit(fake_logits).detach()
     slopes = loss.slopes(real, fake)
     return LossDomain(_range(torch.cat([real, fake])), *(_range(slopes[of]) for of in ("real", "fake", "generator")))
 
@@ -46,7 +47,7 @@ def gradient_norms(discriminator: Critic, points: Tensor, **conditioning: Any) -
     """||grad_x D(x)|| of each point, (batch,), float32 or wider, without a graph."""
     points = require_points(points, "critic").detach().requires_grad_()
     with torch.enable_grad():
-        gradient = input_gradient(flat_logits(discriminator(points, **conditioning), len(points)), points)
+        gradient = input_gradient(mean_logit(discriminator(points, **conditioning), len(points)), points)
     return torch.linalg.vector_norm(wide(gradient.flatten(1)), dim=1)
 
 
@@ -90,7 +91,7 @@ def lipschitz_lower_bound(
     """
 
     def value(at: Tensor) -> Tensor:
-        return flat_logits(discriminator(at, **conditioning), len(at))
+        return mean_logit(discriminator(at, **conditioning), len(at))
 
     noise = torch.randn(points.shape, generator=rng, device=points.device, dtype=points.dtype)
     near = points.detach().clone().requires_grad_()
@@ -119,6 +120,6 @@ def memorization_gap(
 
     The ``conditioning`` is further keyword arguments of the critic for the one and the other.
     """
-    known = flat_logits(discriminator(train, **(train_conditioning or {})))
-    unknown = flat_logits(discriminator(held_out, **(held_out_conditioning or {})))
+    known = mean_logit(discriminator(train, **(train_conditioning or {})))
+    unknown = mean_logit(discriminator(held_out, **(held_out_conditioning or {})))
     return (known.mean() - unknown.mean()).item()

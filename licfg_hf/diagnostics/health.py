@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..objective.critic import flat_logits
+from ..objective.logits import mean_logit
 from ..objective.losses import AdversarialLoss
 from .critic import loss_domain
 
@@ -51,9 +51,8 @@ class HealthMonitor:
             real: the real points, to judge collapse; needs ``fake``, the generated points.
             generator_gradient_norm: norm of the generator's parameter gradient.
         """
-        real_logits, fake_logits = flat_logits(real_logits).detach(), flat_logits(fake_logits).detach()
         domain = loss_domain(self.loss, real_logits, fake_logits)
-        gap = (real_logits.mean() - fake_logits.mean()).item()
+        gap = (mean_logit(real_logits).detach().mean() - mean_logit(fake_logits).detach().mean()).item()
         found = self._judged(*domain.omega, gap, domain.generator_slope)
         if real is not None and fake is not None:
             found |= self._collapse(real, fake)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .critic import wide
+from .logits import wide
 from .term import Term, require_weights
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .augmentation import Augmentation, FlipAndShift
-from .critic import Critic, flat_logits
+from .critic import Critic
+from .logits import mean_logit
 from .term import Term, require_weights
 
 
@@ -57,7 +58,7 @@ class ConsistencyRegularization(Term):
                 raise ValueError(f"consistency on {name} images needs a non-empty {name} batch")
             plain = discriminator(images.detach(), **conditioning) if logits is None else logits
             augmented = discriminator(self.augmentation(images.detach(), rng), **conditioning)
-            difference = flat_logits(plain, len(images)) - flat_logits(augmented, len(images))
+            difference = mean_logit(plain, len(images)) - mean_logit(augmented, len(images))
             total = total + difference.square().mean()
         return self.weight * total
 
@@ -129,7 +130,7 @@ class LatentConsistencyRegularization(Term):
 
     def discriminator(self, logits: Any, perturbed_logits: Any) -> Tensor:
         """The discriminator's term, from its outputs on G(z) and G(z + dz)."""
-        difference = flat_logits(logits) - flat_logits(perturbed_logits)
+        difference = mean_logit(logits) - mean_logit(perturbed_logits)
         return self.discriminator_weight * difference.square().mean()
 
     def generator(self, images: Tensor, perturbed_images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""The critic, as the objectives see it: anything that is called with points and gives one logit for each sample.
+"""The critic, as the objectives see it: anything that is called with points and gives logits for each sample.
 
-Here, and nowhere else, its output is read, its input gradient is taken, and it is held as it is while several passes
-of one term measure it. A critic may be a module, or a function, partial or method around modules.
+Here, and nowhere else, its input gradient is taken, and it is held as it is while several passes of one term measure
+it; ``logits`` reads its output. A critic may be a module, or a function, partial or method around modules.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,54 +24,9 @@ class ReentrantCheckpoint(ValueError):
     """The critic recomputes its activations in a way through which no input gradient can be taken."""
 
 
-def wide(values: Tensor) -> Tensor:
-    """Half types as float32, so that norms do not overflow or vanish; others as they are."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
 def usable(values: Any) -> Any:
     """Tensors of inference mode, also in lists and maps, cannot be differentiated; their copies can."""
     return tree_map_only(Tensor, lambda tensor: tensor.clone() if tensor.is_inference() else tensor, values)
-
-
-def logits_of(output: Any, count: int | None = None) -> Tensor:
-    """The logits of a critic's output, as they are: one number per sample.
-
-    Args:
-        output: a tensor (batch,), (batch, 1) or (batch, 1, 1, 1), or an object whose ``logits`` are such a tensor.
-        count: size of the batch, where it is known.
-
-    Raises:
-        ValueError: it is something else, such as a map of logits, several maps or classes; or the batch is empty.
-    """
-    logits = getattr(output, "logits", output)
-    if not isinstance(logits, Tensor) or logits.ndim not in (1, 2, 4) or logits.numel() != logits.shape[0]:
-        raise ValueError(
-            f"logits are one number per sample, (batch,) or (batch, 1), but the critic gave {_in_words(logits)}: "
-            "return the one logit for real or fake, such as the mean of a map or of several scales"
-        )
-    if count is not None and len(logits) != count:
-        raise ValueError(f"logits are one number per sample, but {len(logits)} logits do not fit {count} samples")
-    if len(logits) == 0:
-        raise ValueError("the batch is empty: there are no logits")
-    if not logits.is_floating_point():
-        raise ValueError(f"logits are floating-point numbers, not {logits.dtype}")
-    return logits
-
-
-def _in_words(output: Any) -> str:
-    if isinstance(output, Tensor):
-        kinds = {2: "several classes", 4: "a map"}
-        return f"a tensor {tuple(output.shape)}" + (f", {kinds[output.ndim]}" if output.ndim in kinds else "")
-    parts = ""
-    if isinstance(output, (dict, list, tuple)):
-        parts = f" of {', '.join(map(str, output)) if isinstance(output, dict) else len(output)}"
-    return f"a {type(output).__name__}{parts}"
-
-
-def flat_logits(output: Any, count: int | None = None) -> Tensor:
-    """The logits (batch,) of a critic's output, half types upcast to float32; otherwise as ``logits_of``."""
-    return wide(logits_of(output, count).reshape(-1))
 
 
 def require_points(points: Any, name: str) -> Tensor:

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .critic import noise_state, same_noise, twice_differentiable, wide
+from .critic import noise_state, same_noise, twice_differentiable
 from .double_backward import NO_DERIVATIVE, graph_nodes
+from .logits import wide
 
 # Backward nodes of the operators whose forward formula keeps a side result constant, in derivatives.yaml of 2.13.
 _WRONG_FORWARD_FORMULA = (
@@ -84,6 +85,8 @@ class _WrittenOut(TorchFunctionMode):
             return _layer_norm(*args, **kwargs)
         if func is F.rms_norm:  # its formula is right, but in such a mode it cannot be compiled
             return _rms_norm(*args, **kwargs)
+        if func is F.group_norm:  # its formula takes tensors in the usual order of memory only
+            return func(args[0].contiguous(), *args[1:], **kwargs)
         if func is F.instance_norm:
             return _instance_norm(*args, **kwargs)
         if func is F.batch_norm and _BATCH_NORM.bind(*args, **kwargs).arguments.get("training"):

@@ -23,7 +23,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .critic import Critic, flat_logits, input_gradient, require_points, usable, wide
+from .critic import Critic, input_gradient, require_points, usable
+from .logits import mean_logit, wide
 
 Scaling = Literal["kl", "logd", "js", "jeffreys"]
 
@@ -49,7 +50,7 @@ def scaled_gradient(discriminator: Critic, samples: Tensor, scaling: Scaling = "
     with torch.inference_mode(False), torch.enable_grad():
         conditioning = usable(conditioning)
         points = usable(require_points(samples, "sample")).detach().requires_grad_()
-        logits = flat_logits(discriminator(points, **conditioning), len(points))
+        logits = mean_logit(discriminator(points, **conditioning), len(points))
         gradient = input_gradient(logits, points)
     scale = SCALINGS[scaling](logits.detach()).view(-1, *[1] * (samples.ndim - 1))
     return scale * wide(gradient)

@@ -9,15 +9,15 @@ trains, stays right, and ``excess_over_zero`` gives the part of the value that m
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .critic import flat_logits
+from .logits import every_logit, heads_of
 
 ScalarFunction = Callable[[Tensor], Tensor]
 
@@ -61,9 +61,10 @@ class AdversarialLoss:
         alpha: domain scaling, in [1e-25, 1e11]; 1 is the plain loss.
         name: how the loss is called in logs and cards.
         weight: multiplies the losses of both players, such as 1/2 in PGN's Algorithm 1.
+        heads: ``mean`` or ``sum`` over the heads of a critic that has several; over positions it is the mean.
 
     Raises:
-        ValueError: alpha or the weight is outside its range.
+        ValueError: alpha, the weight or ``heads`` is outside its range.
     """
 
     uses_real_logits = False  # whether the generator's loss needs the critic's output on real images
@@ -76,7 +77,10 @@ class AdversarialLoss:
         alpha: float = 1.0,
         name: str = "custom",
         weight: float = 1.0,
+        heads: Literal["mean", "sum"] = "mean",
     ):
+        if heads not in ("mean", "sum"):
+            raise ValueError(f"heads is mean or sum, not {heads!r}")
         if not (math.isfinite(weight) and weight > 0):
             raise ValueError(f"weight is a finite number > 0, not {weight}")
         if not _ALPHA_RANGE[0] <= alpha <= _ALPHA_RANGE[1]:
@@ -88,29 +92,42 @@ class AdversarialLoss:
         self.alpha = alpha
         self.name = name
         self.weight = weight
+        self.heads = heads
 
     def discriminator(self, real_logits: Any, fake_logits: Any) -> Tensor:
         """Scalar loss of the discriminator: mean real term + mean fake term (the two batches may differ in size).
 
+        The logits are outputs of the critic, in any form that ``heads_of`` reads.
+
         Raises:
+            ValueError: they are no logits, such as classes.
             OverflowError: a term that grows exponentially left the range of its type. Only on the CPU: on another
                 device, where the host would wait for the answer, the loss is infinite.
         """
-        return self._mean(self.psi, flat_logits(real_logits)) + self._mean(self.phi, flat_logits(fake_logits))
+        return self._mean(self.psi, heads_of(real_logits)) + self._mean(self.phi, heads_of(fake_logits))
 
     def generator(self, fake_logits: Any, real_logits: Any = None) -> Tensor:
         """Scalar loss of the generator; ``real_logits`` is for losses that pair real and fake, others ignore it."""
-        return self._mean(self.generator_term, flat_logits(fake_logits))
+        return self._mean(self.generator_term, heads_of(fake_logits))
 
-    def _mean(self, function: ScalarFunction, logits: Tensor) -> Tensor:
-        with torch.autocast(logits.device.type, enabled=False):
-            return self.weight * function(self.alpha * logits).mean() / self.alpha
+    def _mean(self, function: ScalarFunction, heads: Sequence[Tensor]) -> Tensor:
+        """The function at every position, averaged over positions and samples, and over heads (or their sum)."""
+        with torch.autocast(heads[0].device.type, enabled=False):
+            means = [self.weight * function(self.alpha * logits).mean() / self.alpha for logits in heads]
+        return self._over_heads(means)
+
+    def _over_heads(self, values: Sequence[Tensor]) -> Tensor:
+        if len(values) == 1:
+            return values[0]
+        total = torch.stack(list(values)).sum()
+        return total if self.heads == "sum" else total / len(values)
 
     def slopes(self, real_logits: Any, fake_logits: Any) -> dict[str, Tensor]:
-        """L'(alpha u) of each term, ``real``, ``fake`` and ``generator``: float64 (batch,) on the CPU, without the
-        weight.
+        """L'(alpha u) of each term at every logit, without the weight: float64 (n,) on the CPU.
+
+        They are called ``real``, ``fake`` and ``generator``; n is the batch where a sample has one logit.
         """
-        real, fake = flat_logits(real_logits), flat_logits(fake_logits)
+        real, fake = every_logit(real_logits), every_logit(fake_logits)
         return {
             "real": self._slopes(self.psi, real),
             "fake": self._slopes(self.phi, fake),
@@ -132,20 +149,24 @@ class AdversarialLoss:
         For logs where L(0) / alpha drowns the value. Near zero, where the difference would drown as well, by Taylor's
         formula; so float32 gives four digits.
         """
-        real, fake = flat_logits(real_logits), flat_logits(fake_logits)
+        real, fake = heads_of(real_logits), heads_of(fake_logits)
         return {
             "discriminator": self._excess(self.psi, real) + self._excess(self.phi, fake),
             "generator": self._excess(self.generator_term, fake),
         }
 
-    def _excess(self, function: ScalarFunction, logits: Tensor) -> Tensor:
+    def _excess(self, function: ScalarFunction, heads: Sequence[Tensor]) -> Tensor:
         """mean (L(alpha u) - L(0)) / alpha, without asking the device for a value."""
         value, slope, curvature = self._at_zero[function]
-        scaled = self.alpha * logits
-        with torch.autocast(logits.device.type, enabled=False):
-            far = (function(scaled) - value) / self.alpha
-        near = logits * (slope + curvature / 2 * scaled)
-        return self.weight * torch.where(scaled.abs() > _NEAR_ZERO, far, near).mean()
+
+        def excess(logits: Tensor) -> Tensor:
+            scaled = self.alpha * logits
+            with torch.autocast(logits.device.type, enabled=False):
+                far = (function(scaled) - value) / self.alpha
+            near = logits * (slope + curvature / 2 * scaled)
+            return self.weight * torch.where(scaled.abs() > _NEAR_ZERO, far, near).mean()
+
+        return self._over_heads([excess(logits) for logits in heads])
 
     def lipschitz_gan_conditions(self, reach: float = 8.0) -> LipschitzGANConditions:
         """Checks the conditions of Lipschitz GANs numerically, on a grid of logits in [-reach, reach]."""
@@ -174,7 +195,8 @@ class AdversarialLoss:
     @property
     def config(self) -> dict[str, str | float]:
         """The settings that tell it from other losses of its class."""
-        return {"name": self.name, "alpha": self.alpha, "weight": self.weight}
+        summed = {"heads": self.heads} if self.heads != "mean" else {}
+        return {"name": self.name, "alpha": self.alpha, "weight": self.weight, **summed}
 
     def __str__(self) -> str:
         numbers = [f"{name} {value:g}" for name in ("alpha", "weight") if (value := getattr(self, name)) != 1]
@@ -188,12 +210,12 @@ class AdversarialLoss:
 class RelativisticLoss(AdversarialLoss):
     """The loss on differences of paired logits (RpGAN; Jolicoeur-Martineau, 2018; R3GAN, 2024).
 
-    Discriminator: mean f(alpha (D(x) - D(G(z)))) / alpha over pairs of the batch; generator: the same with the sign
-    turned. A ValueError says that real logits are missing or that the batches differ in size.
+    Discriminator: mean f(alpha (D(x) - D(G(z)))) / alpha over pairs of the batch, position by position; generator: the
+    same with the sign turned. A ValueError says that real logits are missing or that the two differ in size.
 
     Args:
         function: decreasing scalar function f; softplus(-u) by default.
-        alpha, name, weight: as in ``AdversarialLoss``.
+        alpha, name, weight, heads: as in ``AdversarialLoss``.
     """
 
     uses_real_logits = True
@@ -204,15 +226,20 @@ class RelativisticLoss(AdversarialLoss):
         alpha: float = 1.0,
         name: str = "relativistic",
         weight: float = 1.0,
+        heads: Literal["mean", "sum"] = "mean",
     ):
-        super().__init__(phi=lambda u: function(-u), psi=function, alpha=alpha, name=name, weight=weight)
+        super().__init__(phi=lambda u: function(-u), psi=function, alpha=alpha, name=name, weight=weight, heads=heads)
 
     @staticmethod
-    def _pairs(real_logits: Any, fake_logits: Any) -> Tensor:
-        real, fake = flat_logits(real_logits), flat_logits(fake_logits)
-        if real.shape != fake.shape:
-            raise ValueError(f"a relativistic loss pairs real with fake logits: {len(real)} and {len(fake)} differ")
-        return real - fake
+    def _pairs(real_logits: Any, fake_logits: Any) -> list[Tensor]:
+        real, fake = heads_of(real_logits), heads_of(fake_logits)
+        sizes = [
+            ", ".join(f"{len(head)}" if head.shape[1] == 1 else f"{len(head)}x{head.shape[1]}" for head in heads)
+            for heads in (real, fake)
+        ]
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"a relativistic loss pairs real with fake logits: {sizes[0]} and {sizes[1]} differ")
+        return [head - other for head, other in zip(real, fake, strict=True)]
 
     def discriminator(self, real_logits: Any, fake_logits: Any) -> Tensor:
         """Scalar loss of the discriminator."""
@@ -226,7 +253,7 @@ class RelativisticLoss(AdversarialLoss):
 
     def slopes(self, real_logits: Any, fake_logits: Any) -> dict[str, Tensor]:
         """Slopes by the real and by the fake logit of each pair, and the generator's by its fake logit."""
-        pairs = self._pairs(real_logits, fake_logits)
+        pairs = every_logit(self._pairs(real_logits, fake_logits))
         real, generator = self._slopes(self.psi, pairs), -self._slopes(self.phi, pairs)
         return {"real": real, "fake": -real, "generator": generator}
 
@@ -297,7 +324,9 @@ _LOSSES: dict[str, tuple[ScalarFunction, ScalarFunction | None, ScalarFunction |
 LOSS_NAMES = (*_LOSSES, "relativistic")
 
 
-def get_loss(name: str, alpha: float = 1.0, weight: float = 1.0) -> AdversarialLoss:
+def get_loss(
+    name: str, alpha: float = 1.0, weight: float = 1.0, heads: Literal["mean", "sum"] = "mean"
+) -> AdversarialLoss:
     """A loss by name.
 
     Args:
@@ -305,12 +334,13 @@ def get_loss(name: str, alpha: float = 1.0, weight: float = 1.0) -> AdversarialL
             exponential, lgan_linear, lgan_log_sigmoid, lgan_sqrt, lgan_exp, lgan_square, relativistic``.
         alpha: domain scaling L(alpha * u) / alpha, in [1e-25, 1e11].
         weight: multiplies the losses of both players.
+        heads: ``mean`` or ``sum`` over the heads of a critic that has several.
 
     Raises:
         ValueError: there is no such loss, the message lists those there are; or a number is outside its range.
     """
     if name == "relativistic":
-        return RelativisticLoss(alpha=alpha, weight=weight)
+        return RelativisticLoss(alpha=alpha, weight=weight, heads=heads)
     if name not in _LOSSES:
         raise ValueError(f"no loss named {name!r}; there are: {', '.join(LOSS_NAMES)}")
-    return AdversarialLoss(*_LOSSES[name], alpha=alpha, name=name, weight=weight)
+    return AdversarialLoss(*_LOSSES[name], alpha=alpha, name=name, weight=weight, heads=heads)

@@ -4,7 +4,6 @@ The normalized critic is called as before and returns logits of the same form. T
 logits, so it is per-sample only where the critic does not couple samples; BatchNorm in it draws a warning.
 """
 
-import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .critic import input_gradient, logits_of, require_points, twice_differentiable, usable, wide
+from .critic import Critic, input_gradient, require_points, twice_differentiable, usable
 from .double_backward import speed_up_convolutions
+from .logits import mean_logit, wide, with_mean_logit
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 
@@ -44,18 +44,6 @@ FORMULAS: dict[tuple[str, str | None], Formula] = {
 }
 
 
-def _logits(output: Any, count: int) -> Tensor:
-    is_tuple = isinstance(output, tuple) and not hasattr(output, "logits")  # a model's, called with return_dict=False
-    return logits_of(output[0] if is_tuple else output, count)
-
-
-def _with_logits(output: Any, logits: Tensor) -> Any:
-    """Other logits in the form in which a critic returned its own."""
-    if isinstance(output, tuple):
-        return (logits, *output[1:])
-    return dataclasses.replace(output, logits=logits) if hasattr(output, "logits") else logits
-
-
 @dataclass(frozen=True)
 class OutputNormalization:
     """fhat(x) = formula(f(x), grad f(x)), as an operation on a critic's call.
@@ -71,7 +59,22 @@ class OutputNormalization:
     first_order_generator: bool = False
 
     def __call__(self, network: nn.Module, critic: Callable[..., Any], sample: Tensor, *args, **kwargs) -> Any:
-        """The normalized output, in the form that the critic returns; the network owns the critic's parameters."""
+        """The normalized output, in the form that the critic returns; the network owns the critic's parameters.
+
+        That of a map or of several heads is the one normalized mean logit, (batch, 1).
+        """
+        if kwargs.get("return_dict") is False or any(value is False for value in args):  # a diffusers model's tuple
+            rest: list = []
+
+            def first(*args: Any, **kwargs: Any) -> Any:
+                nonlocal rest
+                output, *rest = critic(*args, **kwargs)
+                return output
+
+            return self._normalized(network, first, sample, args, kwargs), *rest
+        return self._normalized(network, critic, sample, args, kwargs)
+
+    def _normalized(self, network: nn.Module, critic: Critic, sample: Tensor, args: Any, kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return self._traced(critic, sample, args, kwargs)
         speed_up_convolutions()
@@ -81,10 +84,9 @@ class OutputNormalization:
             sample = sample if sample.requires_grad else sample.detach().requires_grad_()
             with twice_differentiable():
                 output = critic(sample, *args, **kwargs)
-            logits = _logits(output, len(sample))
+            value = mean_logit(output, len(sample))
             first_order = self.first_order_generator and not any(part.requires_grad for part in network.parameters())
-            gradient = wide(input_gradient(logits, sample, graph=not first_order, retain=True).flatten(1))
-            value = wide(logits.reshape(-1))
+            gradient = wide(input_gradient(value, sample, graph=not first_order, retain=True).flatten(1))
             if first_order:
                 point = value.detach().requires_grad_()
                 fixed = self.formula(point, gradient)
@@ -92,21 +94,19 @@ class OutputNormalization:
                 normalized = fixed.detach() + slope * (value - value.detach())
             else:
                 normalized = self.formula(value, gradient)
-            normalized = normalized.view_as(logits)
-        return _with_logits(output, normalized if keeps_graph else normalized.detach())
+        return with_mean_logit(output, normalized if keeps_graph else normalized.detach())
 
     def _traced(self, critic: Callable[..., Any], sample: Tensor, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The same inside a compiled function, where only ``torch.func.grad`` can be differentiated again."""
 
         def total(x: Tensor) -> tuple[Tensor, Any]:
             output = critic(x, *args, **kwargs)
-            return _logits(output, len(x)).sum(), output
+            return mean_logit(output, len(x)).sum(), output
 
         with twice_differentiable():
             gradient, output = torch.func.grad(total, has_aux=True)(sample)
-        logits = _logits(output, len(sample))
-        normalized = self.formula(wide(logits.reshape(-1)), wide(gradient.flatten(1)))
-        return _with_logits(output, normalized.view_as(logits))
+        normalized = self.formula(mean_logit(output, len(sample)), wide(gradient.flatten(1)))
+        return with_mean_logit(output, normalized)
 
 
 def warn_of_batch_norm(module: nn.Module) -> None:

@@ -35,11 +35,9 @@ from .critic import (
     Critic,
     ReentrantCheckpoint,
     called_modules,
-    flat_logits,
     frozen,
     full_precision,
     input_gradient,
-    logits_of,
     modules_of,
     noise_state,
     plain,
@@ -48,10 +46,10 @@ from .critic import (
     same_noise,
     twice_differentiable,
     usable,
-    wide,
 )
 from .double_backward import NoSecondDerivative, speed_up_convolutions
 from .forward_mode import directional_derivative
+from .logits import mean_logit, wide
 from .term import Term, require_weights
 
 Points = Literal["interpolate", "real", "fake", "real_and_fake", "perturbed"]
@@ -291,7 +289,7 @@ class GradientPenalty(Term):
             if self.method == "tangent":
 
                 def flat(x: Tensor) -> Tensor:
-                    return logits_of(critic(x, **conditioning), len(points)).reshape(-1)
+                    return mean_logit(critic(x, **conditioning), len(points))
 
                 slope = wide(directional_derivative(flat, points.detach(), direction))
             else:
@@ -305,18 +303,18 @@ class GradientPenalty(Term):
         """Input gradients (batch, d); with ``graph`` they can be differentiated."""
         if torch.compiler.is_compiling():
             with twice_differentiable():
-                gradient = torch.func.grad(lambda x: logits_of(critic(x, **conditioning), len(x)).sum())(points)
+                gradient = torch.func.grad(lambda x: mean_logit(critic(x, **conditioning), len(x)).sum())(points)
             return wide((gradient if graph else gradient.detach()).flatten(1))
         if shared:
             try:
-                given = [(logits_of(logits, len(batch)), batch) for batch, logits in shared]
+                given = [(mean_logit(logits, len(batch)), batch) for batch, logits in shared]
                 parts = [input_gradient(logits, batch, graph=graph, retain=True) for logits, batch in given]
                 return wide(torch.cat(parts).flatten(1))
             except NoSecondDerivative:
                 pass  # the caller's pass took fused attention; one of its own does not
         points = points.requires_grad_()
         with twice_differentiable():
-            logits = logits_of(critic(points, **conditioning), len(points))
+            logits = mean_logit(critic(points, **conditioning), len(points))
             return wide(input_gradient(logits, points, graph=graph).flatten(1))
 
 
@@ -333,7 +331,7 @@ def _first_order_gradient(critic: Critic, points: Tensor, conditioning: dict) ->
         sharded = any(kind.__name__ in _SHARDED for module in modules_of(critic) for kind in type(module).__mro__)
         try:
             if not sharded:
-                logits = flat_logits(critic(points, **conditioning), len(points))
+                logits = mean_logit(critic(points, **conditioning), len(points))
                 return wide(input_gradient(logits, points).flatten(1))
         except ReentrantCheckpoint as error:
             if not isinstance(critic, nn.Module):
@@ -343,7 +341,7 @@ def _first_order_gradient(critic: Critic, points: Tensor, conditioning: dict) ->
         # Sharding and reentrant checkpointing know a plain backward pass alone.
         conditioning = tree_map_only(Tensor, Tensor.detach, conditioning)
         with frozen(cast(nn.Module, critic)):
-            flat_logits(critic(points, **conditioning), len(points)).sum().backward()
+            mean_logit(critic(points, **conditioning), len(points)).sum().backward()
     return wide(cast(Tensor, points.grad).flatten(1))
 
 
@@ -354,7 +352,7 @@ def _central_difference(critic: Critic, points: Tensor, direction: Tensor, condi
         moved = points.detach() + offset * direction
         if not torch.compiler.is_compiling():
             moved.requires_grad_()  # reentrant checkpointing only keeps a graph for inputs that require grad
-        return flat_logits(critic(moved, **conditioning), len(points))
+        return mean_logit(critic(moved, **conditioning), len(points))
 
     with full_precision(points.device.type):
         with same_noise(points.device):
@@ -476,7 +474,7 @@ class AdversarialLipschitzPenalty(Term):
         conditioning = _repeated(conditioning, len(real), 2)
 
         def critic(x: Tensor) -> Tensor:
-            return flat_logits(discriminator(x, **conditioning), len(points))
+            return mean_logit(discriminator(x, **conditioning), len(points))
 
         def normalized(vectors: Tensor) -> Tensor:
             return _unit(wide(vectors.flatten(1))).view_as(points).to(points.dtype)

@@ -23,11 +23,13 @@ class Term(Protocol):
         shareable: the batches (``real``, ``fake``) whose forward pass it shares if they require grad.
         differentiates_twice: whether it differentiates the critic's input gradient again, which sharded parameters do
             not allow.
+        uses_real_logits: whether its part in the generator's loss needs the critic's output on real points, too.
     """
 
     name: str = "penalty"
     shareable: tuple[str, ...] = ()
     differentiates_twice: bool = True
+    uses_real_logits: bool = False
 
     def __call__(
         self,
@@ -39,8 +41,8 @@ class Term(Protocol):
         fake_logits: Any = None,
         rng: torch.Generator | None = None,
         **conditioning: Any,
-    ) -> Tensor:
-        """The weighted term, a scalar with a graph to the discriminator's parameters.
+    ) -> Tensor | None:
+        """The weighted term, a scalar with a graph to the discriminator's parameters; None if it has none.
 
         Args:
             discriminator: the critic; called as ``discriminator(points, **conditioning)``.
@@ -57,7 +59,8 @@ class Term(Protocol):
     def generator_term(self, fake_logits: Any, **conditioning: Any) -> Tensor | None:
         """Its weighted part in the generator's loss, at every update, from the critic's output; or None.
 
-        The conditioning is as above, and has ``fake`` with ``neighbour`` where there is neighbouring noise.
+        The conditioning is as above, and has ``fake`` with ``neighbour`` where there is neighbouring noise, and
+        ``real_logits``, the critic's output on real points, where the term ``uses_real_logits``.
         """
         return None
 
@@ -112,7 +115,7 @@ class LazyPenalty(Term):
         ValueError: the interval is below 1.
     """
 
-    penalty: Callable[..., Tensor]
+    penalty: Callable[..., Tensor | None]
     interval: int = 1
     multiply_by_interval: bool = False
     name: str = ""
@@ -141,13 +144,17 @@ class LazyPenalty(Term):
     def differentiates_twice(self) -> bool:
         return self._asked("differentiates_twice", True)
 
+    @property
+    def uses_real_logits(self) -> bool:
+        return self._asked("uses_real_logits", False)
+
     def due(self, update: int) -> bool:
         """True if it is to be called at this discriminator update."""
         return update % self.interval == 0
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor | None:
         value = self.penalty(*args, **kwargs)
-        return value * self.interval if self.multiply_by_interval else value
+        return value if value is None or not self.multiply_by_interval else value * self.interval
 
     @property
     def has_generator_term(self) -> bool:

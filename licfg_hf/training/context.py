@@ -70,7 +70,7 @@ class StepContext:
         return list(zip(parts, labels_of, strict=True))
 
 
-def terms_named_apart(terms: "list[Callable[..., Tensor]]") -> list[LazyPenalty]:
+def terms_named_apart(terms: "list[Callable[..., Tensor | None]]") -> list[LazyPenalty]:
     """The terms as lazy ones, each under a name of its own: penalty, penalty_2, ..."""
     lazy = [term if isinstance(term, LazyPenalty) else LazyPenalty(term) for term in terms]
     names = numbered(term.name for term in lazy)

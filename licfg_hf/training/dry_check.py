@@ -16,8 +16,9 @@ from torch.nn.parameter import is_lazy
 from ..data import ImageSet
 from ..errors import InputError
 from ..images import from_pixels
-from ..objective.critic import flat_logits, frozen
+from ..objective.critic import frozen
 from ..objective.functional_gradient import group_size
+from ..objective.logits import heads_of
 from ..pipelines.base import evaluating
 from ..text import first_line
 from .context import Terms
@@ -64,7 +65,7 @@ def dry_check(trainer: "Trainer") -> list[str]:
             _require_images(task.generate(generator, draw), draw.real.shape)
             output = discriminator(draw.real, **draw.conditioning)
         try:
-            is_finite = flat_logits(output, count).isfinite().all()
+            is_finite = all(head.isfinite().all() for head in heads_of(output, count))
         except ValueError as error:
             raise InputError(f"the discriminator: {error}") from error
         if not is_finite:

@@ -56,9 +56,8 @@ class FunctionalGradientStep(AdversarialStep):
         fake = context.task.generate(generator, micro_batch)
         flow = FunctionalGradientFlow([critic] * self.steps, self.step_size, self.scaling, self.noise)
         loss = regression_loss(fake, flow(fake, rng=rng, **conditioning))
-        beside = generator_parts(
-            generator, lambda: critic(fake, **conditioning), context.task, fake, micro_batch, context.terms, rng
-        )
+        compared = (context.task, fake, micro_batch, context.terms, rng)
+        beside = generator_parts(generator, lambda images: critic(images, **conditioning), *compared)
         return {"generator_loss": loss, **beside}
 
     def cost_per_step(self, config: TrainingConfig) -> tuple[float, float]:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import InputError, TrainingDiverged
-from ..objective.critic import Critic, flat_logits
+from ..objective.critic import Critic
 from ..objective.functional_gradient import FunctionalGradientFlow, StageConfig, StageCost, group_size, regression_loss
+from ..objective.logits import mean_logit
 from ..pipelines.base import evaluating
 from ..pipelines.flow import save_flow
 from .config import TrainingConfig
@@ -159,7 +160,7 @@ class StagedFunctionalGradient(GeneratorStep):
     @torch.no_grad()
     def _gap(self, context: StepContext, critic: Critic, micro_batch: MicroBatch, fake: Tensor, stage: int) -> Tensor:
         """mean D(real) - mean D(fake) of the last discriminator, over all processes."""
-        means = [flat_logits(critic(points, **micro_batch.conditioning)).mean() for points in (micro_batch.real, fake)]
+        means = [mean_logit(critic(points, **micro_batch.conditioning)).mean() for points in (micro_batch.real, fake)]
         gap = cast(Tensor, context.accelerator.reduce(means[0] - means[1], "mean"))
         limit = self.config.max_gap
         if limit is not None and stage > self.config.max_gap_after and gap > limit:

@@ -106,7 +106,8 @@ def discriminator_terms(
                 raise ValueError(f"two terms of the discriminator's loss are called {term.name!r}: name the penalties")
             with torch.no_grad():
                 neighbour = _neighbour(term, generator, task, micro_batch, rng)
-            found[term.name] = term(discriminator, real, fake, **logits, rng=rng, **neighbour, **conditioning)
+            value = term(discriminator, real, fake, **logits, rng=rng, **neighbour, **conditioning)
+            found |= {} if value is None else {term.name: value}
     return found
 
 
@@ -123,14 +124,17 @@ def generator_terms(
     conditioning = micro_batch.conditioning
     fake = task.generate(generator, micro_batch)
     fake_logits = discriminator(fake, **conditioning)
-    real_logits = discriminator(micro_batch.real, **conditioning) if loss.uses_real_logits else None
-    beside = generator_parts(generator, lambda: fake_logits, task, fake, micro_batch, terms, rng)
+    with_real = loss.uses_real_logits or any(term.uses_real_logits for term in terms)
+    real_logits = discriminator(micro_batch.real, **conditioning) if with_real else None
+    beside = generator_parts(
+        generator, lambda x: fake_logits if x is fake else real_logits, task, fake, micro_batch, terms, rng
+    )
     return {"generator_loss": loss.generator(fake_logits, real_logits), **beside}
 
 
 def generator_parts(
     generator: nn.Module,
-    fake_logits: Callable[[], Any],
+    critic: Callable[[Tensor], Any],
     task: Task,
     fake: Tensor,
     micro_batch: MicroBatch,
@@ -139,13 +143,15 @@ def generator_parts(
 ) -> Terms:
     """The parts that terms of the discriminator have in the generator's loss.
 
-    The critic's output on ``fake`` is asked for only where a term has a part.
+    The critic's output on ``fake`` and on the real points is asked for only where a term needs it.
     """
     concerned = [term for term in terms if term.has_generator_term]
-    output, found = fake_logits() if concerned else None, {}
+    output, found = critic(fake) if concerned else None, {}
+    real_logits = critic(micro_batch.real) if any(term.uses_real_logits for term in concerned) else None
     for term in concerned:
         neighbour = _neighbour(term, generator, task, micro_batch, rng)
         compared = {"fake": fake, **neighbour} if neighbour else {}
+        compared |= {"real_logits": real_logits} if term.uses_real_logits else {}
         found[f"generator_{term.name}"] = term.generator_term(output, **compared, **micro_batch.conditioning)
     return found
 

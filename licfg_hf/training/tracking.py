@@ -13,7 +13,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_availa
 
 from ..errors import InputError, TrainingDiverged
 from ..files import write_bytes
-from ..objective.critic import flat_logits
+from ..objective.logits import every_logit, mean_logit
 from ..objective.losses import AdversarialLoss
 from .context import Terms
 
@@ -56,8 +56,8 @@ class TermLog:
 @torch.no_grad()
 def domain_terms(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) -> Terms:
     """The domain of the loss (Omega of Qin et al., 2020), and the scores of both sides."""
-    real, fake = flat_logits(real_logits), flat_logits(fake_logits)
-    both = torch.cat([real, fake])
+    real, fake = mean_logit(real_logits), mean_logit(fake_logits)
+    both = torch.cat([every_logit(real_logits), every_logit(fake_logits)])
     found = {"logit_min": both.min(), "logit_max": both.max(), "logit_real": real.mean(), "logit_fake": fake.mean()}
     if loss.alpha != 1:  # the value may be all L(0) / alpha; this is the part that moves
         excess = loss.excess_over_zero(real_logits, fake_logits)

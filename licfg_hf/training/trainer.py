@@ -51,8 +51,8 @@ class Trainer:
     Args:
         config: the settings of the loop.
         generator: any module that the task can call.
-        discriminator: any module that the task can call; it returns logits (batch,) or (batch, 1), or an object
-            with such ``logits``.
+        discriminator: any module that the task can call; it returns logits in one of the forms that ``heads_of`` of
+            ``objective.logits`` reads: one per sample, a map, tokens, several heads, with features beside or not.
         images: what ``open_images`` returns, a uint8 tensor (n, channels, height, width) or a ``datasets.Dataset``.
         task: how real and generated points come from images: ``GANTask`` or ``DDGANTask``.
         loss: the adversarial loss.
@@ -77,7 +77,7 @@ class Trainer:
         images: ImageSet | torch.Tensor | Any,
         task: TrainableTask,
         loss: AdversarialLoss,
-        penalties: Sequence[LazyPenalty | Term | Callable[..., torch.Tensor]] = (),
+        penalties: Sequence[LazyPenalty | Term | Callable[..., torch.Tensor | None]] = (),
         generator_step: GeneratorStep | None = None,
         callbacks: Sequence[Callback | Any] = (),
         optimizers: OptimizerFactory | None = None,

@@ -5,16 +5,16 @@ import torch
 from gans import DISCRIMINATORS, batch
 from regularizers import FURTHER_TERMS, METHODS, PENALTIES_BY_METHOD
 
-from licfg_hf import LazyPenalty, get_loss
+from licfg_hf import EpsCenteredGradientPenalty, FeatureMatching, LazyPenalty, get_loss
 from licfg_hf.objective.losses import LOSS_NAMES
 from licfg_hf.training.step import discriminator_terms, generator_terms
 from licfg_hf.training.tasks import GANTask, MicroBatch
 
 
-def players():
+def players(critic=DISCRIMINATORS["sngan_cnn"]):
     torch.manual_seed(0)
     generator = torch.nn.Sequential(torch.nn.Linear(6, 64), torch.nn.Unflatten(1, (1, 8, 8)), torch.nn.Tanh())
-    return generator, DISCRIMINATORS["sngan_cnn"]()
+    return generator, critic()
 
 
 def update(terms_of, trained, *arguments) -> dict[str, torch.Tensor]:
@@ -25,17 +25,32 @@ def update(terms_of, trained, *arguments) -> dict[str, torch.Tensor]:
     return {**terms, **{name: value.grad for name, value in trained.named_parameters() if value.grad is not None}}
 
 
-def require_equal_when_compiled(loss, terms) -> None:
+class PatchesAndTokens(torch.nn.Module):
+    """Two heads, a map and tokens behind fused attention, with features beside."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(1, 8, 3, stride=2, padding=1)
+        self.last, self.logit = torch.nn.Conv2d(8, 1, 3), torch.nn.Linear(8, 1)
+
+    def forward(self, images):
+        features = self.first(images).tanh()
+        tokens = features.flatten(2).mT[:, None]
+        mixed = torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)[:, 0]
+        return {"logits": [self.last(features), self.logit(mixed)], "features": [features]}
+
+
+def require_equal_when_compiled(loss, terms, critic=DISCRIMINATORS["sngan_cnn"]) -> None:
     noise = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     micro_batch = MicroBatch(batch(4)[0], noise={"latents": noise})
     for function, index, further in (
         (discriminator_terms, 1, (terms, micro_batch)),
-        (generator_terms, 0, (micro_batch,)),
+        (generator_terms, 0, (micro_batch, terms)),
     ):
         found = []
         for compiled in (False, True):
             torch._dynamo.reset()
-            networks = players()
+            networks = players(critic)
             options = {"fullgraph": True, "dynamic": False, "backend": "aot_eager"}
             called = torch.compile(function, **options) if compiled else function
             found.append(update(called, networks[index], *networks, GANTask(6), loss, *further))
@@ -63,3 +78,12 @@ def test_a_penalty_is_one_graph(name, method):
 @pytest.mark.parametrize("name", FURTHER_TERMS)
 def test_a_further_term_is_one_graph(name):
     require_equal_when_compiled(get_loss("hinge"), [LazyPenalty(FURTHER_TERMS[name]())])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ("hinge", "relativistic"))
+@pytest.mark.parametrize("method", METHODS)
+def test_heads_features_and_fused_attention_are_one_graph(name, method):
+    terms = [EpsCenteredGradientPenalty(0.5, method=method), FeatureMatching(1.0)]
+    named = [LazyPenalty(term, name=type(term).__name__) for term in terms]
+    require_equal_when_compiled(get_loss(name), named, PatchesAndTokens)

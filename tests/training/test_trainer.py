@@ -23,6 +23,8 @@ from licfg_hf import (
     DDGANPipeline,
     DDGANScheduler,
     EpsCenteredGradientPenalty,
+    FeatureMatching,
+    GradientNormalized,
     get_loss,
 )
 from licfg_hf.command_line import one_line_errors
@@ -312,6 +314,52 @@ def test_trains_the_users_own_modules(settings, tmp_path):
     Trainer(config, generator, discriminator, images, GANTask(6), get_loss("non_saturating"), penalties).train()
     assert not torch.equal(generator[0].weight, before)
     assert (tmp_path / "model" / "model.safetensors").is_file() and (tmp_path / "samples.png").is_file()
+
+
+class TwoScales(nn.Module):
+    """A patch critic on two scales that returns maps with features beside, and gradients to match them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.ModuleList(nn.Conv2d(1, 4, 3, padding=1) for _ in range(2))
+        self.last = nn.ModuleList(nn.Conv2d(4, 1, 3) for _ in range(2))
+
+    def forward(self, images):
+        features = [layer(images[..., ::step, ::step]).tanh() for step, layer in enumerate(self.first, 1)]
+        return [(layer(feature), [feature]) for layer, feature in zip(self.last, features, strict=True)]
+
+
+@pytest.mark.parametrize("loss", ["hinge", "relativistic"])
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_critic_with_maps_on_two_scales_trains_and_resumes(loss, precision, tmp_path):
+    def run(folder: Path, steps: int) -> dict:
+        torch.manual_seed(0)
+        generator, discriminator = plain_networks()[0], GradientNormalized(TwoScales())
+        config = TrainingConfig(
+            output_dir=str(folder), max_steps=steps, batch_size=8, sample_count=4, log_every=1, checkpoint_every=2,
+            mixed_precision=precision,
+        )  # fmt: skip
+        discriminator = discriminator if loss == "hinge" else discriminator.discriminator
+        terms = [EpsCenteredGradientPenalty(0.1), ConsistencyRegularization(0.1, lambda images, rng: images.flip(3))]
+        terms += [FeatureMatching(1.0, paired=False)] if loss == "relativistic" else []
+        images = open_images(DataConfig()).images
+        Trainer(config, generator, discriminator, images, GANTask(6), get_loss(loss), terms).train()
+        return final_weights(folder)
+
+    run(tmp_path / "cut", 2)
+    resumed, whole = run(tmp_path / "cut", 4), run(tmp_path / "whole", 4)
+    assert all(torch.equal(resumed["discriminator"][name], value) for name, value in whole["discriminator"].items())
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert ("generator_feature_matching" in lines[-1]) == (loss == "relativistic")
+    assert "feature_matching" not in lines[-1] and lines[-1]["logit_max"] > lines[-1]["logit_min"]
+
+
+def test_classes_without_a_mark_are_refused_before_training(tmp_path):
+    generator, critic = plain_networks()
+    critic[-1] = nn.Linear(16, 10)
+    config = TrainingConfig(output_dir=str(tmp_path), max_steps=1, batch_size=8)
+    with pytest.raises(InputError, match=r"the discriminator: .*nn\.Unflatten"):
+        Trainer(config, generator, critic, open_images(DataConfig()).images, GANTask(6), get_loss("hinge"))
 
 
 def test_unknown_optimizer_arguments_are_named(tmp_path):

@@ -78,6 +78,28 @@ def plain_critic() -> nn.Module:
     return Critic()
 
 
+class PatchCritic(nn.Module):
+    """Two heads, a map and tokens behind fused attention, each with the timestep beside."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.Softplus(), nn.Conv2d(8, 1, 3))
+        self.embed = nn.Conv2d(2, 8, 2, stride=2)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.logit = nn.Linear(8, 1)
+
+    def forward(self, sample, timestep, next_sample):
+        images = torch.cat([sample, next_sample], dim=1)
+        late = 1 + timestep[:, None, None]
+        tokens = self.block(self.embed(images).flatten(2).mT)
+        return [self.patches(images) * late[..., None], self.logit(tokens) * late]
+
+
+def patch_critic() -> nn.Module:
+    torch.manual_seed(0)
+    return PatchCritic()
+
+
 def shares(rank: int, world_size: int) -> torch.Tensor:
     """Indices of this rank: whole minibatch-stddev groups of the full batch (i, i + 4, i + 8, i + 12 for BATCH 16)."""
     groups = torch.arange(BATCH).view(4, BATCH // 4)
@@ -137,6 +159,11 @@ def all_gradients(accelerator: Accelerator) -> dict[str, dict[str, torch.Tensor]
     found["ddgan"] = gradients(tiny_discriminator(), PENALTIES["eps"], accelerator)
     found["spectral"] = gradients(spectral_normalize(plain_critic()), PENALTIES["eps"], accelerator)
     found["normalized"] = gradients(GradientNormalized(plain_critic()), PENALTIES["r1"], accelerator)
+    for name, penalty in PENALTIES.items():
+        found[f"patches, {name}"] = gradients(patch_critic(), penalty, accelerator)
+    found["patches, eps, bf16"] = gradients(patch_critic(), PENALTIES["eps"], accelerator, parts=2, bf16=True)
+    found["patches, spectral"] = gradients(spectral_normalize(patch_critic()), PENALTIES["eps"], accelerator)
+    found["patches, normalized"] = gradients(GradientNormalized(patch_critic()), PENALTIES["r1"], accelerator)
     for name, penalty in PENALTIES.items():
         found[f"{name}, accumulated"] = gradients(plain_critic(), penalty, accelerator, parts=2)
         found[f"{name}, bf16"] = gradients(plain_critic(), penalty, accelerator, parts=2, bf16=True)
