@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from .base import Discriminator, Generator, GeneratorOutput, register_model
 from .biggan import SPECTRAL, spectral_normalize_generator
-from .blocks import BatchNorm, ConditionalBatchNorm, MakeNorm, SelfAttention, initialize, run_blocks, upsample
+from .blocks import (
+    BatchNorm,
+    ConditionalBatchNorm,
+    MakeNorm,
+    SelfAttention,
+    UpsampledConv,
+    initialize,
+    run_blocks,
+    upsample,
+)
 from .heads import HeadName, embed_labels, make_head
 from .sizes import attention_places, halvings_of, require_positive, smallest_size, widths
 
@@ -94,7 +103,8 @@ class DeepGeneratorBlock(nn.Module):
         self.out_channels, self.upsamples = out_channels, upsamples
         hidden = in_channels // 4
         self.norm1, self.conv1 = make_norm(in_channels), nn.Conv2d(in_channels, hidden, 1)
-        self.norm2, self.conv2 = make_norm(hidden), nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.norm2 = make_norm(hidden)
+        self.conv2 = UpsampledConv(hidden, hidden) if upsamples else nn.Conv2d(hidden, hidden, 3, padding=1)
         self.norm3, self.conv3 = make_norm(hidden), nn.Conv2d(hidden, hidden, 3, padding=1)
         self.norm4, self.conv4 = make_norm(hidden), nn.Conv2d(hidden, out_channels, 1)
 
@@ -103,7 +113,7 @@ class DeepGeneratorBlock(nn.Module):
         hidden = F.relu(self.norm2(hidden, *condition))
         skip = features[:, : self.out_channels]
         if self.upsamples:
-            hidden, skip = upsample(hidden, "nearest"), upsample(skip, "nearest")
+            skip = upsample(skip, "nearest")
         hidden = self.conv3(F.relu(self.norm3(self.conv2(hidden), *condition)))
         return self.conv4(F.relu(self.norm4(hidden, *condition))) + skip
 

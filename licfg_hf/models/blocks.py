@@ -101,28 +101,64 @@ def upsample(features: Tensor, mode: str) -> Tensor:
     return F.interpolate(features, scale_factor=2, mode=mode, align_corners=None if mode == "nearest" else False)
 
 
+def _box_sums(weight: Tensor) -> Tensor:
+    """3x3 kernels, each convolved with a 2x2 box of ones: 4x4 kernels."""
+    return 4 * F.avg_pool2d(weight, 2, stride=1, padding=1)
+
+
+class UpsampledConv(nn.Conv2d):
+    """A 3x3 convolution of what is upsampled by ``nearest`` or ``bilinear``.
+
+    With ``nearest`` both are one transposed convolution, of 16 products where there would be 36.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, mode: str = "nearest"):
+        super().__init__(in_channels, out_channels, 3, padding=1)
+        self.mode = mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.mode != "nearest":
+            return super().forward(upsample(input, self.mode))
+        kernel = _box_sums(self.weight).flip(2, 3).transpose(0, 1)
+        return F.conv_transpose2d(input, kernel, self.bias, stride=2, padding=1)
+
+
+class PooledConv(nn.Conv2d):
+    """A 3x3 convolution and the means of 2x2 pixels, as one convolution of 16 products where there would be 36."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(input, _box_sums(self.weight) / 4, self.bias, stride=2, padding=1)
+
+
 class GeneratorBlock(nn.Module):
-    """norm-ReLU-up-conv-norm-ReLU-conv beside an up-conv1x1 shortcut; it goes up by ``nearest`` or ``bilinear``."""
+    """norm-ReLU-up-conv-norm-ReLU-conv beside an up-conv1x1 shortcut; it goes up by ``nearest`` or ``bilinear``.
+
+    The shortcut goes up last, which gives the same.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, make_norm: MakeNorm, upsample_mode: str = "nearest"):
         super().__init__()
         self.upsample_mode = upsample_mode
         self.norm1 = make_norm(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = UpsampledConv(in_channels, out_channels, upsample_mode)
         self.norm2 = make_norm(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
-        hidden = upsample(F.relu(self.norm1(features, condition)), self.upsample_mode)
-        hidden = self.conv2(F.relu(self.norm2(self.conv1(hidden), condition)))
-        return hidden + self.shortcut(upsample(features, self.upsample_mode))
+        hidden = self.conv1(F.relu(self.norm1(features, condition)))
+        hidden = self.conv2(F.relu(self.norm2(hidden, condition)))
+        return hidden + upsample(self.shortcut(features), self.upsample_mode)
 
 
 class DiscriminatorBlock(nn.Module):
     """[ReLU]-conv-ReLU-conv[-pool] beside a conv1x1 shortcut, which is there where channels or size change.
 
-    The first block of a network has no leading ReLU and pools before its shortcut's convolution, the others after.
+    The first block of a network has no leading ReLU. Every shortcut pools before its convolution, which gives the same
+    as after it.
 
     Args:
         hidden: channels between the two convolutions.
@@ -137,21 +173,17 @@ class DiscriminatorBlock(nn.Module):
         super().__init__()
         self.downsample, self.first, self.activate_shortcut = downsample, first, activate_shortcut
         self.conv1 = nn.Conv2d(in_channels, hidden, 3, padding=1)
-        self.conv2 = nn.Conv2d(hidden, out_channels, 3, padding=1)
+        self.conv2 = PooledConv(hidden, out_channels) if downsample else nn.Conv2d(hidden, out_channels, 3, padding=1)
         changes = downsample or in_channels != out_channels
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if changes else None
-
-    def _pool(self, features: Tensor) -> Tensor:
-        return F.avg_pool2d(features, 2) if self.downsample else features
 
     def forward(self, features: Tensor) -> Tensor:
         hidden = features if self.first else F.relu(features)
         features = hidden if self.activate_shortcut else features
-        hidden = self._pool(self.conv2(F.relu(self.conv1(hidden))))
+        hidden = self.conv2(F.relu(self.conv1(hidden)))
         if self.shortcut is None:
             return hidden + features
-        skip = self.shortcut(self._pool(features)) if self.first else self._pool(self.shortcut(features))
-        return hidden + skip
+        return hidden + self.shortcut(F.avg_pool2d(features, 2) if self.downsample else features)
 
 
 def initialize(module: nn.Module, how: str) -> None:

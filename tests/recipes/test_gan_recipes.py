@@ -49,6 +49,7 @@ def test_published_settings_of_biggan():
     assert options.generator_optimizer.learning_rate == options.discriminator_optimizer.learning_rate == 2e-4
     large = preset("biggan_eps_imagenet", "imagenet")
     assert (large.batch_size, large.ema_start, large.generator.latent_dim) == (2048, 20_000, 120)
+    assert large.gradient_accumulation_steps == 8
     rates = (large.generator_optimizer.learning_rate, large.discriminator_optimizer.learning_rate)
     assert rates == (1e-4, 4e-4) and large.generator.hierarchical
 
