@@ -131,9 +131,14 @@ class StepLoader:
         batches = [(pixels[part], None if labels is None else labels[part]) for part in parts]
         return StepImages(batches[: len(shares)], batches[-1] if generator_share is not None else None)
 
+    @property
+    def _pins(self) -> bool:
+        """True if copies to the device are from page-locked memory; MPS shares the host's memory."""
+        return self.device.type not in ("cpu", "mps")
+
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         """On the device, by a copy from page-locked memory, for which the host does not wait."""
-        pinned = tensor if self.device.type in ("cpu", "mps") else tensor.pin_memory()  # MPS shares the host's memory
+        pinned = tensor.pin_memory() if self._pins else tensor
         return pinned.to(self.device, non_blocking=True)
 
     def steps(self, first: int, last: int) -> Iterator[StepImages]:
@@ -147,7 +152,7 @@ class StepLoader:
             batch_size=None,
             collate_fn=self.load,  # type: ignore[arg-type]  # of one item where batch_size is None
             num_workers=min(8, usable_cores()),
-            pin_memory=self.device.type == "cuda",
+            pin_memory=self._pins,
         )
         try:
             for loaded in workers:

@@ -3,7 +3,6 @@
 Launched on several processes, each takes its share of the chunks; the sums are merged, the numbers are the same.
 """
 
-import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -15,14 +14,14 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
+from accelerate.utils import broadcast_object_list, gather_object
 
 from ..data import DataConfig, ImageSet, open_images
 from ..data.config import EMBEDDED
 from ..data.image_sets import subset
 from ..errors import InputError
 from ..files import require_writable, user_path, write_json
-from ..machine import versions
+from ..machine import best_device, device_name, versions
 from .extractors import Extractor, open_extractor
 from .metrics import Measured, Plan, chosen_metrics, require_metrics
 from .metrics.neural_divergence import JUDGED
@@ -42,7 +41,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     Raises InputError where what is asked for cannot be had, before long work begins where that can be known.
     """
     began, state = time.monotonic(), processes()
-    device = state.device or torch.device("cpu")
+    device = best_device() if state.num_processes == 1 else state.device or torch.device("cpu")
     config, source, reference = _both_sides(config, device)
     extractor = open_extractor(config.features, source.shape, device)
     held_out = _held_out(config)
@@ -64,7 +63,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
             **numbers_of(measured, source.class_names or getattr(reference, "class_names", None)),
             "facts": {
                 **({"weights": source.weights} if isinstance(source, ModelSamples) else {}),
-                "device": str(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
+                "device": device_name(device),
                 "processes": state.num_processes,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - began, 1),
@@ -83,7 +82,7 @@ def _shares_of_all(state: PartialState, share: Callable[..., Share], path: Path 
 
 def processes() -> PartialState:
     """The processes of this launch; without an accelerator they talk to each other on the CPU."""
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
+    return PartialState(cpu=best_device().type == "cpu")
 
 
 def _both_sides(config: EvaluationConfig, device: torch.device) -> tuple[EvaluationConfig, SampleSource, ImageSet]:

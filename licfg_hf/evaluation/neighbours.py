@@ -33,7 +33,7 @@ def _squares(one: _Block, other: _Block) -> torch.Tensor:
 
 
 def _radii(blocks: Sequence[_Block], k: int) -> torch.Tensor:
-    """Squared distance of each vector to its k-th nearest other one, (n,), so rounded that a ball holds its edge."""
+    """Squared distances of each vector to its k nearest other ones, (k, n), so rounded that a ball holds its edge."""
     nearest = [torch.full((len(block.vectors), k), float("inf"), dtype=torch.float64) for block in blocks]
 
     def learn(index: int, squares: torch.Tensor) -> None:
@@ -48,7 +48,7 @@ def _radii(blocks: Sequence[_Block], k: int) -> torch.Tensor:
             learn(j, squares.T)
         learn(i, squares)
     pairs = zip(nearest, blocks, strict=True)
-    return torch.cat([distances[:, -1] + _ROUNDING * block.sizes for distances, block in pairs])
+    return torch.cat([distances.T + _ROUNDING * block.sizes for distances, block in pairs], dim=1)
 
 
 @dataclass(frozen=True)
@@ -70,23 +70,34 @@ def manifold(real: FeatureSet, fake: FeatureSet, k: int = 3) -> Manifold:
     Raises:
         ValueError: a set has at most k vectors.
     """
-    if min(len(real), len(fake)) <= k:
-        raise ValueError(f"neighbours with k={k} need more than {k} vectors in each set")
+    return manifolds(real, fake, [k])[k]
+
+
+def manifolds(real: FeatureSet, fake: FeatureSet, numbers: Sequence[int]) -> dict[int, Manifold]:
+    """``manifold`` for several numbers of neighbours, in one pass over all pairs."""
+    most = max(numbers, default=0)
+    if min(len(real), len(fake)) <= most:
+        raise ValueError(f"neighbours with k={most} need more than {most} vectors in each set")
     reals, fakes = _blocks(real), _blocks(fake)
-    real_radii, fake_radii = _radii(reals, k), _radii(fakes, k)
-    balls = torch.zeros(len(fake), dtype=torch.float64)
-    recalled, covered = torch.zeros(2, len(real), dtype=torch.bool)
-    rows = zip(reals, *(values.split(_BLOCK) for values in (real_radii, recalled, covered)), strict=True)
+    places = [k - 1 for k in numbers]
+    real_radii, fake_radii = (_radii(blocks, most)[places].split(_BLOCK, dim=1) for blocks in (reals, fakes))
+    balls = torch.zeros(len(places), len(fake), dtype=torch.float64)
+    recalled, covered = torch.zeros(2, len(places), len(real), dtype=torch.bool)
+    rows = zip(reals, real_radii, *(values.split(_BLOCK, dim=1) for values in (recalled, covered)), strict=True)
     for left, radii, inside_fakes, holding in rows:
-        for right, others, inside in zip(fakes, fake_radii.split(_BLOCK), balls.split(_BLOCK), strict=True):
+        for right, others, inside in zip(fakes, fake_radii, balls.split(_BLOCK, dim=1), strict=True):
             squares = _squares(left, right)
-            within = squares <= radii[:, None]
-            inside.add_(within.sum(dim=0))
-            holding.logical_or_(within.any(dim=1))
-            inside_fakes.logical_or_((squares <= others).any(dim=1))
-    return Manifold(
-        precision=(balls > 0).double().mean().item(),
-        recall=recalled.double().mean().item(),
-        density=balls.mean().item() / k,
-        coverage=covered.double().mean().item(),
-    )
+            for place in range(len(places)):
+                within = squares <= radii[place][:, None]
+                inside[place].add_(within.sum(dim=0))
+                holding[place].logical_or_(within.any(dim=1))
+                inside_fakes[place].logical_or_((squares <= others[place]).any(dim=1))
+    return {
+        k: Manifold(
+            precision=(balls[place] > 0).double().mean().item(),
+            recall=recalled[place].double().mean().item(),
+            density=balls[place].mean().item() / k,
+            coverage=covered[place].double().mean().item(),
+        )
+        for place, k in enumerate(numbers)
+    }

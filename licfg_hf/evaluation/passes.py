@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from ..data import ImageSet
 from ..data.image_sets import ImageSubset
+from ..data.stored import StoredImages
 from ..errors import InputError
 from .cache import FEATURES_FILE, reference_statistics
 from .extractors import Extractor
@@ -34,6 +35,10 @@ def reference_of(images: ImageSet, name: str, extractor: Extractor, batch_size: 
         "shape": list(images.shape),
         "choice": "random" if isinstance(images, ImageSubset) else "all",
     }
+
+    whole = images.images if isinstance(images, ImageSubset) else images
+    if isinstance(whole, StoredImages):  # whose fingerprint is that of some of them
+        content["source"] = whole.source()
 
     def compute(folder: Path) -> GaussianStatistics:
         store = FeatureFile(folder / FEATURES_FILE, (count, extractor.dim))

@@ -22,7 +22,7 @@ from ..images import MOST_COLUMNS, from_pixels, grid_columns, image_grid, save_i
 from ..pipelines import GANPipeline
 from ..text import printable
 from .metrics import METRICS, Measured
-from .neighbours import manifold
+from .neighbours import manifolds
 from .protocol import in_words, label, makes_samples
 from .result import Result, parse_result
 from .samples import ModelSamples, SampleSource
@@ -31,7 +31,7 @@ from .statistics import FeatureSet
 _GRID, _ROWS, _NEIGHBOURS = 64, 8, 5
 _GAP = 8  # pixels between a sample and its neighbours
 _CURVE = (1, 2, 3, 5, 10)
-_CURVE_LIMIT = 10_000  # feature vectors of a side; the curve takes a pass over all pairs for each k
+_CURVE_LIMIT = 10_000  # feature vectors of a side; the curve takes a pass over all pairs
 _PAGE, _FOLDER = "report.html", "report"
 _OURS = '<meta name="generator" content="licfg-hf evaluate">'  # by it a page of ours is known
 _WIDE = 640  # CSS pixels; narrower pictures are enlarged by a whole factor up to it
@@ -241,7 +241,7 @@ def write_pictures(
 def _overlaps(real: FeatureSet, fake: FeatureSet) -> dict[str, Any]:
     if max(len(real), len(fake)) > _CURVE_LIMIT:
         return {}
-    overlaps = {k: manifold(real, fake, k) for k in _CURVE if k < min(len(real), len(fake))}
+    overlaps = manifolds(real, fake, [k for k in _CURVE if k < min(len(real), len(fake))])
     points = [{"k": k, "precision": one.precision, "recall": one.recall} for k, one in overlaps.items()]
     return {"curves": {"precision_recall": points}}
 

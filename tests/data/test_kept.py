@@ -16,6 +16,8 @@ from licfg_hf.data import DataConfig, kept, open_images, sources
 from licfg_hf.data.sources import as_image_set
 from licfg_hf.data.stored import StoredImages
 from licfg_hf.errors import InputError
+from licfg_hf.evaluation.extractors import open_extractor
+from licfg_hf.evaluation.passes import reference_of
 from licfg_hf.files import cache_folder
 
 datasets.disable_progress_bars()
@@ -196,6 +198,42 @@ def test_changes_of_open_images_stay_with_them(tmp_path, decodings):
     first = opened(folder)
     opened(folder).images.zero_()
     assert same(opened(folder), first) and len(decodings) == 1
+
+
+def test_statistics_of_a_set_that_is_not_held_in_memory_are_not_those_of_another(tmp_path):
+    folder = folder_of_files(tmp_path / "set")
+    extractor = open_extractor("pixels", (3, 4, 6), torch.device("cpu"))
+
+    def statistics():
+        images = opened(folder, in_memory_limit=1e-9)
+        return images.fingerprint, reference_of(images, "set", extractor, 100).moments.mean
+
+    before = statistics()
+    for number in range(6, 9):  # one of three neighbours is not among the probed
+        (folder / str(number % 2) / f"{number:04}.bmp").write_bytes(bmp(5000))
+        after = statistics()
+        assert not torch.equal(before[1], after[1])
+        before = after
+    assert torch.equal(statistics()[1], before[1])
+
+
+def test_the_oldest_kept_images_go_above_the_limit(tmp_path, decodings, monkeypatch):
+    folders = [folder_of_files(tmp_path / str(number), 20 + number) for number in range(3)]
+    for number, folder in enumerate(folders[:2]):
+        first = opened(folder)
+        os.utime(max(files_kept(), key=lambda path: path.stat().st_mtime_ns), (number, number))
+    opened(folders[0])  # used again: the other is the oldest now
+    monkeypatch.setenv("LICFG_HF_IMAGE_CACHE", str(44 * 3 * 4 * 6 / 2**30))
+    opened(folders[2])
+    assert sorted(path.stat().st_size for path in files_kept()) == [20 * 72, 22 * 72]
+    assert first.images.any()  # what is mapped stays readable
+    monkeypatch.setenv("LICFG_HF_IMAGE_CACHE", "0")
+    count, kept_before = len(decodings), files_kept()
+    opened(folders[0])
+    assert len(decodings) == count + 1 and files_kept() == kept_before
+    monkeypatch.setenv("LICFG_HF_IMAGE_CACHE", "much")
+    with pytest.raises(InputError, match="LICFG_HF_IMAGE_CACHE"):
+        opened(folders[0])
 
 
 def test_what_is_decoded_when_needed_or_at_once_is_not_kept(tmp_path, monkeypatch):

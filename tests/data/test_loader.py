@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from licfg_hf.data import StepLoader
+from licfg_hf.data import loader as loader_module
 from licfg_hf.data.image_sets import TensorImages
 from licfg_hf.data.stored import StoredImages
 from licfg_hf.errors import InputError
@@ -91,3 +92,15 @@ def test_tensors_of_another_kind_are_refused():
         with pytest.raises(InputError, match="uint8"):
             TensorImages(pixels)
     assert not StoredImages.in_memory
+
+
+@pytest.mark.parametrize(("device", "pins"), [("cuda", True), ("xpu", True), ("mps", False), ("cpu", False)])
+def test_workers_hand_over_page_locked_memory_wherever_that_helps(device, pins, monkeypatch):
+    class Stored(TensorImages):
+        in_memory = False
+
+    asked = []
+    monkeypatch.setattr(loader_module, "DataLoader", lambda *_, **options: asked.append(options["pin_memory"]) or [])
+    steps = loader(source=Stored(images().images))
+    steps.device = torch.device(device)
+    assert list(steps.steps(0, 1)) == [] and asked == [pins]

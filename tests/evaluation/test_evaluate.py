@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import PartialState
 from gans import CLASSES, DISCRIMINATORS, GENERATORS
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -19,6 +20,8 @@ from licfg_hf import DDGANPipeline, DDGANScheduler, GANPipeline
 from licfg_hf.cli import main as command
 from licfg_hf.data import DataConfig, open_images
 from licfg_hf.data.image_sets import subset
+from licfg_hf.errors import InputError
+from licfg_hf.evaluation import evaluate as evaluate_module
 from licfg_hf.evaluation.distances import frechet_distance
 from licfg_hf.evaluation.evaluate import evaluate
 from licfg_hf.evaluation.extractors import open_extractor
@@ -178,6 +181,21 @@ def test_two_processes_give_the_numbers_of_one(model, tmp_path):
     assert both["facts"]["processes"] == 2
     for name, entry in alone["metrics"].items():
         assert both["metrics"][name]["value"] == pytest.approx(entry["value"], rel=1e-6), name
+
+
+def test_an_evaluation_takes_the_device_that_every_command_takes(model, monkeypatch):
+    taken = []
+
+    def stop(config, device):
+        taken.append(device)
+        raise InputError("enough")
+
+    monkeypatch.setattr(evaluate_module, "best_device", lambda: torch.device("mps"))
+    monkeypatch.setattr(evaluate_module, "processes", lambda: PartialState(cpu=True))
+    monkeypatch.setattr(evaluate_module, "_both_sides", stop)
+    with pytest.raises(InputError, match="enough"):
+        evaluate(config(model))
+    assert taken == [torch.device("mps")]
 
 
 def test_vectors_of_a_process_on_another_machine_come_with_its_share(tmp_path):

@@ -111,6 +111,15 @@ def test_neighbour_metrics_are_those_of_their_definitions(k, block, rng, monkeyp
     assert mixed == found
 
 
+def test_several_numbers_of_neighbours_take_the_distances_of_one(rng, monkeypatch):
+    real, fake = TensorFeatures(normal(rng, 60)), TensorFeatures(normal(rng, 45, scale=0.8, shift=0.3))
+    calls, squares = [], neighbours._squares
+    monkeypatch.setattr(neighbours, "_squares", lambda *blocks: calls.append(1) or squares(*blocks))
+    together = neighbours.manifolds(real, fake, [1, 3, 10])
+    assert len(calls) == 3  # both sides with themselves, and with each other
+    assert together == {k: manifold(real, fake, k) for k in (1, 3, 10)}
+
+
 @pytest.mark.parametrize("block", [7, 2000])
 def test_balls_of_repeated_vectors_hold_these_and_no_others(block, rng, monkeypatch):
     """Their radius is 0, which a distance that is 0 but for rounding would not be within."""
