@@ -108,7 +108,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from .evaluation.evaluate import main as run
     from .evaluation.evaluate import pipeline_folder
     from .evaluation.result import RESULT_FILES
-    from .hub.results import refresh_card
+    from .hub.card import refresh_card
 
     written, folder = run(config), pipeline_folder(config)
     if written is None or folder is None:

@@ -59,7 +59,9 @@ def finish_update(folder: Path) -> None:
         for place in {_inside(folder, name).parent for name in _removed(ready)} - {folder}:
             with suppress(OSError):  # other files are in it
                 place.rmdir()
-        _sync(folder, ready)
+        # The new names must be on the disk before the update is forgotten.
+        for place in {folder, *(folder / path.relative_to(ready) for path in ready.rglob("*") if path.is_dir())}:
+            sync_folder(place)
         shutil.rmtree(ready, ignore_errors=True)
     except OSError as error:
         raise InputError(f"the last export into {folder} is not in place yet: {error.strerror or error}") from error
@@ -78,9 +80,3 @@ def _inside(folder: Path, name: str | Path) -> Path:
     if not path.parent.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"the last export into {folder} names a file outside it, {name}: remove {folder / _READY}")
     return path
-
-
-def _sync(folder: Path, ready: Path) -> None:
-    """The new names must be on the disk before the update is forgotten."""
-    for place in {folder, *(folder / path.relative_to(ready) for path in ready.rglob("*") if path.is_dir())}:
-        sync_folder(place)

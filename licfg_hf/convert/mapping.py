@@ -19,30 +19,24 @@ from ..errors import InputError
 from ..models import Discriminator
 from ..models.base import Network as Model
 from ..schedulers import DDGANScheduler
+from ..text import few
 from .reading import State, is_plain
 
 Network = TypeVar("Network", bound=Model)
 Shape = tuple[int, ...]
 ONLY_WEIGHTS = "the file's only weights"
-_LISTED = 10  # keys of each kind in a message
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of one file.
-
-    Attributes:
-        generator_weights: which of the weights that a training keeps the generator has.
-        options: of the reference, those that were used; None where the keys told everything.
-        notes: sentences that the user should know.
-    """
+    """The networks of one file."""
 
     generator: ModelMixin | None = None
     discriminator: Discriminator | None = None
     scheduler: DDGANScheduler | None = None
-    generator_weights: str = ONLY_WEIGHTS
-    options: Mapping[str, Any] | None = None
-    notes: tuple[str, ...] = ()
+    generator_weights: str = ONLY_WEIGHTS  # which of those that a training keeps it has
+    options: Mapping[str, Any] | None = None  # of the reference, those that were used; None: the keys told everything
+    notes: tuple[str, ...] = ()  # sentences that the user should know
 
 
 @dataclass(frozen=True)
@@ -119,15 +113,9 @@ def fill(
 ) -> Network:
     """A network like the one from ``build``, with the weights of a foreign state dict and in eval mode.
 
+    ``names`` has for each layer with weights the foreign layer's; of keys that match ``ignored`` nothing is made. What
+    is unknown, missing or of another shape, and weights that are no finite floats, are an InputError that lists them.
     BatchNorm's count of batches may be missing; it only matters to averages without a momentum.
-
-    Args:
-        names: path of each of the network's layers that has weights -> the foreign layer's.
-        ignored: pattern of foreign keys that nothing is made from.
-
-    Raises:
-        InputError: foreign keys are unknown, missing or of another shape, or weights are no finite floats; the
-            message lists them.
     """
     sources: dict[str, Source] = {}
     for path, layer in network.named_modules():
@@ -181,9 +169,6 @@ def _check_values(floats: Mapping[str, Tensor]) -> None:
 
 
 def _refuse(what: str, problems: Mapping[str, Sequence[str]]) -> None:
-    words = [what]
-    for kind, keys in problems.items():
-        more = f", and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-        words += [f"{len(keys)} {kind}: {', '.join(keys[:_LISTED])}{more}"] if keys else []
-    if len(words) > 1:
-        raise InputError("; ".join(words))
+    found = [f"{len(keys)} {kind}: {few(keys, 10)}" for kind, keys in problems.items() if keys]
+    if found:
+        raise InputError("; ".join([what, *found]))

@@ -47,9 +47,7 @@ class State(dict[str, Any]):
     def trunk(self, place: str, mark: str) -> tuple[list[str], dict[int, str]]:
         """The residual blocks in a list, and the attention after the n-th of them.
 
-        Args:
-            place: name of a place in the list, with ``{}`` for its number.
-            mark: how names inside a residual block begin.
+        A ``place`` in the list is called so, with ``{}`` for its number; names inside a block begin with ``mark``.
         """
         numbers = self.indices(re.escape(place).replace(r"\{\}", r"(\d+)") + r"\.")
         blocks = [number for number in numbers if self.has(f"{place.format(number)}.{mark}")]
@@ -78,10 +76,7 @@ class State(dict[str, Any]):
     def generator_sizes(self, first: str, enters: str, leaves: Sequence[str]) -> tuple[dict[str, Any], int, int]:
         """Arguments of a generator whose blocks double the size, the size after its first layer, and the latent's.
 
-        Args:
-            first: its linear layer.
-            enters: the convolution that opens the first block.
-            leaves: the convolution that ends each block.
+        The linear layer comes ``first``; one convolution ``enters`` the blocks, and another ``leaves`` each of them.
         """
         channels = self.weight_shape(enters, 4)[1]
         features, length = self.weight_shape(first, 2)
@@ -165,13 +160,10 @@ def read_options(path: Path) -> Options:
 
 
 def read_checkpoint(path: Path, extra_types: tuple[type, ...] = ()) -> "Checkpoint":
-    """Reads a ``torch.save`` file, old or new, or a safetensors file. No code in it is run.
+    """Reads a ``torch.save`` file, old or new, or a safetensors file; no code in it is run.
 
-    Args:
-        extra_types: classes that may be in the file beside tensors and plain data; they hold plain data themselves.
-
-    Raises:
-        InputError: there is no such file, it is damaged, or it holds anything else.
+    What is not there, damaged, or holds anything but tensors, plain data and ``extra_types``, which are plain data
+    themselves, is an InputError.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder: name the checkpoint file in it")
@@ -208,12 +200,9 @@ def _reason(path: Path, error: Exception, head: bytes) -> str:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a checkpoint file.
+    """The content of a checkpoint file, and the state dicts in it by their names; ``""`` is the file itself.
 
-    Attributes:
-        content: all of it.
-        states: the state dicts in it by their names, ``""`` for one that is the file itself, without what wrappers
-            such as DataParallel and ``torch.compile`` put into the keys.
+    They are without what wrappers such as DataParallel and ``torch.compile`` put into the keys.
     """
 
     content: Any

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..command_line import note
 from ..errors import InputError
-from ..text import first_line
+from ..text import few, first_line
 from .decoding import formats
 
 LABEL = "label"  # the column of the labels
@@ -38,7 +38,6 @@ _OTHER_PICTURES = {".heic", ".heif", ".jxl", ".exr", ".hdr", ".svg", ".dcm", ".d
 _NO_PICTURES = ("HDF5", "MPEG", "PDF")  # of the formats that Pillow has a name for
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 _SIGNATURES = re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|RIFF....WEBP", re.DOTALL)
-_NAMED = 3  # so many names stand in a message
 
 
 @dataclass
@@ -55,14 +54,9 @@ class Found:
 
     def left_out(self) -> str:
         """Counts the files that are not pictures and the empty folders, in words; "" if there are none."""
-        parts = [f"{_counted(self.others)} ({some(self.others)})"] if self.others else []
-        parts += [f"{len(self.empty)} empty folders ({some(self.empty)})"] if self.empty else []
+        parts = [f"{_counted(self.others)} ({few(self.others)})"] if self.others else []
+        parts += [f"{len(self.empty)} empty folders ({few(self.empty)})"] if self.empty else []
         return ", ".join(parts)
-
-
-def some(names: Sequence[str]) -> str:
-    """The first names, for a message."""
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def natural_order(name: str) -> list[Any]:
@@ -103,7 +97,7 @@ def look_into(folder: str) -> Found:
         if place and not entries:
             found.empty.append(place)
     if loose:
-        raise InputError(f"links in {folder} lead nowhere: {some(sorted(loose))}; repair or remove them")
+        raise InputError(f"links in {folder} lead nowhere: {few(sorted(loose))}; repair or remove them")
     for paths in (found.pictures, found.containers, found.foreign, found.others, found.empty):
         paths.sort()
     return found
@@ -223,7 +217,7 @@ def _require_all_readable(found: Found) -> None:
     if found.containers:
         raise InputError(
             f"{found.folder} holds {len(found.pictures)} pictures and {_counted(found.containers)} files "
-            f"({some(found.containers)}), and only one of both can be the data: move the other out"
+            f"({few(found.containers)}), and only one of both can be the data: move the other out"
         )
 
 
@@ -270,8 +264,8 @@ def _require_all_listed(found: Found, chosen: list[_Picture]) -> None:
     missing = [picture.path for picture in chosen if picture.row is None]
     if 0 < len(missing) < len(chosen):
         raise InputError(
-            f"{some(list(found.tables))} in {found.folder} lists {len(chosen) - len(missing)} of {len(chosen)} "
-            f"pictures and not {some(missing)}: complete or remove the table, or move the others out"
+            f"{few(list(found.tables))} in {found.folder} lists {len(chosen) - len(missing)} of {len(chosen)} "
+            f"pictures and not {few(missing)}: complete or remove the table, or move the others out"
         )
 
 
@@ -284,12 +278,12 @@ def _classes(
     mine = ["/".join(picture.classes[shared:]) for picture in chosen]
     if "" in mine:
         if any(mine):
-            beside = f"{mine.count('')} pictures of {folder} lie beside the folders {some(names)}"
+            beside = f"{mine.count('')} pictures of {folder} lie beside the folders {few(names)}"
             note(f"{beside}, so that no folder is taken for a class")
         return names, None
     if misleading := [name for name in names if {part.casefold() for part in name.split("/")} & set(_SPLITS)]:
         note(
-            f"{some(misleading)} in {folder} are taken for classes, since other pictures lie beside them; --data "
+            f"{few(misleading)} in {folder} are taken for classes, since other pictures lie beside them; --data "
             f"{os.path.join(folder, misleading[0])} takes one alone"
         )
     places = {name: place for place, name in enumerate(names)}

@@ -17,8 +17,8 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 from ..errors import InputError
 from ..files import user_path
-from ..text import first_line
-from .folders import Found, look_into, picture_rows, some, spans
+from ..text import few, first_line
+from .folders import Found, look_into, picture_rows, spans
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # How `datasets` calls what reads these files.
@@ -82,7 +82,7 @@ def _container_rows(found: Found, config: str | None, split: str) -> datasets.Da
     if not kinds:
         raise InputError(f"no images or parquet files in {path}: it holds {found.left_out() or 'nothing'}")
     if not kinds & set(_READERS):
-        raise InputError(f"{path} holds archives ({some(found.containers)}): unpack them, and name the folder")
+        raise InputError(f"{path} holds archives ({few(found.containers)}): unpack them, and name the folder")
     if len(kinds) > 1:
         raise InputError(
             f"{path} holds {', '.join(sorted(kinds))} files, but the data can be of one kind only: move the others out"
@@ -112,7 +112,7 @@ def _files_by_split(found: Found) -> dict[str, list[str]]:
     if missing := sorted(known.difference(*files.values())):
         raise InputError(
             f"by their names, {len(missing)} of the {len(every)} files of {found.folder} are in none of the splits "
-            f"{', '.join(files)}: rename or move out {some([os.path.relpath(path, found.folder) for path in missing])}"
+            f"{', '.join(files)}: rename or move out {few([os.path.relpath(path, found.folder) for path in missing])}"
         )
     return {name: paths for name, paths in files.items() if paths}
 

@@ -14,10 +14,10 @@ from PIL import Image, ImageFile
 
 from ..command_line import note
 from ..errors import InputError
-from ..text import printable
+from ..text import few, printable
 from .config import DataConfig
 from .decoding import VERSION, UnreadableImage, decode, fit, to_array
-from .folders import LABEL, natural_order, some
+from .folders import LABEL, natural_order
 from .image_sets import ClassNames, Labels
 
 _PROBED_IMAGES = 256
@@ -89,7 +89,7 @@ class StoredImages:
                 damaged.append(error)
         if damaged:
             others = [error.where for error in damaged[1:]]
-            count = f"; {len(damaged)} of {len(indices)} images are like this, also {some(others)}" if others else ""
+            count = f"; {len(damaged)} of {len(indices)} images are like this, also {few(others)}" if others else ""
             raise UnreadableImage(f"{damaged[0]}{count}")
 
     def _file(self, path: str, where: str) -> str:

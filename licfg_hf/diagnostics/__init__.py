@@ -1,8 +1,15 @@
 """Measurements of a critic and a generator: domains of the loss, gradient norms, latent neighbourhoods, health."""
 
-from .critic import LossDomain, critic_statistics, gradient_norms, lipschitz_lower_bound, loss_domain, memorization_gap
+from .critic import (
+    LossDomain,
+    critic_statistics,
+    gradient_norms,
+    latent_neighbourhood_size,
+    lipschitz_lower_bound,
+    loss_domain,
+    memorization_gap,
+)
 from .health import HealthMonitor
-from .latent import latent_neighbourhood_size
 
 __all__ = [
     "HealthMonitor",

@@ -98,10 +98,8 @@ def _is_part(place: Path) -> bool:
 
 def _require_pipeline(folder: Path, index: Mapping[str, Any]) -> tuple[str, list[str]]:
     pipeline = pipeline_class(index.get("_class_name"))
-    lists = {part: value for part, value in index.items() if isinstance(value, list) and value}
-    parts = {part: value for part, value in lists.items() if value[0] is not None}
-    wanted = [part for part in signature(pipeline).parameters if part not in parts]
-    for part in (*wanted, *parts):
+    parts = {part: value for part, value in index.items() if isinstance(value, list) and value[:1] not in ([], [None])}
+    for part in {**signature(pipeline).parameters, **parts}:
         if part not in parts or part not in _PARTS or not _is_part(folder / part):
             raise InputError(
                 f"its pipeline's part {part!r} is missing, has no config.json or no weights, or is not in licfg_hf"

@@ -12,10 +12,9 @@ from ..evaluation.result import RESULT_FILES
 from ..evaluation.samples import settings_hash, weights_hash, weights_of
 from ..pipelines.model_index import COMPONENT_CODE, PIPELINE_CODE, part_class, plain
 from ..staging import finish_update
-from .card import card_of_a_folder, published_card
+from .card import BENCHMARK_FILE, benchmark_file, card_of_a_folder, mapping, published_card, with_results
 from .checks import parse, read, read_object, require_finished, require_flow, require_loadable, shapes_in, weight_files
 from .cleaning import Cleaner, dump, require_no_secrets, settings_in
-from .results import BENCHMARK_FILE, benchmark_file, with_results
 
 if TYPE_CHECKING:
     from .publish import Destination
@@ -61,10 +60,8 @@ def could_be_ours(path: str) -> bool:
 def collect(folder: Path, to: "Destination") -> Files:
     """The published files of a folder: path in the repository -> content, or the file if it is unchanged.
 
-    Raises:
-        InputError: no finished model lies there, a file is damaged, is of another model, or is none of the folder's;
-            or it has not what an option needs. The message is one line.
-        OSError: a file cannot be read.
+    InputError where no finished model lies there, a file is damaged, of another model or none of the folder's, or it
+    has not what an option needs.
     """
     finish_update(folder)
     pipeline, parts = require_finished(folder)
@@ -75,9 +72,7 @@ def collect(folder: Path, to: "Destination") -> Files:
         for name, path in paths.items()
         if path.suffix in (".json", ".yaml")
     }
-    if (
-        "README.md" in paths
-    ):  # from any editor: without a byte order mark, and with the line ends that patterns look for
+    if "README.md" in paths:  # from any editor: without a byte order mark, and with the line ends of patterns
         card = read(paths["README.md"], encoding="utf-8-sig").replace("\r\n", "\n")
     else:
         selection = folder / _SELECTION_FILE
@@ -198,28 +193,25 @@ def _require_results_of_this_model(folder: Path, contents: Mapping[str, Any], pu
     Where the identity of the run named a folder of this machine, ``published`` gets the hash that it had: it keeps the
     model's results its own.
     """
-    training = contents.get("training.json")
-    known: dict[str, list[Any]] = {}  # field of a protocol -> the values that are right
+    training, known = contents.get("training.json"), {}  # field of a protocol -> the values that are right
     if training is not None:
         if training.get("step") is None:
             raise InputError("training.json has no step: let the run finish, then push")
         hashes = [training.get("config_hash"), _hash_of(training), _hash_of(published["training.json"])]
-        settings = training.get("settings")
-        seed = settings.get("seed") if isinstance(settings, dict) else None
+        seed = mapping(training.get("settings")).get("seed")
         known = {"step": [training["step"]], "config_hash": hashes, "training_seed": [seed]}
         before = hashes[0] or hashes[1]
         if before not in (None, hashes[2]):
             published["training.json"] = {**published["training.json"], "config_hash": before}
-    weights, exported = weights_of(folder), (training or {}).get("weights")
+    weights, exported = weights_of(folder), mapping(training).get("weights")
     strange = [one for one, digest in weights.items() if isinstance(exported, dict) and exported.get(one) != digest]
     if strange:
         raise InputError(f"{strange[0]} is not what the training exported: give its command again, or train elsewhere")
     for name in (name for name in RESULT_FILES if name in contents):
-        facts = contents[name].get("facts")
-        measured = facts.get("weights") if isinstance(facts, dict) else None
+        measured = mapping(contents[name].get("facts")).get("weights")
         if measured is not None and measured != weights_hash(weights, flow=name != RESULT_FILES[0]):
             raise InputError(f"{name} was measured on other weights: evaluate it again, or remove {name}")
-        _require_of_this_model(known, name, contents[name].get("protocol"))
+        _require_of_this_model(known, name, mapping(contents[name].get("protocol")))
 
 
 def _hash_of(training: Mapping[str, Any]) -> str | None:
@@ -229,9 +221,8 @@ def _hash_of(training: Mapping[str, Any]) -> str | None:
         return None
 
 
-def _require_of_this_model(model: Mapping[str, Sequence[Any]], name: str, protocol: Any) -> None:
+def _require_of_this_model(model: Mapping[str, Sequence[Any]], name: str, protocol: Mapping[str, Any]) -> None:
     """A result from before the last export, or of other samples, does not describe these weights."""
-    protocol = protocol if isinstance(protocol, dict) else {}
     again = f"evaluate it again, or remove {name}"
     for field, called in _IDENTITY.items():
         known = [value for value in model.get(field, ()) if value is not None]

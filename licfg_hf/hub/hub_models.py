@@ -4,7 +4,7 @@ An entry is either checked from end to end or left out with a note; nothing of i
 three entries and two notes. What makes the Hub's list itself unreadable ends it, and then a note says so.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -12,11 +12,12 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
 from ..errors import InputError
+from ..evaluation.protocol import differences
 from ..evaluation.result import parse_result
 from ..text import is_repository, one_line
 from .access import reason
-from .ranking import Entry, Omissions, Query, are_alike, entry_of
-from .results import read_protocol
+from .card import items, mapping, read_protocol
+from .ranking import Entry, Omissions, Query, entry_of
 
 TAG = "licfg"  # of every model that this package publishes
 _MOST_MODELS = 5_000
@@ -95,7 +96,7 @@ def entries_of(repository: str, index: Any, query: Query, omissions: Omissions) 
 def _is_one_run(one: Entry, other: Entry, metric: str) -> bool:
     """True if two entries differ in nothing but seeds, software and the like, as which anything can be stated."""
     same = all(getattr(one.protocol, name) == getattr(other.protocol, name) for name in ("step", "weights", "flow"))
-    return same and are_alike(one, other, metric)
+    return same and not differences(one.measured, other.measured, metric)
 
 
 def _about(repository: str, metric: str, damaged: list[str], repeated: int, left_out: int) -> Iterator[str]:
@@ -110,30 +111,24 @@ def _about(repository: str, metric: str, damaged: list[str], repeated: int, left
 
 def _metrics_in(index: Any, metric: str) -> Iterator[tuple[Any, Mapping[str, Any]]]:
     """Each entry of the metric with its data set, from whatever a ``model-index`` holds."""
-    for model in _items(index):
-        for result in _items(model.get("results")):
-            for content in _items(result.get("metrics")):
+    for model in items(index):
+        for result in items(model.get("results")):
+            for content in items(result.get("metrics")):
                 if content.get("type") == metric:
                     yield result.get("dataset"), content
 
 
-def _items(content: Any) -> Iterable[Mapping[str, Any]]:
-    return (item for item in content if isinstance(item, Mapping)) if isinstance(content, list) else ()
-
-
 def _names_in(dataset: Any, content: Mapping[str, Any]) -> set[str]:
     """What a damaged entry calls its data set."""
-    arguments = content.get("args")
-    protocol = arguments.get("protocol") if isinstance(arguments, Mapping) else None
-    names = [dataset.get("name"), dataset.get("type")] if isinstance(dataset, Mapping) else []
-    names += [protocol.get("reference")] if isinstance(protocol, Mapping) else []
+    protocol = mapping(mapping(content.get("args")).get("protocol"))
+    names = (mapping(dataset).get("name"), mapping(dataset).get("type"), protocol.get("reference"))
     return {name for name in names if isinstance(name, str)}
 
 
 def _entry(repository: str, content: Mapping[str, Any], query: Query) -> Entry | None:
     """The entry of a metric; None where it was measured against other data, ValueError where it is damaged."""
-    arguments = content.get("args")
-    if not isinstance(arguments, Mapping) or "protocol" not in arguments:
+    arguments = mapping(content.get("args"))
+    if "protocol" not in arguments:
         raise InputError("it states no protocol")
     numbers = {key: arguments[key] for key in ("std", "low", "high") if arguments.get(key) is not None}
     numbers["value"] = content.get("value")

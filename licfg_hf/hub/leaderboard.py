@@ -17,10 +17,9 @@ from ..evaluation.result import Result, read_result
 from ..files import require_writable, user_path, write_text
 from ..text import is_repository, last_part, one_line, require_repository
 from .access import FAILURES, reason, require_token
-from .baselines import load_baselines, published_rankings
 from .hub_models import TAG, hub_entries
 from .leaderboard_page import WRITERS, to_html, to_json
-from .ranking import Entry, Leaderboard, Omissions, Query, entry_of, measured_rankings
+from .ranking import Entry, Leaderboard, Omissions, Query, entry_of, measured_rankings, published_rankings
 
 _PAGE = "leaderboard.html"
 _PICTURES = ("samples.png", "report/samples.png")
@@ -32,13 +31,8 @@ def build(
     """Collects a leaderboard; InputError where the metric is unknown, or a run has no result or a damaged one.
 
     Results are of the data set if their reference is called so (of a path, the last part counts), or if its content is
-    that of a run here which is. Contents that differ have no common order, and a note names them.
-
-    Args:
-        dataset: name of a preset, its Hub id, a reference as the evaluation was given it, or a content's fingerprint.
-        runs: ``eval.json`` files, or folders that hold one.
-        hub: ask the Hub for models with the tag ``licfg``. Where it cannot be reached, a note says so.
-        public: others will see it: no models that only the user may see, and of local paths only the last part.
+    that of a run here which is. Contents that differ have no common order, and a note names them. Where the ``hub``
+    cannot be reached, a note says so. A ``public`` one has no models that only the user may see, and no local paths.
     """
     if metric not in METRICS:
         raise InputError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
@@ -57,7 +51,7 @@ def build(
             f"order; --dataset takes the fingerprint of one: {shown}"
         )
     rankings = measured_rankings(entries, metric)
-    rankings += published_rankings(load_baselines(), names[0], metric) if baselines else []
+    rankings += published_rankings(names[0], metric) if baselines else []
     return Leaderboard(query.shown, metric, tuple(rankings), omissions.lines())
 
 
@@ -87,8 +81,8 @@ def _data_name(name: str, public: bool) -> str:
     return one_line(name if on_the_hub or not public else last_part(name))
 
 
-def thumbnail(folder: Path, size: int = 256) -> bytes | None:
-    """The upper left ``size`` pixels of a run's sample grid as a JPEG file; None where no grid can be read."""
+def thumbnail(folder: Path) -> bytes | None:
+    """The upper left 256 pixels of a run's sample grid as a JPEG file; None where no grid can be read."""
     path = next((folder / name for name in _PICTURES if (folder / name).is_file()), None)
     if path is None:
         return None
@@ -96,7 +90,7 @@ def thumbnail(folder: Path, size: int = 256) -> bytes | None:
         with Image.open(path, formats=("PNG",)) as picture:
             if picture.width * picture.height > 2**25:
                 return None
-            part = picture.convert("RGB").crop((0, 0, min(size, picture.width), min(size, picture.height)))
+            part = picture.convert("RGB").crop((0, 0, min(256, picture.width), min(256, picture.height)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     buffer = io.BytesIO()

@@ -15,8 +15,6 @@ _SOURCES = {"hub": "Hub model", "local": "local run", "published": "published"}
 _STATED = "The authors of Hub models state their figures themselves; published figures are copied from their sources."
 _EMPTY = "There is nothing to show: no run, Hub model or publication has this metric on this data."
 _HEAD = ("place", "value", "model", "setting", "from")
-_GROUP = ("title", "label", "words", "measured", "ranked")
-_ROW = ("place", "name", "setting", "source", "value", "std", "low", "high", "link")
 
 
 def to_table(leaderboard: Leaderboard) -> str:
@@ -58,21 +56,16 @@ def to_json(leaderboard: Leaderboard) -> str:
 
 
 def _content(leaderboard: Leaderboard, pictures: bool = False) -> dict[str, Any]:
-    groups = [
-        {name: getattr(group, name) for name in _GROUP}
-        | {"differs": group.differs, "rows": [_row(entry, pictures) for entry in group.rows]}
-        for group in leaderboard.groups
-    ]
-    names = ("dataset", "metric", "higher_is_better")
-    about = {name: getattr(leaderboard, name) for name in names}
-    return {"format": 1, **about, "groups": groups, "notes": leaderboard.notes}
+    groups = [{**vars(one), "rows": [_row(entry, pictures) for entry in one.rows]} for one in leaderboard.groups]
+    about = {"format": 1, "higher_is_better": leaderboard.higher_is_better}
+    return about | vars(leaderboard) | {"groups": groups}
 
 
 def _row(entry: Entry, pictures: bool) -> dict[str, Any]:
-    content = {name: getattr(entry, name) for name in _ROW}
-    content |= {"shown": value_in_words(entry), "details": entry.details}
-    if pictures and entry.picture is not None:
-        content["picture"] = f"data:image/jpeg;base64,{base64.b64encode(entry.picture).decode('ascii')}"
+    content: dict[str, Any] = vars(entry) | {"shown": value_in_words(entry)}
+    picture, _ = content.pop("picture"), content.pop("protocol")
+    if pictures and picture is not None:
+        content["picture"] = f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
     return content
 
 

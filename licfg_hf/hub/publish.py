@@ -20,8 +20,8 @@ from ..files import user_path
 from ..signals import SignalHandler
 from ..text import few, one_line, printable, require_repository
 from .access import FAILURES, reason, require_token
+from .card import BENCHMARK_FILE, Benchmark, read_card
 from .contents import Files, collect, could_be_ours, left_out
-from .results import BENCHMARK_FILE, Benchmark, read_card
 
 _BRANCH = re.compile(r"(?=.{1,240}$)(?!-|/|@$)(?!.*(\.\.|//|@\{|\.lock$|[./]$))[^\s~^:?*\[\\\x00-\x1f\x7f]+")
 
@@ -102,11 +102,7 @@ def publish(folder: str | Path, repo_id: str, dry_run: bool = False, **options: 
     ``eval.json`` as model-index, and neither it nor the settings name folders of this machine. Files of an earlier
     push that this model does not have are removed from the branch; no other file there is.
 
-    Args:
-        folder: a pipeline, or one network.
-        repo_id: ``owner/name`` of a model repository.
-        dry_run: contact nobody, only say what would be uploaded.
-        options: others of ``Destination``.
+    A ``dry_run`` contacts nobody and only says what would be uploaded; ``options`` are others of ``Destination``.
 
     Raises:
         InputError: the name is not one, the folder holds no finished model or not what an option needs, or the upload
@@ -191,7 +187,7 @@ def _upload(files: Files, to: Destination, published: Published, title: str) -> 
     """Sends the files."""
     require_token()
     api = HfApi(library_name="licfg_hf")
-    additions = [CommitOperationAdd(name, one if isinstance(one, bytes) else str(one)) for name, one in files.items()]
+    additions = [CommitOperationAdd(name, content) for name, content in files.items()]
     _require_card(files["README.md"])
     _require_repository(api, to)
     revision = to.revision

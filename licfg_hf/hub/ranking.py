@@ -1,8 +1,15 @@
-"""Figures of a leaderboard: in one order only where they were measured alike, and notes on what was left out."""
+"""Figures of a leaderboard, measured and published: in one order only where they were measured alike.
+
+The published ones stand in ``baselines.yaml``, which a test checks whole.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from importlib.resources import files
 from typing import Any
+
+import yaml
 
 from ..data.config import EMBEDDED, PRESETS
 from ..errors import InputError
@@ -14,6 +21,13 @@ from ..text import LONGEST, last_part, one_line
 LARGEST = 10**15  # number from outside; NaN and infinity are not below it
 _MOST_NOTES = 40
 _SEEDS = ("seed", "training_seed")
+# Where a figure was read: what its ``checked`` stands for.
+READ_IN = {
+    "code": "a public repository",
+    "paper": "a paper",
+    "page": "the first part of a public page",
+    "review": "a public thread that quotes the paper",
+}
 
 
 @dataclass(frozen=True)
@@ -151,11 +165,6 @@ def _require_presentable(protocol: EvaluationProtocol, source: str) -> None:
         raise InputError(f"{source}: its protocol has impossibly large numbers")
 
 
-def are_alike(one: Entry, other: Entry, metric: str) -> bool:
-    """True if two entries can be compared by a metric."""
-    return not differences(one.measured, other.measured, metric)
-
-
 def measured_rankings(entries: Sequence[Entry], metric: str) -> list[Ranking]:
     """Entries with a protocol, by that: those with local runs first, then the largest."""
     parts = grouped(entries, lambda entry: kind_of(entry.measured, metric))
@@ -173,3 +182,99 @@ def measured_rankings(entries: Sequence[Entry], metric: str) -> list[Ranking]:
         )
         for number, (protocol, part) in enumerate(zip(protocols, parts, strict=True), start=1)
     ]
+
+
+# Published figures
+
+
+@dataclass(frozen=True)
+class StatedProtocol:
+    """The protocol as a publication states it; "" for a part that is not known."""
+
+    title: str  # whose protocol it is
+    ranked: bool  # all its figures were measured alike; otherwise they have no order
+    reference: str = ""
+    samples: str = ""
+    extractor: str = ""
+    is_splits: str = ""
+    precision_recall: str = ""
+    selection: str = ""
+    remarks: str = ""
+
+    def stated(self, metric: str) -> list[tuple[str, str]]:
+        """The settings of a metric, as pairs of a name and a text, which is "" if it is not known."""
+        known = [(name, getattr(self, name)) for name in ("reference", "samples", "extractor", "selection")]
+        known += [("splits", self.is_splits)] if metric == "is" else []
+        neighbours = "neighbours" in METRICS[metric].settings
+        return known + ([("precision and recall", self.precision_recall)] if neighbours else [])
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published result."""
+
+    method: str
+    dataset: str
+    image_size: int  # height and width in pixels
+    protocol: str
+    checked: str  # key of ``READ_IN``
+    source: str  # the publication
+    metrics: dict[str, dict[str, float]]  # by key of ``METRICS``: ``value`` and, where it is known, ``std``
+    setting: str = ""
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Published figures and the protocols that they name."""
+
+    protocols: dict[str, StatedProtocol]
+    figures: tuple[Figure, ...]
+
+
+@cache
+def load_baselines() -> Baselines:
+    """The published figures that the package holds."""
+    content = yaml.safe_load((files("licfg_hf.hub") / "baselines.yaml").read_text(encoding="utf-8"))
+    protocols = {name: StatedProtocol(**entry) for name, entry in content["protocols"].items()}
+    return Baselines(protocols, tuple(Figure(**entry) for entry in content["figures"]))
+
+
+def published_rankings(dataset: str, metric: str) -> list[Ranking]:
+    """Published figures by stated protocol and image size.
+
+    They are never in one order with measured ones: no publication states its extractor's and reference's content.
+    """
+    baselines = load_baselines()
+    figures = [one for one in baselines.figures if one.dataset == dataset and metric in one.metrics]
+    parts = grouped(figures, lambda figure: (figure.protocol, figure.image_size))
+    return [_published(baselines.protocols[part[0].protocol], part, metric) for part in parts]
+
+
+def _published(protocol: StatedProtocol, figures: Sequence[Figure], metric: str) -> Ranking:
+    stated = [("image size", f"{figures[0].image_size} px"), *protocol.stated(metric)]
+    remarks = [("remarks", protocol.remarks)] if protocol.remarks else []
+    details = (("protocol", protocol.title), *((item, text or "not stated") for item, text in stated), *remarks)
+    entries = [
+        Entry(
+            source="published",
+            name=figure.method,
+            value=float(figure.metrics[metric]["value"]),
+            std=figure.metrics[metric].get("std"),
+            setting=figure.setting,
+            link=figure.url,
+            details=(("source", figure.source), ("read in", READ_IN[figure.checked]), *details),
+        )
+        for figure in figures
+    ]
+    unknown = ", ".join(item for item, text in stated if not text)
+    words = [f"{item}: {text}" for item, text in stated if text] + ([f"not stated: {unknown}"] if unknown else [])
+    return Ranking(
+        title=f"Published: {protocol.title}",
+        label=METRICS[metric].published or METRICS[metric].title,
+        words=f"{'; '.join([*words, *(text for _, text in remarks)])}.",
+        measured=False,
+        ranked=protocol.ranked,
+        rows=in_order(entries, metric, protocol.ranked),
+        differs=("published: its protocol is not known in every detail, so it has no place among the others",),
+    )

@@ -36,7 +36,6 @@ def sample_ddgan(
     Args:
         denoise: (x_{t+1}, t as int64 (batch,), z or None) -> prediction of x_0, called as in training.
         latent_dim: length of z; ``None`` for networks without a latent.
-        progress: wraps the sequence of timesteps, e.g. in a progress bar.
         flow: functional-gradient steps that move every x_t, given t and x_{t+1}; its noise comes from ``generator``,
             of a list from the first.
     """

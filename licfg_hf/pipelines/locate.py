@@ -41,13 +41,8 @@ def _weights(folder: str, variant: str | None) -> tuple[str, str]:
 def locate(name: str, revision: str | None = None, token: str | None = None, **options: Any) -> Path:
     """The local folder of a pipeline folder, or of a Hub repository ``user/name`` at a revision.
 
-    Args:
-        token: of the Hub; None takes the one that is logged in.
-        options: of ``snapshot_download``, such as ``cache_dir``.
-
-    Raises:
-        InputError: neither exists, nobody may read it with this token, a folder is to have a revision, or the files
-            cannot be fetched; the message is one line.
+    The token and the ``options`` are those of ``snapshot_download``. InputError, of one line, where neither exists,
+    nobody may read it with this token, a folder is to have a revision, or the files cannot be fetched.
     """
     path = user_path(name)
     if path.is_dir():

@@ -29,7 +29,7 @@ from licfg_hf.evaluation.options import EvaluationConfig
 from licfg_hf.evaluation.passes import Share, passed, reference_of, take_share
 from licfg_hf.evaluation.protocol import EvaluationProtocol, differences
 from licfg_hf.evaluation.samples import CHUNK, ImageSamples, ModelSamples, open_samples, through_jpeg
-from licfg_hf.hub.results import results_section
+from licfg_hf.hub.card import results_section
 from licfg_hf.objective.functional_gradient import FunctionalGradientFlow
 from licfg_hf.pipelines.flow import save_flow
 

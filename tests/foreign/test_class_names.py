@@ -255,8 +255,7 @@ def test_names_of_strangers_are_escaped_wherever_they_come_out(judged, tmp_path,
     result = judged(names)
     page, said = (tmp_path / "report.html").read_text(), capsys.readouterr().out
     assert [one["name"] for one in result["classes"]] == list(names)  # in the file as they are
-    from licfg_hf.hub.card import listed
-    from licfg_hf.hub.results import results_section
+    from licfg_hf.hub.card import listed, results_section
 
     for text in (page, said, results_section([result]), listed(names)):
         assert not set(text) & set("\x1b\x07\u202e") and "\n# head" not in text

@@ -18,9 +18,9 @@ from licfg_hf.evaluation.options import EvaluationConfig
 from licfg_hf.evaluation.protocol import require_possible
 from licfg_hf.evaluation.result import parse_result, stored_result
 from licfg_hf.evaluation.samples import open_samples
+from licfg_hf.hub.card import results_section, with_results
 from licfg_hf.hub.leaderboard import build
 from licfg_hf.hub.leaderboard_page import to_json
-from licfg_hf.hub.results import results_section, with_results
 
 PROTOCOL = {
     "extractor": "digits", "extractor_hash": "0123", "preprocessing": "grey 8 px", "reference": "../shapes",

@@ -229,7 +229,7 @@ def test_results_and_metadata_of_others_stay_in_the_card(gan):
 def test_own_results_stand_before_those_of_others_and_go_alone(gan):
     from test_publish import RESULT
 
-    from licfg_hf.hub.results import with_results
+    from licfg_hf.hub.card import with_results
 
     (gan / "README.md").write_text(f"---\n{INDEX}---\n# Converted weights\n")
     (gan / "eval.json").write_text(json.dumps(RESULT))

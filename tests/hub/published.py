@@ -9,8 +9,7 @@ import yaml
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.metrics import METRICS
 from licfg_hf.evaluation.protocol import require_possible
-from licfg_hf.hub.baselines import READ_IN, Baselines, Figure, StatedProtocol
-from licfg_hf.hub.ranking import LARGEST
+from licfg_hf.hub.ranking import LARGEST, READ_IN, Baselines, Figure, StatedProtocol
 from licfg_hf.text import one_line
 
 

@@ -16,8 +16,8 @@ from licfg_hf import DDGANPipeline, DDGANScheduler
 from licfg_hf.cli import main
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.protocol import EvaluationProtocol
+from licfg_hf.hub.card import BENCHMARK_FILE, Benchmark
 from licfg_hf.hub.publish import publish
-from licfg_hf.hub.results import BENCHMARK_FILE, Benchmark
 
 NAME = "tester/digits"
 DATE = "2026-01-02T03:04:05+00:00"

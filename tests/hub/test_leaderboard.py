@@ -27,11 +27,10 @@ from licfg_hf.cli import main as licfg_hf
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.metrics import METRICS
 from licfg_hf.hub import hub_models
-from licfg_hf.hub.baselines import load_baselines
+from licfg_hf.hub.card import read_card, with_results
 from licfg_hf.hub.leaderboard import add_arguments, build, run, thumbnail
 from licfg_hf.hub.leaderboard_page import embedded, to_html, to_json, to_table
-from licfg_hf.hub.ranking import Leaderboard, Omissions, Query, measured_rankings
-from licfg_hf.hub.results import read_card, with_results
+from licfg_hf.hub.ranking import Leaderboard, Omissions, Query, load_baselines, measured_rankings
 from licfg_hf.text import one_line
 
 PROTOCOL = {

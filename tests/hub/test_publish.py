@@ -27,9 +27,16 @@ from licfg_hf.cli import main as command
 from licfg_hf.errors import InputError
 from licfg_hf.evaluation.protocol import EvaluationProtocol
 from licfg_hf.evaluation.samples import settings_hash
-from licfg_hf.hub.card import write_card
+from licfg_hf.hub.card import (
+    BENCHMARK_FILE,
+    Benchmark,
+    model_index,
+    read_protocol,
+    results_section,
+    with_results,
+    write_card,
+)
 from licfg_hf.hub.publish import add_arguments, publish, run
-from licfg_hf.hub.results import BENCHMARK_FILE, Benchmark, model_index, read_protocol, results_section, with_results
 
 NAME = "tester/digits"
 HOME = "/home/some body/with a long and winding path/that a YAML writer folds over several lines of a card"
