@@ -16,16 +16,23 @@ A penalty on ||g|| or ||g - c|| needs only the derivative of D along one directi
   parameters included, but equals the gradient for smooth critics only. On ReLU critics every kink inside the step
   adds a term of order 1/h.
 
+A fourth needs no direction, so no input gradient at all. ||g - c||^2 is the mean of (g.n - n.c)^2 over noise n with
+E n n' = I, and g.n is a difference of two values of the critic:
+
+- ``stochastic`` takes ((D(x + h n) - D(x - h n)) / 2h - n.c)^2 at ``draws`` normal n. Its expectation is ||g - c||^2
+  with an error of h^2 (g - c).grad(Laplace D); the price is the noise of its parameter gradient.
+
 To add a penalty on the gradient, subclass ``GradientPenalty`` and override ``vector_center``.
 """
 
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +60,7 @@ from .logits import mean_logit, wide
 from .term import Term, require_weights
 
 Points = Literal["interpolate", "real", "fake", "real_and_fake", "perturbed"]
-Method = Literal["exact", "tangent", "finite_difference"]
+Method = Literal["exact", "tangent", "finite_difference", "stochastic"]
 
 # The caller's batches that each kind of points is made of.
 _BATCHES = {
@@ -155,12 +162,16 @@ class GradientPenalty(Term):
         points: where the gradient is taken: ``interpolate`` (a * real + (1 - a) * fake), ``real``, ``fake``,
             ``real_and_fake`` or ``perturbed`` (real with DRAGAN's noise).
         reduction: ``mean`` or ``max`` over the batch of this process.
-        method: ``exact``, ``tangent`` or ``finite_difference``, see the module's text.
+        method: ``exact``, ``tangent``, ``finite_difference`` or ``stochastic``, see the module's text.
         one_sided: only norms above the centre cost: (max(0, ||g|| - center))^2 (LP, Petzka et al., 2018).
-        step: h of finite differences, in units of the input; 0.1 suits smooth critics on images in [-1, 1].
+        step: h of finite differences and of stochastic ones, in units of the input; 0.1 suits smooth critics on images
+            in [-1, 1].
+        draws: noise vectors per sample of ``stochastic``.
+        antithetic: whether ``stochastic`` takes the difference of two sides. One side, (D(x + h n) - D(x)) / h, costs
+            half, and has an error of h^2 that grows with the curvature.
 
     Raises:
-        ValueError: a parameter is outside its range.
+        ValueError: a parameter is outside its range; or the method is ``stochastic``, and the centre is a norm.
     """
 
     weight: float
@@ -170,21 +181,30 @@ class GradientPenalty(Term):
     method: Method = "exact"
     one_sided: bool = False
     step: float = 0.1
+    draws: int = 1
+    antithetic: bool = True
 
     def __post_init__(self) -> None:
         require_weights(self, "weight")
+        if self.draws < 1:
+            raise ValueError(f"draws is at least 1, not {self.draws}")
         if not math.isfinite(self.center):
             raise ValueError(f"center is a finite number, not {self.center}")
         if not (math.isfinite(self.step) and self.step > 0):
             raise ValueError(f"step is a finite number > 0, not {self.step}")
-        methods = ("exact", "tangent", "finite_difference")
+        methods = get_args(Method)
         for name, allowed in (("points", tuple(_BATCHES)), ("reduction", ("mean", "max")), ("method", methods)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        if self.method == "stochastic" and (self.center != 0 or self.one_sided or self.reduction == "max"):
+            raise ValueError(
+                "a stochastic penalty is the mean of ||g - c||^2 for a vector c: use another method for a norm as "
+                "centre, one side of it, or the maximum"
+            )
 
     @property
     def shareable(self) -> tuple[str, ...]:
-        shares = self.points in ("real", "fake", "real_and_fake") and self.method != "finite_difference"
+        shares = self.points in ("real", "fake", "real_and_fake") and self.method in ("exact", "tangent")
         return _BATCHES[self.points] if shares else ()
 
     @property
@@ -257,6 +277,8 @@ class GradientPenalty(Term):
         if self.method == "exact":
             gradient = self._gradient(discriminator, points, shared, conditioning, graph=True)
             distance = self.squared_distance(gradient)
+        elif self.method == "stochastic":
+            distance = self._noisy_distance(discriminator, points, conditioning, rng)
         else:
             with power_iterations_paused(modules_of(discriminator)):
                 distance = self._squared_distance(self._slope(discriminator, points, shared, conditioning))
@@ -298,6 +320,23 @@ class GradientPenalty(Term):
             # The critic draws random numbers, others than in the shared pass: an own pass draws the same.
             return self._slope(discriminator, points, [], conditioning)
         return slope if center is None else slope - (direction.flatten(1) * center).sum(dim=1)
+
+    def _noisy_distance(
+        self, critic: Critic, points: Tensor, conditioning: dict, rng: torch.Generator | None
+    ) -> Tensor:
+        """The mean over draws of (n.g - n.c)^2, (batch,), with n.g from values of the critic."""
+        shape, step = (self.draws, *points.shape), self.step
+        noise = torch.randn(shape, generator=rng, device=points.device, dtype=points.dtype)
+        offsets = [*step * noise, *(-step * noise if self.antithetic else [None])]
+        with full_precision(points.device.type):
+            values = torch.stack(_values(critic, points, offsets, conditioning))
+            ahead, behind = values[: self.draws], values[self.draws :]  # one behind them all: D(x)
+            slopes = (ahead - behind) / (2 * step if self.antithetic else step)
+            flat = wide(noise.flatten(2))
+            center = self.vector_center(flat[0])
+            if center is not None:
+                slopes = slopes - (flat * center).sum(dim=2)
+            return slopes.square().mean(dim=0)
 
     def _gradient(self, critic: Critic, points: Tensor, shared: list, conditioning: dict, graph: bool) -> Tensor:
         """Input gradients (batch, d); with ``graph`` they can be differentiated."""
@@ -347,17 +386,28 @@ def _first_order_gradient(critic: Critic, points: Tensor, conditioning: dict) ->
 
 def _central_difference(critic: Critic, points: Tensor, direction: Tensor, conditioning: dict, step: float) -> Tensor:
     """(D(x + h w) - D(x - h w)) / 2h, (batch,), with autocast off: half types would lose the difference."""
+    with full_precision(points.device.type):
+        ahead, behind = _values(critic, points, [step * direction, -step * direction], conditioning)
+        return (ahead - behind) / (2 * step)
 
-    def value(offset: float) -> Tensor:
-        moved = points.detach() + offset * direction
+
+def _values(critic: Critic, points: Tensor, offsets: Sequence[Tensor | None], conditioning: dict) -> list[Tensor]:
+    """The values (batch,) of one and the same critic at points moved by each offset: equal noise, weights at rest."""
+
+    def value(offset: Tensor | None) -> Tensor:
+        moved = points.detach() if offset is None else points.detach() + offset
         if not torch.compiler.is_compiling():
             moved.requires_grad_()  # reentrant checkpointing only keeps a graph for inputs that require grad
         return mean_logit(critic(moved, **conditioning), len(points))
 
-    with full_precision(points.device.type):
-        with same_noise(points.device):
-            ahead = value(step)
-        return (ahead - value(-step)) / (2 * step)
+    values = []
+    with power_iterations_paused(modules_of(critic)), ExitStack() as held:
+        for offset in offsets[:-1]:
+            with called_modules() as called, same_noise(points.device):
+                values.append(value(offset))
+            if len(values) == 1:  # only a pass tells what a function calls
+                held.enter_context(power_iterations_paused(called))
+        return [*values, value(offsets[-1])]
 
 
 @torch.compiler.assume_constant_result
@@ -385,7 +435,8 @@ class EpsCenteredGradientPenalty(GradientPenalty):
         scale: squared norm of the centre, >= 0; the published code uses [0, 1], default 0.1.
         direction: u: ``ones`` (all ones, Li-CFG), or as controls ``minus_ones`` and ``random``, one fixed vector.
         direction_seed: seed of the random direction, which is the same on every rank and after every restart.
-        points, reduction, method, step: as in ``GradientPenalty``; ``center`` and ``one_sided`` have no meaning here.
+        points, reduction, method, step, draws, antithetic: as in ``GradientPenalty``; ``center`` and ``one_sided``
+            have no meaning here.
 
     Raises:
         ValueError: a parameter is outside its range.
@@ -401,6 +452,8 @@ class EpsCenteredGradientPenalty(GradientPenalty):
     method: Method = field(default="exact", kw_only=True)
     one_sided: bool = field(default=False, kw_only=True)
     step: float = field(default=0.1, kw_only=True)
+    draws: int = field(default=1, kw_only=True)
+    antithetic: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -501,21 +554,24 @@ class AdversarialLipschitzPenalty(Term):
         return self.weight * (slope - self.lipschitz_constant).clamp(min=0).square().mean()
 
 
-def r1_penalty(gamma: float, method: Method = "exact") -> GradientPenalty:
-    """R1 (Mescheder et al., 2018): gamma / 2 * mean ||grad D||^2 on real points; the applied weight is gamma / 2."""
-    return GradientPenalty(weight=gamma / 2, points="real", method=method)
+def r1_penalty(gamma: float, method: Method = "exact", **options: Any) -> GradientPenalty:
+    """R1 (Mescheder et al., 2018): gamma / 2 * mean ||grad D||^2 on real points; the applied weight is gamma / 2.
+
+    Further ``options`` are those of ``GradientPenalty``, here and below.
+    """
+    return GradientPenalty(weight=gamma / 2, points="real", method=method, **options)
 
 
-def r2_penalty(gamma: float, method: Method = "exact") -> GradientPenalty:
+def r2_penalty(gamma: float, method: Method = "exact", **options: Any) -> GradientPenalty:
     """R2: gamma / 2 * mean ||grad D||^2 on fake points; the applied weight is gamma / 2."""
-    return GradientPenalty(weight=gamma / 2, points="fake", method=method)
+    return GradientPenalty(weight=gamma / 2, points="fake", method=method, **options)
 
 
-def wgan_gp(weight: float = 10.0, method: Method = "exact") -> GradientPenalty:
+def wgan_gp(weight: float = 10.0, method: Method = "exact", **options: Any) -> GradientPenalty:
     """WGAN-GP (Gulrajani et al., 2017): weight * mean (||grad D|| - 1)^2 on interpolates."""
-    return GradientPenalty(weight=weight, center=1.0, method=method)
+    return GradientPenalty(weight=weight, center=1.0, method=method, **options)
 
 
-def dragan(weight: float = 10.0, method: Method = "exact") -> GradientPenalty:
+def dragan(weight: float = 10.0, method: Method = "exact", **options: Any) -> GradientPenalty:
     """DRAGAN (Kodali et al., 2017): weight * mean (||grad D|| - 1)^2 around real points (see ``perturb``)."""
-    return GradientPenalty(weight=weight, center=1.0, points="perturbed", method=method)
+    return GradientPenalty(weight=weight, center=1.0, points="perturbed", method=method, **options)

@@ -43,7 +43,8 @@ class ObjectiveConfig:
         penalty_points: where eps_centered, zero_centered, one_centered, one_sided and max are taken: ``interpolate``,
             ``real``, ``fake``, ``real_and_fake`` or ``perturbed``.
         penalty_method: ``exact`` (double backward), ``tangent`` (forward mode; the same gradient but for batch
-            statistics) or ``finite_difference`` (for smooth critics); not used by adversarial.
+            statistics), ``finite_difference`` (for smooth critics) or ``stochastic`` (values of the critic alone, one
+            draw; not for a norm as the centre); not used by adversarial.
         penalty_interval: number of discriminator updates from one penalty to the next.
         penalty_multiply_by_interval: multiply a lazy penalty by its interval, as StyleGAN2 does and DDGAN does not.
         penalties: several penalties, or your own, instead of the one above: a list of

@@ -1,5 +1,7 @@
 """Every loss, penalty and direction of the catalogue is one compiled graph, with the gradients of eager steps."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from gans import DISCRIMINATORS, batch
@@ -78,6 +80,14 @@ def test_a_penalty_is_one_graph(name, method):
 @pytest.mark.parametrize("name", FURTHER_TERMS)
 def test_a_further_term_is_one_graph(name):
     require_equal_when_compiled(get_loss("hinge"), [LazyPenalty(FURTHER_TERMS[name]())])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("antithetic", (True, False))
+@pytest.mark.parametrize("name", ("eps_centered_random", "r1", "real_and_fake"))
+def test_a_stochastic_penalty_is_one_graph(name, antithetic):
+    penalty = replace(PENALTIES_BY_METHOD[name]("stochastic"), draws=2, antithetic=antithetic)
+    require_equal_when_compiled(get_loss("hinge"), [LazyPenalty(penalty)])
 
 
 @pytest.mark.slow
