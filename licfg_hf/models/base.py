@@ -12,6 +12,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast
 
+import torch
 from accelerate import init_empty_weights
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from ..objective.outputs import FORMULAS, OutputNormalization, warn_of_batch_norm
 from ..objective.weights import WEIGHT_NORMALIZERS, spectral_normalize, stable_rank_normalize
+from .blocks import recomputed
 from .class_names import ID2LABEL
 from .heads import require_labels
 
@@ -84,6 +86,7 @@ class Network(ModelMixin, ConfigMixin):
     """
 
     _is_base: ClassVar[bool] = True
+    gradient_checkpointing = False
 
     def __init_subclass__(cls, base: bool = False, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -122,6 +125,21 @@ class Network(ModelMixin, ConfigMixin):
         rest = {name: value for name, value in config_dict.items() if name != ID2LABEL}
         arguments, unused, hidden = super().extract_init_dict(rest, **kwargs)
         return arguments, unused, hidden | names
+
+    def enable_gradient_checkpointing(self, gradient_checkpointing_func: Callable[..., Any] | None = None) -> None:
+        """Works as in diffusers, for a network that has ``_supports_gradient_checkpointing``; else a ValueError.
+
+        In training, what the network calls by ``run_block`` keeps its inputs alone for the backward pass, which
+        computes the rest once more. Gradients, batch statistics and normalized weights stay what they are.
+        """
+        super().enable_gradient_checkpointing(gradient_checkpointing_func or recomputed)
+
+    def run_block(self, block: nn.Module, *inputs: Any) -> Any:
+        """The block's output, as ``enable_gradient_checkpointing`` says."""
+        run = self._gradient_checkpointing_func
+        if run is None or not (self.gradient_checkpointing and self.training and torch.is_grad_enabled()):
+            return block(*inputs)
+        return run(block, *inputs)
 
     def require_saveable(self) -> None:
         """Raises a ValueError if a network that is built from the config has other weights.

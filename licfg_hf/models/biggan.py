@@ -72,6 +72,8 @@ class BigGANGenerator(Generator):
             split.
     """
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config
     def __init__(
         self,
@@ -126,7 +128,7 @@ class BigGANGenerator(Generator):
                 first, *chunks = latents.split(self.chunk, dim=1)
                 conditions = [torch.cat([embedded, chunk], dim=1) for chunk in chunks]
         hidden = self.linear_in(first).unflatten(1, (-1, self.bottom, self.bottom))
-        hidden = run_blocks(hidden, self.blocks, self.attentions, zip(conditions, strict=True))
+        hidden = run_blocks(self, hidden, zip(conditions, strict=True))
         return self.conv_out(F.relu(self.norm_out(hidden)))
 
 
@@ -152,6 +154,8 @@ class BigGANDiscriminator(Discriminator):
     Raises:
         ValueError: there is no published network of this size and no multipliers are given, or a name is unknown.
     """
+
+    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
@@ -186,4 +190,4 @@ class BigGANDiscriminator(Discriminator):
         self.add_normalizers(normalizers)
 
     def features(self, images: Tensor) -> Tensor:
-        return F.relu(run_blocks(images, self.blocks, self.attentions)).sum((2, 3))
+        return F.relu(run_blocks(self, images)).sum((2, 3))

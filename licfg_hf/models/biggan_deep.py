@@ -142,6 +142,8 @@ class BigGANDeepGenerator(Generator):
         ValueError: there is no published network of this size and no multipliers are given, or a name is unknown.
     """
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config
     def __init__(
         self,
@@ -207,7 +209,7 @@ class BigGANDeepGenerator(Generator):
         vector = torch.cat([embed_labels(self.class_embedding, class_labels), latents], dim=1)
         statistics = (truncation,) if self.uses_tables else ()
         hidden = self.linear_in(vector).unflatten(1, (-1, self.bottom, self.bottom))
-        hidden = run_blocks(hidden, self.blocks, self.attentions, repeat((vector, *statistics)))
+        hidden = run_blocks(self, hidden, repeat((vector, *statistics)))
         return self.conv_out(F.relu(self.norm_out(hidden, *statistics)))[:, : self.config["out_channels"]]
 
 
@@ -255,6 +257,8 @@ class BigGANDeepDiscriminator(Discriminator):
         ValueError: there is no published network of this size and no multipliers are given, or a name is unknown.
     """
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config
     def __init__(
         self,
@@ -288,4 +292,4 @@ class BigGANDeepDiscriminator(Discriminator):
         self.add_normalizers(normalizers)
 
     def features(self, images: Tensor) -> Tensor:
-        return F.relu(run_blocks(self.conv_in(images), self.blocks, self.attentions)).sum((2, 3))
+        return F.relu(run_blocks(self, self.conv_in(images))).sum((2, 3))

@@ -1,6 +1,7 @@
 """The parts of convolutional GANs: conditional BatchNorm, self-attention, residual blocks, initialization."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -8,7 +9,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from ..objective.critic import power_iterations_paused
+from ..objective.weights import remembered_weights, weights_from
 from .heads import embed_labels
 
 MakeNorm = Callable[[int], nn.Module]  # channels -> normalization
@@ -83,16 +87,51 @@ class SelfAttention(nn.Module):
         return self.gamma * self.o(attended) + features
 
 
-def run_blocks(
-    features: Tensor, blocks: Iterable[nn.Module], attentions: nn.ModuleDict | None = None, conditions: Any = None
-) -> Tensor:
-    """Features through the blocks, each called with its conditions and followed by the attention of its number."""
+def recomputed(block: nn.Module, *inputs: Any) -> Any:
+    """A block's output, whose graph keeps the inputs alone: the backward pass computes the rest once more.
+
+    It then has the same normalized weights and random numbers, and leaves buffers, such as batch statistics, alone.
+    """
+    if torch.compiler.is_compiling():
+        return block(*inputs)
+    modules = list(block.modules())
+    weights = remembered_weights(modules)
+    for compute in weights.values():
+        compute()
+    ran = False
+
+    def run(*inputs: Any) -> Any:
+        nonlocal ran
+        writing, ran = _writing_nothing(modules) if ran else nullcontext(), True
+        with weights_from(weights), writing:
+            return block(*inputs)
+
+    return checkpoint(run, *inputs, use_reentrant=False)
+
+
+@contextmanager
+def _writing_nothing(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Whatever the modules write into their buffers inside is lost."""
+    kept = [(module, module._buffers) for module in modules if module._buffers]
+    with power_iterations_paused(modules):
+        for module, buffers in kept:
+            module._buffers = {name: None if value is None else value.clone() for name, value in buffers.items()}
+        try:
+            yield
+        finally:
+            for module, buffers in kept:
+                module._buffers = buffers
+
+
+def run_blocks(network: Any, features: Tensor, conditions: Any = None) -> Tensor:
+    """Features through a network's blocks, each with its conditions and followed by the attention of its number."""
+    attentions = getattr(network, "attentions", {})
     if conditions is None:
         conditions = repeat(())  # made here: torch.compile cannot iterate over one that is there before
-    for index, (block, condition) in enumerate(zip(blocks, conditions, strict=False)):
-        features = block(features, *condition)
-        if attentions is not None and str(index) in attentions:
-            features = attentions[str(index)](features)
+    for index, (block, condition) in enumerate(zip(network.blocks, conditions, strict=False)):
+        features = network.run_block(block, features, *condition)
+        if str(index) in attentions:
+            features = network.run_block(attentions[str(index)], features)
     return features
 
 

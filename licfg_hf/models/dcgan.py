@@ -45,6 +45,8 @@ class DCGANGenerator(Generator):
         ValueError: there are no widths for this size and none are given.
     """
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config
     def __init__(
         self,
@@ -67,7 +69,7 @@ class DCGANGenerator(Generator):
 
     def synthesize(self, latents: Tensor, class_labels: Tensor | None) -> Tensor:
         hidden = self.linear_in(latents).unflatten(1, (-1, self.bottom, self.bottom))
-        return self.conv_out(run_blocks(hidden, self.blocks, conditions=repeat((class_labels,))))
+        return self.conv_out(run_blocks(self, hidden, repeat((class_labels,))))
 
 
 def _convolution(in_channels: int, out_channels: int, stride: int, batch_norm: bool) -> list[nn.Module]:
@@ -93,6 +95,8 @@ class DCGANDiscriminator(Discriminator):
     Raises:
         ValueError: there are no widths for this size and none are given.
     """
+
+    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
@@ -120,4 +124,4 @@ class DCGANDiscriminator(Discriminator):
         self.add_normalizers(normalizers)
 
     def features(self, images: Tensor) -> Tensor:
-        return run_blocks(images, self.blocks).sum((2, 3))
+        return run_blocks(self, images).sum((2, 3))

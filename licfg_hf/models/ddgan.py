@@ -271,7 +271,6 @@ class DDGANGenerator(Network):
         )
         if base_channels < 4 or base_channels % 2:
             raise ValueError(f"base_channels is an even number from 4, not {base_channels}")
-        self.gradient_checkpointing = False
         time_dim = 4 * base_channels
         self.time_mlp = nn.Sequential(_dense(base_channels, time_dim), nn.SiLU(), _dense(time_dim, time_dim))
         widths = [latent_dim] + [latent_embedding_dim] * (latent_layers + 1)
@@ -331,22 +330,16 @@ class DDGANGenerator(Network):
             self.up_levels.append(Level(resnets, attention=attention, upsampler=upsampler))
         return channels
 
-    def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
-        checkpoint = self._gradient_checkpointing_func
-        if torch.is_grad_enabled() and self.gradient_checkpointing and checkpoint is not None:
-            return checkpoint(block, *inputs)
-        return block(*inputs)
-
     def _encode(self, sample: Tensor, time: Tensor, latent: Tensor) -> list[Tensor]:
         skips, pyramid = [self.conv_in(sample)], sample
         for level in cast("Iterable[Level]", self.down_levels):
             for index, resnet in enumerate(level.resnets):
-                hidden = self._run(resnet, skips[-1], time, latent)
+                hidden = self.run_block(resnet, skips[-1], time, latent)
                 if len(level.attentions):
-                    hidden = self._run(level.attentions[index], hidden)
+                    hidden = self.run_block(level.attentions[index], hidden)
                 skips.append(hidden)
             if level.downsampler is not None and level.pyramid is not None:
-                hidden = self._run(level.downsampler, skips[-1], time, latent)
+                hidden = self.run_block(level.downsampler, skips[-1], time, latent)
                 pyramid = (level.pyramid(pyramid) + hidden) / math.sqrt(2)
                 skips.append(pyramid)
         return skips
@@ -364,16 +357,16 @@ class DDGANGenerator(Network):
         time = self.time_mlp(_embed_timestep(timestep, self.config["base_channels"], sample))
         latent = self.latent_mapping(latents)
         skips = self._encode(sample, time, latent)
-        hidden = self._run(self.mid_resnet1, skips[-1], time, latent)
-        hidden = self._run(self.mid_attention, hidden)
-        hidden = self._run(self.mid_resnet2, hidden, time, latent)
+        hidden = self.run_block(self.mid_resnet1, skips[-1], time, latent)
+        hidden = self.run_block(self.mid_attention, hidden)
+        hidden = self.run_block(self.mid_resnet2, hidden, time, latent)
         for level in cast("Iterable[Level]", self.up_levels):
             for resnet in level.resnets:
-                hidden = self._run(resnet, torch.cat([hidden, skips.pop()], dim=1), time, latent)
+                hidden = self.run_block(resnet, torch.cat([hidden, skips.pop()], dim=1), time, latent)
             if level.attention is not None:
-                hidden = self._run(level.attention, hidden)
+                hidden = self.run_block(level.attention, hidden)
             if level.upsampler is not None:
-                hidden = self._run(level.upsampler, hidden, time, latent)
+                hidden = self.run_block(level.upsampler, hidden, time, latent)
         images = torch.tanh(self.conv_out(F.silu(self.norm_out(hidden))))
         return GeneratorOutput(sample=images) if return_dict else (images,)
 
@@ -415,6 +408,7 @@ class DDGANDiscriminator(Discriminator):
         ValueError: unknown ``variant``, or ``time_embedding_dim`` is odd or below 4.
     """
 
+    _supports_gradient_checkpointing = True
     # Per variant: output channels in units of base_channels and whether the block halves the resolution.
     BLOCKS: ClassVar = {
         "small": ((2, False), (4, True), (8, True), (8, True)),
@@ -466,7 +460,7 @@ class DDGANDiscriminator(Discriminator):
         time = F.leaky_relu(self.time_mlp(time), 0.2)
         hidden = self.conv_in(torch.cat([sample, next_sample], dim=1))
         for block in self.blocks:
-            hidden = block(hidden, time)
+            hidden = self.run_block(block, hidden, time)
         hidden = F.leaky_relu(self.conv_out(self.stddev(hidden)), 0.2)
         # The head stays in full precision under autocast: its values go straight into the loss.
         with torch.autocast(hidden.device.type, enabled=False):

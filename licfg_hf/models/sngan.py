@@ -71,6 +71,8 @@ class SNGANGenerator(Generator):
         ValueError: there is no published network of this size and no multipliers are given, or a name is unknown.
     """
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config
     def __init__(
         self,
@@ -106,7 +108,7 @@ class SNGANGenerator(Generator):
 
     def synthesize(self, latents: Tensor, class_labels: Tensor | None) -> Tensor:
         hidden = self.linear_in(latents).unflatten(1, (-1, self.bottom, self.bottom))
-        hidden = run_blocks(hidden, self.blocks, conditions=repeat((class_labels,)))
+        hidden = run_blocks(self, hidden, repeat((class_labels,)))
         return self.conv_out(F.relu(self.norm_out(hidden, class_labels)))
 
 
@@ -146,6 +148,8 @@ class SNGANDiscriminator(Discriminator):
     Raises:
         ValueError: there is no published network of this size and no multipliers are given, or a name is unknown.
     """
+
+    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
@@ -189,7 +193,7 @@ class SNGANDiscriminator(Discriminator):
         self.add_normalizers(normalizers)
 
     def features(self, images: Tensor) -> Tensor:
-        hidden = run_blocks(images, self.blocks)
+        hidden = run_blocks(self, images)
         if self.config["architecture"] == "cnn":
             return hidden.flatten(1)
         hidden = F.relu(hidden)

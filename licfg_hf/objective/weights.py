@@ -7,7 +7,7 @@ in train mode.
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -245,16 +245,30 @@ def power_iterated_once(discriminator: nn.Module) -> Iterator[None]:
 @contextmanager
 def weights_computed_once(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Passes inside share each parametrized weight, so that it is normalized once: with a graph, and once without."""
-    patched = []
-    if not torch.compiler.is_compiling():  # the compiler finds what occurs twice by itself
-        patched = [module for module in modules if isinstance(module, parametrize.ParametrizationList)]
-    for weight in patched:
-        weight.forward = _remembered(weight.forward)
+    # The compiler finds what occurs twice by itself.
+    with weights_from({} if torch.compiler.is_compiling() else remembered_weights(modules)):
+        yield
+
+
+@contextmanager
+def weights_from(sources: Mapping[nn.Module, Callable[[], Tensor]]) -> Iterator[None]:
+    """Passes inside take parametrized weights from these functions."""
+    before = [(weight, vars(weight).get("forward")) for weight in sources]
+    for weight, source in sources.items():
+        weight.forward = source
     try:
         yield
     finally:
-        for weight in patched:
+        for weight, source in before:
             del weight.forward
+            if source is not None:
+                weight.forward = source
+
+
+def remembered_weights(modules: Iterable[nn.Module]) -> dict[nn.Module, Callable[[], Tensor]]:
+    """A function for each parametrized weight among the modules, which computes it once."""
+    weights = [module for module in modules if isinstance(module, parametrize.ParametrizationList)]
+    return {weight: _remembered(weight.forward) for weight in weights}
 
 
 def _remembered(compute: Callable[[], Tensor]) -> Callable[[], Tensor]:

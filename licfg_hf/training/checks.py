@@ -99,13 +99,21 @@ def warn_unless_saveable(network: nn.Module, accelerator: Accelerator) -> None:
         )
 
 
+def can_checkpoint(network: nn.Module) -> bool:
+    """Whether a network knows gradient checkpointing, as diffusers' models say it."""
+    return getattr(network, "_supports_gradient_checkpointing", False)
+
+
 def memory_advice(trainer: "Trainer") -> str:
     """What to change where memory runs out in a step."""
     config = trainer.config
-    half = "" if config.mixed_precision == "bf16" else "set mixed_precision to bf16, "
+    less = "" if config.mixed_precision == "bf16" else "set mixed_precision to bf16, "
+    chosen = config.gradient_checkpointing or config.torch_compile
+    if not chosen and all(map(can_checkpoint, (trainer.generator, trainer.discriminator))):
+        less += "set gradient_checkpointing to true, "
     return (
         f"memory ran out at step {trainer.step}, with {trainer.micro_batch_size} images at a time: raise "
-        f"gradient_accumulation_steps (now {config.gradient_accumulation_steps}), {half}"
+        f"gradient_accumulation_steps (now {config.gradient_accumulation_steps}), {less}"
         f"or lower batch_size (now {config.batch_size})"
     )
 

@@ -102,6 +102,9 @@ class TrainingConfig:
             setting of PyTorch as it is.
         deterministic: take only algorithms that give the same bits every time, which may be slower; a network that
             needs another one is refused before the training. None leaves the setting of PyTorch as it is.
+        gradient_checkpointing: keep the inputs of the networks' blocks alone for the backward pass, which computes the
+            rest once more: less memory and more time for the same gradients. Both networks must support it, and it
+            cannot be combined with ``torch_compile``.
         torch_compile: compile both players' steps, penalties included, with ``torch.compile``; the first steps then
             take minutes. If that is not possible, the run says why and continues without it.
         generator_optimizer: optimizer of the generator.
@@ -149,6 +152,7 @@ class TrainingConfig:
     tf32: bool = True
     cudnn_benchmark: bool | None = None
     deterministic: bool | None = None
+    gradient_checkpointing: bool = False
     torch_compile: bool = False
     generator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -174,7 +178,7 @@ class TrainingConfig:
         *("output_dir", "max_steps", "resume", "checkpoint_every", "keep_checkpoints", "standing_batches"),
         *("sample_every", "sample_count", "log_every", "trackers", "torch_compile", "keep_best"),
         *("evaluate_samples", "evaluate_every", "evaluate_metrics", "evaluate_features"),
-        *("tf32", "cudnn_benchmark", "deterministic"),
+        *("tf32", "cudnn_benchmark", "deterministic", "gradient_checkpointing"),
     )
 
     def __post_init__(self) -> None:
@@ -197,6 +201,11 @@ class TrainingConfig:
         _require(
             not (self.cudnn_benchmark and self.deterministic),
             "cudnn_benchmark may take another algorithm in each run, and deterministic needs the same: give only one",
+        )
+        _require(
+            not (self.gradient_checkpointing and self.torch_compile),
+            "in compiled steps the compiler chooses what is computed once more: give only one of torch_compile and "
+            "gradient_checkpointing",
         )
         require_distinct(trackers=self.trackers)
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -13,9 +13,12 @@ from torch import nn
 from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
 from torch._functorch import config as functorch
 
+from ..errors import InputError
+from ..models.blocks import recomputed
 from ..objective.double_backward import speed_up_convolutions
 from ..objective.losses import AdversarialLoss
 from ..objective.term import LazyPenalty
+from .checks import can_checkpoint
 from .config import TrainingConfig
 from .context import StepContext, Terms
 from .step import discriminator_terms, generator_terms
@@ -33,6 +36,21 @@ def set_arithmetic(config: TrainingConfig, device: torch.device) -> None:
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or PyTorch refuses products on CUDA
         torch.use_deterministic_algorithms(config.deterministic)
+
+
+def checkpoint_activations(*networks: nn.Module) -> None:
+    """Networks keep less for their backward passes and compute it again, see ``models.base.Network``.
+
+    An InputError names one that does not support this.
+    """
+    for network in networks:
+        if not can_checkpoint(network):
+            raise InputError(
+                f"{type(network).__name__} does not support gradient_checkpointing: set it to false, and raise "
+                "gradient_accumulation_steps where memory is short"
+            )
+    for network in networks:
+        cast(Any, network).enable_gradient_checkpointing(recomputed)
 
 
 class CompiledTerms:

@@ -32,7 +32,7 @@ from .identity import facts_of, identity_of
 from .interrupts import StopSignals
 from .monitoring import Evaluation
 from .optimizers import OptimizerFactory, make_optimizer, set_learning_rate, take_over
-from .prepare import make_context, set_arithmetic
+from .prepare import checkpoint_activations, make_context, set_arithmetic
 from .progress import Progress
 from .run import Run, on_the_main_process
 from .sampler import Sampler, random_generator
@@ -101,6 +101,8 @@ class Trainer:
         for network in (generator, discriminator):
             warn_unless_saveable(network, self.accelerator)
         set_arithmetic(config, self.device)
+        if config.gradient_checkpointing:
+            checkpoint_activations(generator, discriminator)
         on_the_main_process(self.accelerator, lambda: self.notify("setup"))
         batches = (config.batch_size, config.effective_generator_batch_size, config.discriminator_steps, config.seed)
         share = (self.accelerator.process_index, processes)

@@ -75,7 +75,7 @@ def test_the_layers_are_timed_as_they_run(precision, tmp_path):
         (
             torch.OutOfMemoryError("CUDA out of memory"),
             "memory ran out at step 0, with 8 images at a time: raise gradient_accumulation_steps (now 1), set "
-            "mixed_precision to bf16, or lower batch_size (now 8)",
+            "mixed_precision to bf16, set gradient_checkpointing to true, or lower batch_size (now 8)",
         ),
         (torch.AcceleratorError("CUDA error: unknown"), "AcceleratorError: CUDA error: unknown"),
         (OverflowError("too large"), "OverflowError: too large"),

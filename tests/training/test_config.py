@@ -20,6 +20,7 @@ from licfg_hf.training.tracking import make_trackers
         ({"mixed_precision": "int8"}, "mixed_precision"),
         ({"seed": -1}, "seed"),
         ({"deterministic": True, "cudnn_benchmark": True}, "give only one"),
+        ({"gradient_checkpointing": True, "torch_compile": True}, "give only one"),
     ],
 )
 def test_bad_values_are_named(arguments, word):

@@ -25,6 +25,7 @@ from licfg_hf import (
     EpsCenteredGradientPenalty,
     FeatureMatching,
     GradientNormalized,
+    SNGANGenerator,
     get_loss,
 )
 from licfg_hf.command_line import one_line_errors
@@ -90,6 +91,28 @@ def test_a_result_of_the_same_model_stays_and_an_old_one_goes(tmp_path):
     trainer(tmp_path / "run", max_steps=7).train()
     assert not (tmp_path / "run" / "report.html").exists()  # of the result that goes
     assert not place.exists() and "Nothing was measured" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_gradient_checkpointing_changes_no_weight_and_a_run_may_go_on_without_it(tmp_path):
+    trainer(tmp_path / "plain", mixed_precision="bf16").train()
+    settings = {"mixed_precision": "bf16", "gradient_checkpointing": True}
+    run = trainer(tmp_path / "less", **settings)
+    assert run.generator.is_gradient_checkpointing and run.discriminator.is_gradient_checkpointing
+    run.train()
+    halfway = str(tmp_path / "less" / "checkpoints" / "step-4")
+    trainer(tmp_path / "on", mixed_precision="bf16", resume=halfway).train()
+    for name in ("less", "on"):
+        torch.testing.assert_close(final_weights(tmp_path / name), final_weights(tmp_path / "plain"), rtol=0, atol=0)
+
+
+def test_a_network_without_gradient_checkpointing_is_refused(tmp_path):
+    config = TrainingConfig(output_dir=str(tmp_path / "run"), batch_size=8, gradient_checkpointing=True)
+    critic, images = nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), open_images(DataConfig())
+    with pytest.raises(InputError, match="Sequential does not support gradient_checkpointing: set it to false, and"):
+        Trainer(
+            config, SNGANGenerator(8, 1, channel_multipliers=(1, 1)), critic, images, GANTask(128), get_loss("hinge")
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_resumed_run_is_bit_identical(tmp_path):
@@ -445,10 +468,10 @@ class Fails(Callback):
         (
             {"gradient_accumulation_steps": 2},
             "memory ran out at step 3, with 4 images at a time: raise gradient_accumulation_steps (now 2), set "
-            "mixed_precision to bf16, or lower batch_size (now 8)",
+            "mixed_precision to bf16, set gradient_checkpointing to true, or lower batch_size (now 8)",
         ),
         (
-            {"mixed_precision": "bf16"},
+            {"mixed_precision": "bf16", "gradient_checkpointing": True},
             "memory ran out at step 3, with 8 images at a time: raise gradient_accumulation_steps (now 1), or lower "
             "batch_size (now 8)",
         ),

@@ -21,6 +21,7 @@ TRAININGS = {
     "sngan": {},
     "biggan, bf16": {"kind": "biggan", "mixed_precision": "bf16"},
     "biggan, accumulation": {"kind": "biggan", "gradient_accumulation_steps": 2},
+    "biggan, gradient checkpointing": {"kind": "biggan", "gradient_checkpointing": True},
     "ddgan, evaluated": {"kind": "ddgan", "evaluate_samples": 16, "evaluate_every": 4, "keep_best": "fid"},
     "functional gradient": {"generator_step": FunctionalGradientStep},
     "stages": STAGED,

@@ -81,6 +81,7 @@ def test_no_term_waits(device, tmp_path, term):
 OPTIONS = {
     "accumulation": {"config": {"gradient_accumulation_steps": 2}},
     "bf16": {"config": {"mixed_precision": "bf16"}},
+    "gradient checkpointing": {"config": {"gradient_checkpointing": True}},
     "several discriminator steps": {"config": {"discriminator_steps": 3}},
     "functional gradient": {"generator_step": FunctionalGradientStep()},
     "augmentation": {"augmentation": DifferentiableAugmentation()},
