@@ -107,6 +107,8 @@ class TrainingConfig:
             cannot be combined with ``torch_compile``.
         torch_compile: compile both players' steps, penalties included, with ``torch.compile``; the first steps then
             take minutes. If that is not possible, the run says why and continues without it.
+        cuda_graphs: with ``torch_compile``, record each compiled step as a CUDA graph, which the host starts at once
+            instead of operator by operator. On a device other than CUDA the run says so and continues without it.
         generator_optimizer: optimizer of the generator.
         discriminator_optimizer: optimizer of the discriminator.
         ema_decay: decay per step of the averaged generator, constant; None exports the trained weights themselves.
@@ -154,6 +156,7 @@ class TrainingConfig:
     deterministic: bool | None = None
     gradient_checkpointing: bool = False
     torch_compile: bool = False
+    cuda_graphs: bool = False
     generator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema_decay: float | None = 0.999
@@ -178,7 +181,7 @@ class TrainingConfig:
         *("output_dir", "max_steps", "resume", "checkpoint_every", "keep_checkpoints", "standing_batches"),
         *("sample_every", "sample_count", "log_every", "trackers", "torch_compile", "keep_best"),
         *("evaluate_samples", "evaluate_every", "evaluate_metrics", "evaluate_features"),
-        *("tf32", "cudnn_benchmark", "deterministic", "gradient_checkpointing"),
+        *("tf32", "cudnn_benchmark", "deterministic", "gradient_checkpointing", "cuda_graphs"),
     )
 
     def __post_init__(self) -> None:
@@ -206,6 +209,11 @@ class TrainingConfig:
             not (self.gradient_checkpointing and self.torch_compile),
             "in compiled steps the compiler chooses what is computed once more: give only one of torch_compile and "
             "gradient_checkpointing",
+        )
+        _require(
+            not self.cuda_graphs or (self.torch_compile and self.gradient_accumulation_steps == 1),
+            "cuda_graphs replays compiled steps of one micro-batch: set torch_compile to true, and "
+            "gradient_accumulation_steps to 1",
         )
         require_distinct(trackers=self.trackers)
 

@@ -59,17 +59,23 @@ class CompiledTerms:
     Inside, penalties and output normalizers take input gradients by ``torch.func.grad``, which can be differentiated
     again where ``torch.autograd.grad`` cannot. Random numbers are those of the uncompiled function; a random generator
     among the arguments cannot be compiled.
+
+    With ``graphs`` the compiler records a CUDA graph for each set of terms that are due, and copies what differs from
+    call to call into it. The tensors of one call are valid until the next.
     """
 
-    def __init__(self, terms: Callable[..., Terms], say: Callable[[str], None]):
-        self.terms, self.say = terms, say
+    def __init__(self, terms: Callable[..., Terms], say: Callable[[str], None], graphs: bool = False):
+        self.terms, self.say, self.graphs = terms, say, graphs
         speed_up_convolutions()
         # Errors of compiling a backward pass then appear here, not in that pass.
         functorch.force_non_lazy_backward_lowering = True
         # One graph or none: a gradient that is taken outside of it could not be differentiated again.
-        self.compiled = torch.compile(terms, fullgraph=True, dynamic=False, options={"fallback_random": True})
+        options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": graphs}
+        self.compiled = torch.compile(terms, fullgraph=True, dynamic=False, options=options)
 
     def __call__(self, *arguments: Any) -> Terms:
+        if self.graphs:
+            torch.compiler.cudagraph_mark_step_begin()
         try:
             return self._with_a_new_cache(*arguments)
         except TorchDynamoException as error:
@@ -131,10 +137,13 @@ def make_context(
         augmented: gives a critic behind the augmentation.
         say: prints why steps cannot be compiled; None is ``accelerator.print``.
     """
-    functions = (discriminator_terms, generator_terms)
+    functions, say = (discriminator_terms, generator_terms), say or accelerator.print
+    graphs = config.cuda_graphs and accelerator.device.type == "cuda"
+    if config.cuda_graphs and not graphs:
+        say(f"NOTE: cuda_graphs is for CUDA, and this run on {accelerator.device.type} continues without it")
     if config.torch_compile:
         prepared = [prepare_for_compilation(accelerator, network) for network in (generator, discriminator)]
-        functions = [CompiledTerms(terms_of, say or accelerator.print) for terms_of in functions]
+        functions = [CompiledTerms(terms_of, say, graphs) for terms_of in functions]
     else:
         prepared = accelerator.prepare(generator, discriminator)
     return StepContext(

@@ -21,6 +21,8 @@ from licfg_hf.training.tracking import make_trackers
         ({"seed": -1}, "seed"),
         ({"deterministic": True, "cudnn_benchmark": True}, "give only one"),
         ({"gradient_checkpointing": True, "torch_compile": True}, "give only one"),
+        ({"cuda_graphs": True}, "set torch_compile to true"),
+        ({"cuda_graphs": True, "torch_compile": True, "gradient_accumulation_steps": 2}, "steps to 1"),
     ],
 )
 def test_bad_values_are_named(arguments, word):
