@@ -13,9 +13,10 @@ functional gradient, is that of the **mean logit**: the mean over heads of the m
 keeps its meaning when the number of positions or heads changes.
 """
 
+import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -76,7 +77,15 @@ def with_mean_logit(output: Any, value: Tensor) -> Any:
 
     if (name := _holder(output)) is not None:
         changed = {name: like(_part(output, name))}
-        return {**output, **changed} if type(output) is dict else dataclasses.replace(output, **changed)
+        if type(output) is dict:
+            return {**output, **changed}
+        if dataclasses.is_dataclass(output):
+            return dataclasses.replace(cast(Any, output), **changed)
+        if hasattr(output, "_replace"):  # a named tuple
+            return output._replace(**changed)
+        alike = copy.copy(output)
+        setattr(alike, name, changed[name])
+        return alike
     if isinstance(output, tuple) and _is_pair(output):
         return like(output[0]), output[1]
     return like(output)
@@ -108,6 +117,9 @@ def _read(output: Any) -> tuple[list[Tensor], list[Tensor]]:
         return heads, [*features, *_tensors(parts[1])]
     if _ends_in_logits(parts):
         return [_positions(parts[-1])], list(parts[:-1])
+    nested = [isinstance(part, (list, tuple)) and _ends_in_logits(part) for part in parts]
+    if any(nested) and any(isinstance(part, Tensor) for part in parts):
+        raise _two_ways()
     read = [_read(part) for part in parts]
     return [head for heads, _ in read for head in heads], [one for _, features in read for one in features]
 
@@ -116,12 +128,18 @@ def _is_pair(parts: tuple) -> bool:
     """True for (logits, [features]); a ValueError where the second might be logits, too."""
     if len(parts) != 2 or not isinstance(parts[1], list) or not (features := _tensors(parts[1])):
         return False
+    if not isinstance(parts[0], Tensor) and _read(parts[0])[1]:  # two heads, each with features of its own
+        return False
     if all(map(_has_one_channel, features)):
-        raise ValueError(
-            "a pair of logits and a list that may be logits, too, can be read in two ways: return a list of heads, or "
-            "{'logits': ..., 'features': ...}"
-        )
+        raise _two_ways()
     return True
+
+
+def _two_ways() -> ValueError:
+    return ValueError(
+        "logits beside a list that may hold logits, too, can be read in two ways: return a list of heads, or "
+        "{'logits': ..., 'features': ...}"
+    )
 
 
 def _ends_in_logits(parts: list | tuple) -> bool:

@@ -1,6 +1,7 @@
 """From command-line arguments to a finished run: what every recipe shares."""
 
 import argparse
+import gc
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -222,7 +223,10 @@ class Recipe:
             text = parser.dump(options, skip_unset=False)
             write_text(trainer.folder / "config.yaml", text)
         trainer.train()
-        trainer.accelerator.end_training()
+        accelerator = trainer.accelerator
+        del trainer  # and with it what holds the process group, whose threads are to end before the process does
+        gc.collect()
+        accelerator.end_training()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """Every form of a critic's output, against a loop over samples, heads and positions in float64."""
 
+from types import SimpleNamespace
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -22,7 +25,7 @@ from licfg_hf import (
 from licfg_hf.diagnostics import HealthMonitor, gradient_norms
 from licfg_hf.models.base import DiscriminatorOutput
 from licfg_hf.objective.functional_gradient import SCALINGS, scaled_gradient
-from licfg_hf.objective.logits import features_of, heads_of, mean_logit
+from licfg_hf.objective.logits import features_of, heads_of, mean_logit, with_mean_logit
 from licfg_hf.objective.losses import LOSS_NAMES
 
 # What the critic returns from features h (batch, 4, 4, 4): as it is, and its heads (batch, positions) by hand.
@@ -55,6 +58,12 @@ FORMS = {
         lambda h: [h[:, 0].flatten(1), h[:, 1].flatten(1)],
     ),
 }
+_SCALES = FORMS["lists of pix2pixHD"]
+FORMS["a tuple of lists of pix2pixHD"] = (lambda h: tuple(_SCALES[0](h)), _SCALES[1])
+FORMS["a tuple of lists of pairs"] = (
+    lambda h: ([(h[:, :1], [h])], [(h[:, 1:2], [h])]),
+    lambda h: [h[:, 0].flatten(1), h[:, 1].flatten(1)],
+)
 METHODS = ("exact", "tangent", "finite_difference")
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 
@@ -257,6 +266,9 @@ def test_a_relativistic_loss_pairs_positions_and_refuses_others():
         (torch.zeros(4, 1).long(), "floating-point"),
         ([torch.zeros(4, 1), torch.zeros(3, 1)], "those of 3 do not fit 4 samples"),
         (([torch.zeros(4, 1)], [torch.zeros(4, 1)]), "two ways: return a list of heads"),
+        ((torch.zeros(4, 1), (torch.zeros(4, 5, 6), torch.zeros(4, 1))), "two ways: return a list of heads"),
+        ([torch.zeros(4, 1), [torch.zeros(4, 5, 6), torch.zeros(4, 1)]], "two ways: return a list of heads"),
+        ({"score": torch.zeros(4, 1), "fmap": [torch.zeros(4, 5, 6), torch.zeros(4, 1)]}, "two ways: return a list"),
     ],
 )
 def test_what_is_ambiguous_or_no_logits_is_refused_in_one_line(output, words):
@@ -305,6 +317,18 @@ def test_no_gradient_of_feature_matching_reaches_the_real_side():
     real, fake = torch.rand(4, 3, 4, 4, requires_grad=True), torch.rand(4, 3, 4, 4, requires_grad=True)
     FeatureMatching().generator_term((fake[:, :1], [fake]), real_logits=(real[:, :1], [real])).backward()
     assert real.grad is None and fake.grad is not None
+
+
+class Named(NamedTuple):
+    logits: torch.Tensor
+    features: list
+
+
+@pytest.mark.parametrize("kind", [Named, SimpleNamespace, dict, DiscriminatorOutput])
+def test_other_logits_take_the_place_of_the_old_in_every_kind_of_output(kind):
+    fields = {"logits": torch.zeros(4, 1, 3, 3)} | ({} if kind is DiscriminatorOutput else {"features": []})
+    changed = with_mean_logit(kind(**fields), torch.arange(4.0))
+    assert type(changed) is kind and mean_logit(changed).tolist() == [0, 1, 2, 3]
 
 
 def test_an_auxiliary_classifier_may_stand_beside_a_map():

@@ -171,7 +171,7 @@ def test_any_form_of_logits(count, column, wrapped, name):
     torch.testing.assert_close(get_loss(name).discriminator(form(real), form(fake)), expected)
 
 
-@pytest.mark.parametrize("shape", [(0,), (4, 2), (), (2, 1, 1)])
+@pytest.mark.parametrize("shape", [(0,), (4, 2), (), (2, 3, 2)])
 def test_refuses_what_are_no_logits(shape):
     with pytest.raises(ValueError):
         get_loss("non_saturating").generator(torch.zeros(shape))
