@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from .logits import features_of, wide
+from .logits import features_of, reduced, wide
 from .term import Term, require_weights
 
 
@@ -19,8 +18,8 @@ class FeatureMatching(Term):
     NeurIPS 2020). Not paired, the batch means are compared (Salimans et al., NeurIPS 2016).
 
     Args:
-        weight: the coefficient; pix2pixHD with ``mean`` is 10 * 4 * (layers without logits) / (layers + 1), HiFi-GAN
-            with ``sum`` is 2.
+        weight: the coefficient; pix2pixHD's 10 times the sum of four layers is 40 with ``mean``, HiFi-GAN with ``sum``
+            is 2.
         reduction: ``mean`` or ``sum`` over the layers of all heads.
         paired: whether the i-th generated sample belongs to the i-th real one.
 
@@ -58,8 +57,7 @@ class FeatureMatching(Term):
         if shapes[0] != shapes[1]:
             raise ValueError(f"feature matching compares equal shapes: {shapes[0]} and {shapes[1]} differ")
         distances = [self._distance(fake, real.detach()) for fake, real in zip(fakes, reals, strict=True)]
-        total = torch.stack(distances).sum()
-        return self.weight * (total / len(distances) if self.reduction == "mean" else total)
+        return self.weight * reduced(distances, self.reduction)
 
     def _distance(self, fake: Tensor, real: Tensor) -> Tensor:
         if not self.paired:

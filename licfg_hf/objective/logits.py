@@ -15,8 +15,8 @@ keeps its meaning when the number of positions or heads changes.
 
 import copy
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -58,6 +58,14 @@ def every_logit(output: Any) -> Tensor:
     """All logits of all samples, positions and heads, (n,); as ``heads_of``."""
     heads = [head.reshape(-1) for head in heads_of(output)]
     return heads[0] if len(heads) == 1 else torch.cat(heads)
+
+
+def reduced(values: Sequence[Tensor], how: Literal["mean", "sum"]) -> Tensor:
+    """The mean or sum of scalars, such as those of several heads; one alone as it is."""
+    if len(values) == 1:
+        return values[0]
+    total = torch.stack(list(values)).sum()
+    return total if how == "sum" else total / len(values)
 
 
 def features_of(output: Any) -> list[Tensor]:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .logits import every_logit, heads_of
+from .logits import every_logit, heads_of, reduced
 
 ScalarFunction = Callable[[Tensor], Tensor]
 
@@ -92,7 +92,7 @@ class AdversarialLoss:
         self.alpha = alpha
         self.name = name
         self.weight = weight
-        self.heads = heads
+        self.heads: Literal["mean", "sum"] = heads
 
     def discriminator(self, real_logits: Any, fake_logits: Any) -> Tensor:
         """Scalar loss of the discriminator: mean real term + mean fake term (the two batches may differ in size).
@@ -114,13 +114,7 @@ class AdversarialLoss:
         """The function at every position, averaged over positions and samples, and over heads (or their sum)."""
         with torch.autocast(heads[0].device.type, enabled=False):
             means = [self.weight * function(self.alpha * logits).mean() / self.alpha for logits in heads]
-        return self._over_heads(means)
-
-    def _over_heads(self, values: Sequence[Tensor]) -> Tensor:
-        if len(values) == 1:
-            return values[0]
-        total = torch.stack(list(values)).sum()
-        return total if self.heads == "sum" else total / len(values)
+        return reduced(means, self.heads)
 
     def slopes(self, real_logits: Any, fake_logits: Any) -> dict[str, Tensor]:
         """L'(alpha u) of each term at every logit, without the weight: float64 (n,) on the CPU.
@@ -166,7 +160,7 @@ class AdversarialLoss:
             near = logits * (slope + curvature / 2 * scaled)
             return self.weight * torch.where(scaled.abs() > _NEAR_ZERO, far, near).mean()
 
-        return self._over_heads([excess(logits) for logits in heads])
+        return reduced([excess(logits) for logits in heads], self.heads)
 
     def lipschitz_gan_conditions(self, reach: float = 8.0) -> LipschitzGANConditions:
         """Checks the conditions of Lipschitz GANs numerically, on a grid of logits in [-reach, reach]."""
