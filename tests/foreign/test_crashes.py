@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import PIL.Image
 import psutil
@@ -380,9 +381,9 @@ def test_a_signal_during_a_long_evaluation_is_heeded(tmp_path):
     folder, sent = tmp_path / "run", []
 
     def slow():
-        from licfg_hf.training.monitoring import Evaluation
+        from licfg_hf.training.monitoring import GeneratorSamples
 
-        Evaluation.measure_samples = lambda *arguments: time.sleep(100)
+        patch.object(GeneratorSamples, "chunk", lambda *arguments: time.sleep(100)).start()
 
     def send(pid):
         said = (tmp_path / "run.log").read_text(errors="replace") if (tmp_path / "run.log").exists() else ""

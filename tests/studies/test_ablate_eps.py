@@ -389,21 +389,22 @@ def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path):
 
 TWO_PROCESSES = """
 import sys
+from unittest.mock import patch
 from ablate_eps import RECIPE
 from licfg_hf.errors import SamplesNotFinite
 from licfg_hf.recipes import main
 from licfg_hf.training.monitoring import Evaluation
 
-evaluate, calls = Evaluation.measure_samples, []
+measure, calls = Evaluation.measure, []
 
-def first_not_finite(self, samples):
-    calls.append(samples)
+def first_not_finite(self, *arguments):
+    calls.append(arguments)
     if len(calls) == 1:
         raise SamplesNotFinite("samples of the generator hold NaN")
-    return evaluate(self, samples)
+    return measure(self, *arguments)
 
-Evaluation.measure_samples = first_not_finite
-main(RECIPE, sys.argv[1:])
+with patch.object(Evaluation, "measure", first_not_finite):
+    main(RECIPE, sys.argv[1:])
 """
 
 
