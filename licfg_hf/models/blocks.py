@@ -228,21 +228,26 @@ class DiscriminatorBlock(nn.Module):
 def initialize(module: nn.Module, how: str) -> None:
     """Initializes the weights of every convolution, linear and embedding layer, in place.
 
-    ``orthogonal`` and ``normal`` (N(0, 0.02^2)) leave PyTorch's biases, as BigGAN does; ``xavier`` (uniform) and
-    ``kaiming`` (normal) set them to zero, as GNGAN and mimicry do. Another name is a ValueError.
+    ``orthogonal`` and ``normal`` (N(0, 0.02^2)) leave PyTorch's biases, as BigGAN does. All others set them to zero:
+    ``normal_zero_bias`` (GNGAN's CNN), ``xavier`` (uniform), ``kaiming`` (normal; GNGAN and mimicry), and ``wgan_gp``,
+    which is He's uniform one in the blocks' convolutions and Xavier's in shortcuts, linear layers and the convolution
+    that makes the image (WGAN-GP, Lipschitz GANs). Another name is a ValueError.
     """
     fill = {
         "orthogonal": nn.init.orthogonal_,
         "normal": partial(nn.init.normal_, std=0.02),
+        "normal_zero_bias": partial(nn.init.normal_, std=0.02),
         "xavier": nn.init.xavier_uniform_,
         "kaiming": nn.init.kaiming_normal_,
+        "wgan_gp": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
     }
     if how not in fill:
         raise ValueError(f"initialization is one of {', '.join(fill)}, not {how!r}")
-    for layer in module.modules():
+    for name, layer in module.named_modules():
         # on the meta device from_pretrained builds: the weights come from the file
         if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)) and not layer.weight.is_meta:
-            fill[how](layer.weight)
+            is_hidden = layer.weight.ndim == 4 and layer.weight.shape[-1] > 1 and name != "conv_out"
+            fill["xavier" if how == "wgan_gp" and not is_hidden else how](layer.weight)
             bias = getattr(layer, "bias", None)
-            if how in ("xavier", "kaiming") and bias is not None:
+            if how not in ("orthogonal", "normal") and bias is not None:
                 nn.init.zeros_(bias)

@@ -42,7 +42,7 @@ _DISCRIMINATORS = {
 }
 _HALVINGS = {32: 2, 48: 4, 64: 5, 128: 5, 256: 6}
 _NARROW = (64,)  # mimicry's blocks of this size have as many hidden channels as they get
-_INITIALIZATION = {"resnet": "kaiming", "cnn": "normal"}
+_INITIALIZATION = {"resnet": "kaiming", "cnn": "normal_zero_bias"}
 
 
 def _require_architecture(architecture: str) -> None:
@@ -64,8 +64,9 @@ class SNGANGenerator(Generator):
         channel_multipliers: channels from the lowest resolution up, in units of the base; None takes the published.
         upsample_mode: ``nearest`` (GNGAN) or ``bilinear`` (mimicry); used by ``resnet``.
         norm_eps: eps of BatchNorm.
-        initialization: ``kaiming``, ``normal``, ``xavier`` or ``orthogonal``; None takes ``kaiming`` for ``resnet``,
-            ``normal`` for ``cnn``.
+        norm_momentum: share of a new batch in BatchNorm's running statistics.
+        initialization: ``kaiming``, ``normal_zero_bias``, ``normal``, ``xavier``, ``orthogonal`` or ``wgan_gp``, see
+            ``blocks.initialize``; None takes ``kaiming`` for ``resnet``, ``normal_zero_bias`` for ``cnn``.
 
     Raises:
         ValueError: there is no published network of this size and no multipliers are given, or a name is unknown.
@@ -85,6 +86,7 @@ class SNGANGenerator(Generator):
         channel_multipliers: tuple[int, ...] | None = None,
         upsample_mode: Literal["nearest", "bilinear"] = "nearest",
         norm_eps: float = 1e-5,
+        norm_momentum: float = 0.1,
         initialization: str | None = None,
     ):
         super().__init__()
@@ -104,6 +106,9 @@ class SNGANGenerator(Generator):
             self.norm_out = make_norm(channels[-1])
             self.conv_out = nn.ConvTranspose2d(channels[-1], out_channels, 3, 1, 1)
         self.blocks = nn.ModuleList(blocks)
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = norm_momentum
         initialize(self, initialization or _INITIALIZATION[architecture])
 
     def synthesize(self, latents: Tensor, class_labels: Tensor | None) -> Tensor:

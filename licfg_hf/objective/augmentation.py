@@ -5,7 +5,7 @@ For consistency regularization, and for all that the critic sees where a data se
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from .critic import plain
 
+Padding = Literal["reflect", "zeros", "black"]
+_FILLS = {"zeros": 0.0, "black": -1.0}  # in images of [-1, 1]
 Augmentation = Callable[[Tensor, torch.Generator | None], Tensor]
 
 
@@ -29,17 +31,18 @@ def _require_images(images: Tensor) -> None:
         )
 
 
-def translate(
-    images: Tensor, reach: float, rng: torch.Generator | None, padding: Literal["zeros", "reflect"] = "zeros"
-) -> Tensor:
+def translate(images: Tensor, reach: float, rng: torch.Generator | None, padding: Padding = "zeros") -> Tensor:
     """Shifts each image by its own whole number of pixels, at most ``reach`` of its height and width.
 
-    What comes in from outside is ``zeros`` or the ``reflect``-ed image.
+    What comes in from outside is the ``reflect``-ed image, ``zeros`` or ``black``, which is -1.
     """
     _require_images(images)
     batch, _, height, width = images.shape
     down, right = round(height * reach), round(width * reach)
-    padded = F.pad(images, (right, right, down, down), mode="constant" if padding == "zeros" else "reflect")
+    border = (right, right, down, down)
+    padded = (
+        F.pad(images, border, value=_FILLS[padding]) if padding in _FILLS else F.pad(images, border, mode="reflect")
+    )
 
     def starts(largest: int) -> Tensor:
         return torch.randint(2 * largest + 1, (batch, 1), generator=rng, device=images.device)
@@ -57,7 +60,8 @@ class FlipAndShift:
     Args:
         flip: probability of mirroring.
         shift: largest shift as a share of height and width: 1/8 in StudioGAN, 0.2 in the GN and PGN code.
-        padding: ``reflect`` (StudioGAN) or ``zeros`` (GN, PGN).
+        padding: what comes in from outside: ``reflect`` (StudioGAN), ``black``, which is -1 (GN, PGN), or ``zeros``,
+            which is grey in images of [-1, 1].
 
     Raises:
         ValueError: a value is outside its range.
@@ -65,15 +69,15 @@ class FlipAndShift:
 
     flip: float = 0.5
     shift: float = 0.125
-    padding: Literal["zeros", "reflect"] = "reflect"
+    padding: Padding = "reflect"
 
     def __post_init__(self) -> None:
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip is a probability, not {self.flip}")
         if not 0 <= self.shift <= 0.5:
             raise ValueError(f"shift is a share of the size in [0, 0.5], not {self.shift}")
-        if self.padding not in ("zeros", "reflect"):
-            raise ValueError(f"padding is zeros or reflect, not {self.padding!r}")
+        if self.padding not in get_args(Padding):
+            raise ValueError(f"padding is one of {', '.join(get_args(Padding))}, not {self.padding!r}")
 
     def __call__(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
         _require_images(images)

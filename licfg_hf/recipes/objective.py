@@ -62,7 +62,8 @@ class ObjectiveConfig:
         consistency_weight: coefficient of the mean squared difference.
         consistency_flip: probability of mirroring the copy.
         consistency_shift: largest shift of the copy as a share of height and width.
-        consistency_padding: content of the border that a shift uncovers, ``reflect`` or ``zeros``.
+        consistency_padding: content of the border that a shift uncovers, ``reflect``, ``black``, or ``zeros``,
+            which is grey.
         augmentation: augmentation of all images that the discriminator sees, for small data sets (DiffAugment):
             ``color``, ``translation`` and ``cutout``, comma-separated; None leaves images as they are.
         auxiliary_weight: coefficient of the cross-entropy of an auxiliary classifier head, for both players; None
@@ -94,7 +95,7 @@ class ObjectiveConfig:
     consistency_weight: float = 10.0
     consistency_flip: float = 0.5
     consistency_shift: float = 0.125
-    consistency_padding: Literal["reflect", "zeros"] = "reflect"
+    consistency_padding: Literal["reflect", "zeros", "black"] = "reflect"
     augmentation: str | None = None
     auxiliary_weight: float | None = None
 

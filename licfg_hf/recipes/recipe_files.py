@@ -15,6 +15,7 @@ PRESETS = Path(__file__).with_name("presets")
 RECIPE_FILE = "recipe.yaml"
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _GIVEN = {item.name for item in fields(Recipe)} - {"name", "folder"}
+_NO_OPTIONS = {"extends", "row", "differs"}  # of a preset
 _CARD = {"tags", "summary", "methods", "training", "papers", "notes"}
 
 
@@ -23,6 +24,10 @@ class PresetFolder(Mapping[str, Mapping[str, Any]]):
 
     A preset may stand on another one: ``extends: PRESET`` for one beside it, ``extends: RECIPE/PRESET`` for one of the
     folder beside it or of this package. What it stands on stands on nothing else.
+
+    ``row: ROW`` names the line of a published table that it stands for, see ``published``, and ``differs`` says why it
+    takes something else: name of the setting -> the reason, or the name of one of this package's ``texts.yaml``. The
+    reasons of the preset that it stands on hold for it, too.
 
     Args:
         folder: of the files ``PRESET.yaml``.
@@ -44,14 +49,29 @@ class PresetFolder(Mapping[str, Mapping[str, Any]]):
     def __getitem__(self, name: str) -> Mapping[str, Any]:
         if name not in self._names:
             raise KeyError(name)
+        inherited, own = self._read(name)
+        return {key: value for key, value in (inherited | own).items() if key not in _NO_OPTIONS}
+
+    def row(self, name: str) -> str | None:
+        """The published row that a preset stands for."""
+        return self._read(name)[1].get("row")
+
+    def reasons(self, name: str, inherited: bool = True) -> dict[str, str]:
+        """Setting -> why a preset takes another one than its row."""
+        base, own = (part.get("differs", {}) for part in self._read(name))
+        texts = _texts()["differences"]
+        return {key: texts.get(why, why) for key, why in ({**base, **own} if inherited else own).items()}
+
+    def _read(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the files hold of the preset that it stands on, and of itself."""
         own = _read_preset(self.folder / f"{name}.yaml")
-        base = own.pop("extends", None)
+        base = own.get("extends")
         if base is None:
-            return own
+            return {}, own
         inherited = _read_preset(self._path_of(base, name))
         if (further := inherited.get("extends")) is not None:
             raise InputError(f"preset {name} extends {base}, which extends {further}: a preset may build on one other")
-        return inherited | own
+        return inherited, own
 
     def _path_of(self, base: Any, name: str) -> Path:
         if not isinstance(base, str) or not _NAME.fullmatch(base):

@@ -79,6 +79,12 @@ def _require_usable(config: OptimizerConfig, arguments: dict[str, Any], device: 
         raise InputError(f"optimizer {config.name} does not take {shown}: {reason}") from error
 
 
+def default_argument(name: str, argument: str) -> Any:
+    """What an optimizer takes for an argument that it is not given; None where there is no such argument."""
+    known = inspect.signature(_OPTIMIZERS[name]).parameters.get(argument) if name in _OPTIMIZERS else None
+    return None if known is None else known.default
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate * group[_SCALE]

@@ -58,7 +58,7 @@ def test_published_settings_of_gn_and_pgn():
     options = preset("sngan_pgn_cifar", "resnet-pgn-cr")
     assert (options.batch_size, options.generator_batch_size, options.discriminator_steps) == (64, 128, 5)
     assert (options.consistency, options.consistency_weight) == ("real", 5.0)
-    assert (options.consistency_flip, options.consistency_shift, options.consistency_padding) == (0.5, 0.2, "zeros")
+    assert (options.consistency_flip, options.consistency_shift, options.consistency_padding) == (0.5, 0.2, "black")
     assert options.normalizer == "penalty_gradient" and options.generator_optimizer.schedule == "linear"
     assert next(iter(get_recipe("sngan_pgn_cifar").presets)) == "resnet-pgn-cr"
     halved = preset("sngan_pgn_cifar", "cnn-pgn-algorithm1")
