@@ -8,11 +8,11 @@ import yaml
 
 from ..errors import InputError
 from ..ranges import require_number, require_set, require_whole
-from .decoding import Crop
+from .decoding import FILTERS, Crop, ResizeFilter
 
 EMBEDDED = ("digits",)  # in this package: nothing is downloaded
 LARGEST_IMAGE = 8192  # pixels to a side
-_DEFAULTS: dict[str, Any] = {"split": "train", "crop": "center"}
+_DEFAULTS: dict[str, Any] = {"split": "train", "crop": "center", "resize_filter": "lanczos"}
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,11 @@ class DataConfig:
             holds only train/, test/ and the like; otherwise its folders are classes.
         image_size: height and width in pixels to which images are resized; None takes the preset's, or keeps the
             images' own, which must be equal.
-        crop: how an image that is not square fits: ``center`` or ``random`` square of the shorter side, or ``none``,
-            which squeezes it; None takes the preset's, or ``center``.
+        crop: how an image fits into that square: ``center`` or ``random`` cuts a square of its shorter side, ``none``
+            squeezes it, and ``pad`` makes a larger one fit whole and fills the rest with black, so that a smaller one
+            keeps its size; None takes the preset's, or ``center``.
+        resize_filter: ``lanczos``, ``bicubic`` or ``bilinear``, each antialiased as in Pillow; None takes the
+            preset's, or ``lanczos``. Torchvision's default, which most published code has, is ``bilinear``.
         image_column: column with the images; None takes the preset's, or the only image column.
         label_column: column with the labels, which are whole numbers, words, or true and false; None takes the
             preset's, or the only class-label column, or the one called ``label``, if there is one.
@@ -47,6 +50,7 @@ class DataConfig:
     split: str | None = None
     image_size: int | None = None
     crop: Crop | None = None
+    resize_filter: ResizeFilter | None = None
     image_column: str | None = None
     label_column: str | None = None
     image_channels: int | None = None
@@ -62,11 +66,13 @@ class DataConfig:
             raise InputError("split is empty: name a part of the data set, such as train")
         if self.image_channels not in (None, 1, 3):
             raise InputError(f"image_channels is 1 or 3, not {self.image_channels}")
-        if self.crop not in (None, "center", "random", "none"):
-            raise InputError(f"crop is center, random or none, not {self.crop!r}")
+        if self.crop not in (None, "center", "random", "none", "pad"):
+            raise InputError(f"crop is center, random, none or pad, not {self.crop!r}")
+        if self.resize_filter not in (None, *FILTERS):
+            raise InputError(f"resize_filter is one of {', '.join(FILTERS)}, not {self.resize_filter!r}")
 
     def resolved(self) -> "DataConfig":
-        """The same with a preset's name replaced by what it stands for, and with split and crop decided."""
+        """The same with a preset's name replaced by what it stands for; split, crop and filter are decided."""
         preset = PRESETS.get(self.data, self)
         chosen = _DEFAULTS | _given(preset) | _given(self)
         chosen["data"] = preset.data
@@ -79,6 +85,6 @@ def _given(config: DataConfig) -> dict[str, Any]:
 
 # A name may be added.
 PRESETS = {
-    name: DataConfig(**{"split": "train", "crop": "center", "image_column": "image", **preset})
+    name: DataConfig(**{**_DEFAULTS, "image_column": "image", **preset})
     for name, preset in yaml.safe_load(Path(__file__).with_name("presets.yaml").read_text(encoding="utf-8")).items()
 }

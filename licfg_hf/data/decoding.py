@@ -13,7 +13,13 @@ from PIL import Image, UnidentifiedImageError
 from ..errors import InputError
 from ..text import printable
 
-Crop = Literal["center", "random", "none"]
+Crop = Literal["center", "random", "none", "pad"]
+ResizeFilter = Literal["lanczos", "bicubic", "bilinear"]
+FILTERS: dict[str, Image.Resampling] = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
 VERSION = 1  # raise it where the same file becomes other pixels than before
 
 # Others that Pillow opens are kept out: EPS starts Ghostscript, and the rest are no photographs. TGA, which has no
@@ -146,24 +152,42 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def fit(image: Image.Image, size: int | None, crop: Crop | None, rng: np.random.Generator | None) -> Image.Image:
+def fit(
+    image: Image.Image,
+    size: int | None,
+    crop: Crop | None = "center",
+    resize_filter: ResizeFilter | None = "lanczos",
+    rng: np.random.Generator | None = None,
+) -> Image.Image:
     """Brings an image to ``size`` x ``size`` pixels with an antialiasing filter; ``None`` leaves it as it is.
 
-    The crop ``none`` squeezes. The others, and None, scale the shorter side to ``size`` and cut a square, whose place
-    ``rng`` draws; None cuts it from the centre.
+    The crop ``none`` squeezes, and ``pad`` fills with black what an image that fits whole leaves free. The others, and
+    None, scale the shorter side to ``size`` and cut a square, whose place ``rng`` draws; None cuts it from the centre.
     """
     if size is None or image.size == (size, size):
         return image
+    resampling = FILTERS[resize_filter or "lanczos"]
     if crop == "none":
-        return image.resize((size, size), Image.Resampling.LANCZOS)
+        return image.resize((size, size), resampling)
+    if crop == "pad":
+        return _padded(image, size, resampling)
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    image = image.resize((width, height), resampling)
     spare_x, spare_y = width - size, height - size
     left, top = spare_x // 2, spare_y // 2
     if rng is not None:
         left, top = int(rng.integers(spare_x + 1)), int(rng.integers(spare_y + 1))
     return image.crop((left, top, left + size, top + size))
+
+
+def _padded(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
+    """The image in the middle of a black square; it is made smaller where it would not fit, never larger."""
+    scale = min(1.0, size / max(image.size))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    square = Image.new(image.mode, (size, size))
+    square.paste(image.resize((width, height), resampling), ((size - width) // 2, (size - height) // 2))
+    return square
 
 
 def to_array(image: Image.Image, channels: int) -> np.ndarray:

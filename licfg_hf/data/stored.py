@@ -112,7 +112,7 @@ class StoredImages:
 
     def _fitted(self, image: Image.Image, index: int, seed: int) -> Image.Image:
         rng = np.random.default_rng((seed, index)) if self.config.crop == "random" else None
-        return fit(image, self.config.image_size, self.config.crop, rng)
+        return fit(image, self.config.image_size, self.config.crop, self.config.resize_filter, rng)
 
     def _load(self, index: int, stored: Any, seed: int = 0) -> np.ndarray:
         """One image, uint8 (channels, height, width), which has the colours and the size of the first ones."""
@@ -145,7 +145,8 @@ class StoredImages:
         """
         config, software = self.config, (VERSION, PIL.__version__)
         leniency = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
-        options = (len(self), self.shape, config.image_size, config.crop, config.image_channels)
+        ways = (config.image_size, config.crop, config.resize_filter, config.image_channels)
+        options = (len(self), self.shape, *ways)
         digest = hashlib.sha256(repr((software, leniency, options)).encode())
         for _, stored in self._rows(range(len(self))):
             if not isinstance(stored, dict):  # what a transform of the user's makes of it, perhaps by chance

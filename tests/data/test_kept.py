@@ -125,6 +125,7 @@ def _stored(rows):
 def test_every_option_has_its_own_images(tmp_path, decodings):
     folder = folder_of_files(tmp_path / "set", 8)
     ways = [{}, {"image_size": 4}, {"image_size": 4, "crop": "none"}, {"image_channels": 1}, {"split": "train[:5]"}]
+    ways += [{"image_size": 4, "crop": "pad"}, {"image_size": 4, "resize_filter": "bilinear"}]
     first = [opened(folder, **options) for options in ways]
     assert len(decodings) == len(ways) == len(files_kept())
     assert all(same(opened(folder, **options), images) for options, images in zip(ways, first, strict=True))

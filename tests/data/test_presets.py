@@ -33,10 +33,11 @@ def save_rows(folder, split="train", size=(12, 8), count=3, **columns):
 def test_a_name_expands_and_explicit_options_win(name):
     preset = PRESETS[name]
     resolved = DataConfig(data=name).resolved()
-    for option in ("data", "split", "image_size", "image_column", "label_column", "crop"):
+    for option in ("data", "split", "image_size", "image_column", "label_column", "crop", "resize_filter"):
         assert getattr(resolved, option) == getattr(preset, option), option
     assert resolved.resolved() == resolved
     given = {"split": "test", "image_size": 16, "image_column": "x", "label_column": "y", "crop": "random"}
+    given |= {"resize_filter": "bicubic"}
     chosen = DataConfig(data=name, **given).resolved()
     assert chosen == DataConfig(data=preset.data, **given)
 
@@ -54,7 +55,8 @@ def test_what_the_names_stand_for():
 
 def test_other_names_stay_what_they_were():
     for name in ("digits", "uoft-cs/cifar10", "./mnist"):
-        assert DataConfig(data=name).resolved() == DataConfig(data=name, split="train", crop="center")
+        decided = DataConfig(data=name, split="train", crop="center", resize_filter="lanczos")
+        assert DataConfig(data=name).resolved() == decided
 
 
 def test_a_preset_opens_a_folder_in_its_layout(tmp_path):

@@ -8,6 +8,7 @@ from goldens import SHARED, needs_shared_data
 from PIL import Image, PngImagePlugin
 
 from licfg_hf.data import DataConfig, open_images
+from licfg_hf.data.decoding import FILTERS
 from licfg_hf.data.sources import as_image_set
 from licfg_hf.errors import InputError
 
@@ -45,11 +46,64 @@ def test_center_crop_keeps_the_middle_and_none_squeezes(tmp_path):
     assert open_folder(tmp_path, image_size=8, crop="none").images.float().mean().item() == pytest.approx(85, abs=2)
 
 
-def test_reduction_is_antialiased(tmp_path):
+@pytest.mark.parametrize("resize_filter", FILTERS)
+def test_reduction_is_antialiased(tmp_path, resize_filter):
     checkered = np.indices((64, 64)).sum(0) % 2 * 255
     Image.fromarray(checkered.astype(np.uint8)).save(tmp_path / "checkered.png")
-    small = open_folder(tmp_path, image_size=8).images.float()
+    small = open_folder(tmp_path, image_size=8, resize_filter=resize_filter).images.float()
     assert small.min() > 100 and small.max() < 156
+
+
+@pytest.mark.parametrize("crop", ["center", "none", "pad"])
+@pytest.mark.parametrize(
+    ("name", "filter"), [("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC), (None, Image.LANCZOS)]
+)
+def test_images_are_resized_by_the_filter_that_is_named(tmp_path, name, filter, crop):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    noise.save(tmp_path / "noise.png")
+    found = open_folder(tmp_path, image_size=10, crop=crop, resize_filter=name).images[0]
+    assert np.array_equal(found.permute(1, 2, 0).numpy(), np.asarray(noise.resize((10, 10), filter)))
+
+
+def test_padding_lays_a_small_image_on_black_and_lets_a_large_one_fit(tmp_path):
+    """MNIST's 28 pixels become 32 by two black ones on each side, not by enlarging."""
+    digit = np.random.default_rng(0).integers(1, 256, (28, 28), dtype=np.uint8)
+    (tmp_path / "small").mkdir()
+    Image.fromarray(digit).save(tmp_path / "small" / "a.png")
+    padded = open_folder(tmp_path / "small", image_size=32, crop="pad").images[0, 0].numpy()
+    assert np.array_equal(padded, np.pad(digit, 2))
+    (tmp_path / "wide").mkdir()
+    Image.new("RGB", (40, 20), "white").save(tmp_path / "wide" / "a.png")
+    wide = open_folder(tmp_path / "wide", image_size=10, crop="pad").images[0, 0]
+    assert (wide.amax(1) == 255).tolist() == [False] * 2 + [True] * 5 + [False] * 3
+    (tmp_path / "line").mkdir()
+    Image.new("L", (1000, 1), "white").save(tmp_path / "line" / "a.png")
+    assert open_folder(tmp_path / "line", image_size=10, crop="pad").images.sum() == 10 * 255
+
+
+def test_what_is_decoded_as_needed_has_its_filter_and_says_so(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    ways = [{}, {"resize_filter": "bilinear"}, {"crop": "pad"}, {"crop": "none"}]
+    stored = [open_folder(tmp_path, image_size=40, in_memory_limit=0, **way) for way in ways]
+    assert len({images.fingerprint for images in stored}) == len(ways)
+    expected = np.asarray(Image.fromarray(noise).resize((40, 40), Image.BILINEAR))
+    assert np.array_equal(stored[1].fetch(torch.tensor([0]), seed=0)[0].permute(1, 2, 0), expected)
+
+
+def test_a_slice_of_a_split_holds_its_first_images(tmp_path):
+    """As presets take 27,000 of CelebA-HQ's 30,000 images."""
+    for number in range(30):
+        save(tmp_path / f"{number:02}.png", color=(number, number, number))
+    kept, held_out = (open_folder(tmp_path, split=split) for split in ("train[:27]", "train[27:]"))
+    assert kept.images[:, 0, 0, 0].tolist() == list(range(27))
+    assert held_out.images[:, 0, 0, 0].tolist() == [27, 28, 29]
+
+
+@pytest.mark.parametrize("option", [{"crop": "cover"}, {"resize_filter": "nearest"}])
+def test_an_unknown_way_to_resize_is_refused(option):
+    with pytest.raises(InputError, match=next(iter(option))):
+        DataConfig(**option)
 
 
 def test_random_crops_move_and_repeat_with_their_seed(tmp_path):

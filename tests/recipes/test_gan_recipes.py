@@ -1,4 +1,4 @@
-"""What holds for every recipe of a plain GAN, and the settings that papers publish."""
+"""What holds for every recipe of a plain GAN."""
 
 import importlib.util
 import json
@@ -38,46 +38,12 @@ def test_every_preset_can_be_read_and_every_recipe_has_its_file(name):
     assert f'main("{name}")' in (ROOT / "recipes" / f"{name}.py").read_text()
 
 
-def preset(name: str, which: str):
-    return get_recipe(name).parse(["--preset", which])[1]
-
-
-def test_published_settings_of_biggan():
-    options = preset("biggan_eps_cifar", "cifar10")
-    assert (options.batch_size, options.discriminator_steps, options.max_steps) == (50, 4, 125_000)
-    assert options.loss == "hinge" and options.normalizer == "spectral" and options.ema_start == 1000
-    assert options.generator_optimizer.learning_rate == options.discriminator_optimizer.learning_rate == 2e-4
-    large = preset("biggan_eps_imagenet", "imagenet")
-    assert (large.batch_size, large.ema_start, large.generator.latent_dim) == (2048, 20_000, 120)
-    assert large.gradient_accumulation_steps == 8
-    rates = (large.generator_optimizer.learning_rate, large.discriminator_optimizer.learning_rate)
-    assert rates == (1e-4, 4e-4) and large.generator.hierarchical
-
-
-def test_published_settings_of_gn_and_pgn():
-    options = preset("sngan_pgn_cifar", "resnet-pgn-cr")
-    assert (options.batch_size, options.generator_batch_size, options.discriminator_steps) == (64, 128, 5)
-    assert (options.consistency, options.consistency_weight) == ("real", 5.0)
-    assert (options.consistency_flip, options.consistency_shift, options.consistency_padding) == (0.5, 0.2, "black")
-    assert options.normalizer == "penalty_gradient" and options.generator_optimizer.schedule == "linear"
+def test_the_recipes_have_the_presets_that_their_papers_compare():
     assert next(iter(get_recipe("sngan_pgn_cifar").presets)) == "resnet-pgn-cr"
-    halved = preset("sngan_pgn_cifar", "cnn-pgn-algorithm1")
-    assert (halved.loss, halved.loss_weight) == ("wasserstein", 0.5)
     arms = {f"{net}-{arm}" for net in ("resnet", "cnn") for arm in ("pgn", "gn", "sn", "sn-cr", "gn-cr", "wgan-gp")}
     for name in ("sngan_pgn_cifar", "sngan_pgn_stl10"):
         assert arms <= set(get_recipe(name).presets)
-    assert preset("biggan_pgn_cifar", "gn-cr").normalizer == "gradient"
     assert {"128-pgn", "256-gn", "256-wgan-gp"} <= set(get_recipe("sngan_pgn_celebahq").presets)
-
-
-def test_published_settings_of_lipschitz_gans_and_ddgan():
-    options = preset("lgan_cifar", "log-sigmoid")
-    assert (options.loss, options.penalty, options.penalty_weight) == ("lgan_log_sigmoid", "max", 0.1)
-    assert options.ema_decay == 0.99 and options.generator.base_channels == 128
-    church = preset("ddgan_eps_lsun", "church")
-    assert (church.batch_size, church.penalty_interval, church.penalty_weight) == (64, 10, 0.5)
-    faces = preset("ddgan_eps_celebahq", "celebahq")
-    assert (faces.batch_size, faces.scheduler.num_train_timesteps, faces.penalty_weight) == (32, 2, 1.0)
 
 
 def refused(capsys, name: str, *options: str) -> str:
