@@ -59,7 +59,8 @@ def write_card(
 
     ``details`` has, where they are known: ``title``, ``summary``, ``training`` (how the generator learned),
     ``method``, ``citation``, ``pipeline`` (class name), ``class_names``, ``license`` (of the weights, as the Hub calls
-    it; without it the card states none), ``data_license``, ``command`` (that made the run), ``notes`` (sentences).
+    it; without it the card states none), ``data_license``, ``command`` (that made the run), ``differences`` (from the
+    paper, Markdown), ``notes`` (sentences).
     """
     title = details.get("title", "GAN trained with licfg_hf")
     tags = [*TAGS, *details.get("tags", [])]

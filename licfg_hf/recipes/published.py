@@ -198,4 +198,4 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _shown(values: Sequence[Any]) -> str:
-    return " or ".join("none" if value is None else str(value) for value in values)
+    return " or ".join("not set" if value is None else str(value) for value in values)

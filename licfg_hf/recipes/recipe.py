@@ -88,6 +88,8 @@ class Recipe:
         preset_help = f"set of defaults; those shown here are of {preset!r}"
         parser.add_argument("--preset", default=preset, choices=list(self.presets), help=preset_help)
         parser.add_argument("--import", type=list[str] | None, help=IMPORT_HELP)
+        differences_help = "say what the run changes from its paper, and train nothing"
+        parser.add_argument("--differences", action=_Flag, help=differences_help)
         for config in _CONFIGS:
             parser.add_class_arguments(outline(config))
         own = own or {}
@@ -192,6 +194,7 @@ class Recipe:
         settings = {"recipe": self.name, **options.as_dict()}
         settings.pop("config", None)
         card = {"title": self.title, "data": parts.data.data, **self.card, **parts.objective.card(self.card)}
+        card["differences"] = self.differences(options)
         return Trainer(
             parts.training,
             parts.generator,
@@ -206,6 +209,12 @@ class Recipe:
             settings=settings,
         )
 
+    def differences(self, options: Namespace) -> str:
+        """What a run with options of ``parse`` changes from its paper, in words."""
+        from .differences import compared, in_words
+
+        return in_words(compared(self.name, self.presets, options.as_dict()))
+
     def typed(self, words: Sequence[str]) -> "Recipe":
         """This recipe; the cards of its runs say that they were made by a command line with these words."""
         command = typed_command(self.name, self.folder, words)
@@ -215,6 +224,10 @@ class Recipe:
         """Parses, trains and exports; see ``licfg_hf.recipes.main`` for its failures."""
         words = sys.argv[1:] if arguments is None else arguments
         parser, options = self.parse(words)
+        if "--differences" in words:
+            if is_main_process():
+                print(self.differences(options))
+            return
         from ..training.run_folder import refused_leaves_nothing
 
         with refused_leaves_nothing(user_path(options.output_dir)):
@@ -244,6 +257,16 @@ class Parts:
     generator_step: "GeneratorStep"
     loss: "AdversarialLoss"
     penalties: "list[LazyPenalty]"
+
+
+class _Flag(argparse.Action):
+    """A word of the command line that is no option of a run, so that no file of options holds it."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=options["help"])
+
+    def __call__(self, *_: Any) -> None:
+        """Works as in argparse."""
 
 
 def _resolved(thing: Any) -> Any:

@@ -1,5 +1,8 @@
 """Every preset that stands for a line of a published table takes what was published, or says why not."""
 
+import re
+
+import published_rows as script
 import pytest
 
 from licfg_hf.recipes import NAMES, get_recipe
@@ -95,8 +98,49 @@ def test_the_forms_of_a_setting():
     assert (
         disputed.who_says("hinge") == ["paper"] and disputed.who_says(None) == ["code"] and not disputed.who_says("x")
     )
-    assert disputed.in_words() == "paper: hinge; code: bce or none"
+    assert disputed.in_words() == "paper: hinge; code: bce or not set"
     assert Setting.read("data", {"any": ["a", "b"]}).who_says("b") == [""]
     assert Setting.read("rate", {"value": 2e-4}).who_says(0.0002) == [""]
     assert Setting.read("flip", {"value": True}).who_says(1) == []
     assert Setting.read("seed", {"unknown": "not stated"}).in_words() == "not known: not stated"
+
+
+def test_the_page_of_the_rows_is_up_to_date():
+    assert script.PAGE.read_text() == script.page(), "run recipes/studies/published_rows.py"
+
+
+def test_the_table_of_recipes_counts_their_rows():
+    runs = [preset.split("/")[0] for preset in NAMED] + [row.command[0] for row in ROWS.values() if row.command]
+    text = (script.PAGE.parent / "README.md").read_text()
+    counted = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| (\d*) ?\| [^|]* \|$", text, re.MULTILINE))
+    assert {"sngan_pgn_cifar", "lipschitz_losses"} <= counted.keys()
+    assert {name: int(count or 0) for name, count in counted.items()} == {name: runs.count(name) for name in counted}
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (
+            ["--preset", "cnn-pgn"],
+            ["Stands for `pgn-table2-cifar10-cnn-pgn`", "fid 18.675", "paper: hinge; code: non_s"],
+        ),
+        (["--preset", "cnn-sn"], ["states none of its settings"]),
+        (["--preset", "quickstart"], ["stands for no published row"]),
+        (["--preset", "cnn-pgn", "--batch_size", "32"], ["- batch_size is 32; published: 64"]),
+    ],
+)
+def test_differences_are_said_before_anything_is_trained(words, said, tmp_path, capsys):
+    get_recipe("sngan_pgn_cifar").run([*words, "--differences", "--output_dir", str(tmp_path / "run")])
+    text = capsys.readouterr().out
+    assert all(part in text for part in said), text
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_can_make_another_row_of_a_preset():
+    recipe = get_recipe("ddgan_eps_cifar")
+    for words, row in (
+        ([], "licfg-ddgan-eps-minimax-cifar10"),
+        (["--penalty", "r1"], "ddgan-cifar10-t4"),
+        (["--penalty", "r1", "--scheduler.num_train_timesteps", "8"], "ddgan-cifar10-t8"),
+    ):
+        assert f"`{row}`" in recipe.differences(recipe.parse(words)[1])
