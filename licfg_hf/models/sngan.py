@@ -147,6 +147,8 @@ class SNGANDiscriminator(Discriminator):
         pooling: ``mean`` (GNGAN) or ``sum`` (mimicry, StudioGAN) over the positions; used by ``resnet``.
         activate_shortcut: whether the ReLU that opens a block also precedes its shortcut, as in mimicry and StudioGAN,
             where it works in place; used by ``resnet``.
+        strided_only: whether a ``cnn`` has nothing but one strided convolution for each entry of
+            ``channel_multipliers``, as DCGAN's critic, and the head: three entries are four layers.
         initialization: as in ``SNGANGenerator``.
         normalizers: see ``Discriminator``; ``[{"kind": "spectral", "k": 1.0}]`` is SNGAN's.
 
@@ -170,6 +172,7 @@ class SNGANDiscriminator(Discriminator):
         wide: bool | None = None,
         pooling: Literal["mean", "sum"] = "mean",
         activate_shortcut: bool = False,
+        strided_only: bool = False,
         initialization: str | None = None,
         normalizers: tuple[dict[str, Any], ...] = (),
     ):
@@ -188,9 +191,12 @@ class SNGANDiscriminator(Discriminator):
                 blocks.append(DiscriminatorBlock(i, o, hidden, index < halvings, index == 0, activate_shortcut))
             features = channels[-1]
         else:
-            bottom = smallest_size(sample_size, len(channels) - 1)
-            blocks = [nn.Sequential(nn.Conv2d(in_channels, channels[0], 3, padding=1), nn.LeakyReLU(0.1))]
-            blocks += [_strided_pair(i, o) for i, o in pairwise(channels)]
+            bottom = smallest_size(sample_size, len(channels) - (not strided_only))
+            if strided_only:
+                blocks = [_strided(i, o) for i, o in pairwise([in_channels, *channels])]
+            else:
+                blocks = [nn.Sequential(nn.Conv2d(in_channels, channels[0], 3, padding=1), nn.LeakyReLU(0.1))]
+                blocks += [_strided_pair(i, o) for i, o in pairwise(channels)]
             features = channels[-1] * bottom**2
         self.blocks = nn.ModuleList(blocks)
         self.head = make_head(head_type, features, num_classes)
@@ -205,10 +211,13 @@ class SNGANDiscriminator(Discriminator):
         return hidden.mean((2, 3)) if self.config["pooling"] == "mean" else hidden.sum((2, 3))
 
 
+def _strided(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1), nn.LeakyReLU(0.1))
+
+
 def _strided_pair(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1),
-        nn.LeakyReLU(0.1),
+        *_strided(in_channels, out_channels),
         nn.Conv2d(out_channels, out_channels, 3, padding=1),
         nn.LeakyReLU(0.1),
     )

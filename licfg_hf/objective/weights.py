@@ -139,8 +139,8 @@ def _layers(module: nn.Module) -> list[_Layer]:
     others = [name for name, parameter in trained.items() if parameter.ndim > 1 and parameter not in normalized]
     if others:
         warnings.warn(
-            f"these weights belong to no convolution, linear or embedding layer and are not normalized, so that no "
-            f"Lipschitz bound counts them: {', '.join(others)}",
+            f"these weights belong to no convolution, linear or embedding layer and are not normalized: "
+            f"{', '.join(others)}",
             stacklevel=4,
         )
     return layers
@@ -166,8 +166,11 @@ def _normalize(module: nn.Module, make: Callable[..., _PowerIteration], record: 
 def spectral_normalize(module: nn.Module, k: float = 1.0) -> nn.Module:
     """Gives every trainable convolution, linear and embedding layer the weight k * W / sigma(W), in place.
 
-    The network is then at most (k^n times the slopes of its activations)-Lipschitz for n layers in the matrix norm.
-    Frozen layers (``requires_grad`` False) stay as they are: around a frozen part, k bounds only what is trained.
+    sigma is the largest singular value of the weight reshaped to (out, rest). A linear layer is then k-Lipschitz. A
+    convolution need not be: over images its norm can be sqrt(ceil(h / s) ceil(w / s)) k for kernels of h x w and
+    stride s, 3 k for 3 x 3. So n layers do not bound a critic's Lipschitz constant by k^n, though Qin et al. count it
+    so; ``licfg_hf.diagnostics.operator_norms`` measures what does. Frozen layers (``requires_grad`` False) stay as
+    they are: around a frozen part, k concerns only what is trained.
     Miyato et al., 2018 (k = 1); k_SN: Qin, Mitra, Wonka, ECCV 2020.
 
     Returns the module itself: a discriminator, or any part of one.
@@ -182,6 +185,7 @@ def spectral_normalize(module: nn.Module, k: float = 1.0) -> nn.Module:
 def stable_rank_normalize(module: nn.Module, rank_ratio: float = 0.7, k: float = 1.0) -> nn.Module:
     """Gives every layer, in place, a weight with largest singular value k and stable rank ||W||_F^2 / sigma^2 bounded.
 
+    Both are those of the weight reshaped to (out, rest), not of a convolution's operator: see ``spectral_normalize``.
     Frozen layers (``requires_grad`` False) stay as they are. Sanyal, Torr, Dokania, ICLR 2020; the algorithm was
     written down from memory of the paper (no public code was found).
 

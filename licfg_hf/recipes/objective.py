@@ -52,7 +52,7 @@ class ObjectiveConfig:
             ``class_path`` is the path of a class, one of the names above such as ``r1``, or a class of licfg_hf.
         normalizer: of the discriminator, ``spectral`` or ``stable_rank`` (SRN) on its weights, ``gradient`` (GN) or
             ``penalty_gradient`` (PGN) on its output, or ``none``.
-        normalizer_k: largest singular value of each weight, for spectral and stable_rank.
+        normalizer_k: largest singular value of each weight as a matrix (out, rest), for spectral and stable_rank.
         normalizer_rank_ratio: bound of the stable rank in units of the smaller matrix dimension, for stable_rank.
         normalizer_formula: PGN's ``elementwise`` (as published) or ``norm`` (as in its proof).
         normalizer_first_order_generator: GN and PGN without a second-order graph in the generator's step; exact for

@@ -54,6 +54,11 @@ TABLE = {"variant": "truncation_table"}
         # GNGAN-PyTorch
         (SNGANGenerator, {"architecture": "cnn"}, 3_813_379),
         (SNGANDiscriminator, {"architecture": "cnn"}, 5_860_865),
+        (
+            SNGANDiscriminator,
+            {"architecture": "cnn", "strided_only": True, "channel_multipliers": (1, 2, 4)},
+            3_136 + 131_200 + 524_544 + 4_097,  # three convolutions of 4 x 4, and a linear layer
+        ),
         (SNGANGenerator, {"architecture": "cnn", "sample_size": 48}, 5_134_339),
         (SNGANDiscriminator, {"architecture": "cnn", "sample_size": 48}, 5_871_105),
         (SNGANGenerator, {}, 4_276_739),
