@@ -203,14 +203,18 @@ class Generator(Network, base=True):
 
 def normalizes_output(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Makes the ``forward`` of a ``Discriminator`` apply the output normalization that its config records."""
-    first = list(inspect.signature(forward).parameters)[1]
+    signature = inspect.signature(forward)
 
     @wraps(forward)
     def normalized(self: "Discriminator", *args: Any, **kwargs: Any) -> Any:
         if self.output_normalization is None:
             return forward(self, *args, **kwargs)
-        images, rest = (args[0], args[1:]) if args else (kwargs.pop(first), ())
-        return self.output_normalization(self, partial(forward, self), images, *rest, **kwargs)
+        given = signature.bind(self, *args, **kwargs)
+        as_tuple = given.arguments.get("return_dict") is False
+        if as_tuple:
+            given.arguments["return_dict"] = True
+        output = self.output_normalization(self, partial(forward, self), *given.args[1:], **given.kwargs)
+        return output.to_tuple() if as_tuple else output
 
     return normalized
 

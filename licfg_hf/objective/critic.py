@@ -5,7 +5,7 @@ it; ``logits`` reads its output. A critic may be a module, or a function, partia
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
@@ -92,9 +92,6 @@ def modules_of(critic: Critic) -> list[nn.Module]:
 @contextmanager
 def called_modules() -> Iterator[list[nn.Module]]:
     """Collects the modules that are called inside, whatever function or container they are hidden in."""
-    if torch.compiler.is_compiling():  # which knows no hooks
-        yield []
-        return
     found: dict[nn.Module, None] = {}
     handle = nn.modules.module.register_module_forward_pre_hook(lambda module, _: found.setdefault(module))
     called: list[nn.Module] = []
@@ -173,24 +170,53 @@ def full_precision(device_type: str) -> Iterator[None]:
 
 
 @contextmanager
-def same_noise(device: torch.device, state: Tensor | None = None) -> Iterator[None]:
-    """Random numbers that are drawn inside (dropout, noise) are drawn once more by the pass that follows.
+def one_critic(critic: Critic, device: torch.device) -> Iterator[Callable[..., Any]]:
+    """Several passes see one and the same critic: equal noise (dropout), weights and power iterations at rest.
 
-    Inside they are drawn from the state, an earlier ``noise_state``, where there is one.
+    Yields what makes a pass, ``passed(function, *arguments)``. All passes together draw as many random numbers as the
+    first. Of a function only that one tells which modules it calls, and moves their power iterations.
     """
-    if torch.compiler.is_compiling():
-        yield
+    if torch.compiler.is_compiling():  # the noise and the weights of a compiled function are another matter
+        yield lambda function, *arguments: function(*arguments)
         return
+    state: NoiseState | None = None
+
+    def passed(function: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal state
+        if state is not None:
+            with same_noise(device, state):
+                return function(*arguments)
+        state = noise_state(device)
+        with called_modules() as called:
+            result = function(*arguments)
+        held.enter_context(power_iterations_paused(called))
+        return result
+
+    with power_iterations_paused(modules_of(critic)), ExitStack() as held:
+        yield passed
+
+
+NoiseState = tuple[Tensor, ...]  # of the generators that a critic draws from: the host's, and its device's
+
+
+def noise_state(device: torch.device) -> NoiseState:
+    """The state of the generators that a critic on this device draws from."""
+    host = torch.get_rng_state()
+    return (host,) if device.type == "cpu" else (host, torch.get_device_module(device).get_rng_state(device))
+
+
+def has_drawn(device: torch.device, state: NoiseState) -> bool:
+    """True if random numbers were drawn since this state."""
+    return not all(map(torch.equal, state, noise_state(device)))
+
+
+@contextmanager
+def same_noise(device: torch.device, state: NoiseState) -> Iterator[None]:
+    """Random numbers inside (dropout, noise) are drawn from this state, and those outside as if none had been."""
     on_device: dict[str, Any] = {"devices": [device], "device_type": device.type}
     where = {"devices": []} if device.type == "cpu" else on_device
     with torch.random.fork_rng(**where):
-        if state is not None and device.type == "cpu":
-            torch.set_rng_state(state)
-        elif state is not None:
-            torch.get_device_module(device).set_rng_state(state, device)
+        torch.set_rng_state(state[0])
+        if device.type != "cpu":
+            torch.get_device_module(device).set_rng_state(state[1], device)
         yield
-
-
-def noise_state(device: torch.device) -> Tensor:
-    """The state of the generator that a critic on this device draws from."""
-    return torch.get_rng_state() if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)

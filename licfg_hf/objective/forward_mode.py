@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .critic import noise_state, same_noise, twice_differentiable
+from .critic import has_drawn, noise_state, same_noise, twice_differentiable
 from .double_backward import NO_DERIVATIVE, graph_nodes
 from .logits import wide
 
@@ -55,7 +55,7 @@ def directional_derivative(critic: Callable[[Tensor], Tensor], points: Tensor, d
         raise _refusal(str(error).splitlines()[0]) from error
     if noise is not None:  # not while it is compiled
         _require_right(logits, slope)
-        if not torch.equal(noise, noise_state(points.device)):
+        if has_drawn(points.device, noise):
             with torch.no_grad(), same_noise(points.device, noise):
                 alike = torch.allclose(critic(points), logits, rtol=1e-2, atol=1e-3)
             if not alike:  # the numbers are drawn in the order of memory, which forward mode may change

@@ -247,7 +247,7 @@ class RelativisticLoss(AdversarialLoss):
 
     def slopes(self, real_logits: Any, fake_logits: Any) -> dict[str, Tensor]:
         """Slopes by the real and by the fake logit of each pair, and the generator's by its fake logit."""
-        pairs = every_logit(self._pairs(real_logits, fake_logits))
+        pairs = torch.cat([pair.flatten() for pair in self._pairs(real_logits, fake_logits)])
         real, generator = self._slopes(self.psi, pairs), -self._slopes(self.phi, pairs)
         return {"real": real, "fake": -real, "generator": generator}
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .critic import Critic, input_gradient, require_points, twice_differentiable, usable
+from .critic import input_gradient, require_points, twice_differentiable, usable
 from .double_backward import speed_up_convolutions
 from .logits import mean_logit, wide, with_mean_logit
 
@@ -61,20 +61,8 @@ class OutputNormalization:
     def __call__(self, network: nn.Module, critic: Callable[..., Any], sample: Tensor, *args, **kwargs) -> Any:
         """The normalized output, in the form that the critic returns; the network owns the critic's parameters.
 
-        That of a map or of several heads is the one normalized mean logit, (batch, 1).
+        That of a map or of several heads is the one normalized mean logit, (batch, 1), with the features beside.
         """
-        if kwargs.get("return_dict") is False or any(value is False for value in args):  # a diffusers model's tuple
-            rest: list = []
-
-            def first(*args: Any, **kwargs: Any) -> Any:
-                nonlocal rest
-                output, *rest = critic(*args, **kwargs)
-                return output
-
-            return self._normalized(network, first, sample, args, kwargs), *rest
-        return self._normalized(network, critic, sample, args, kwargs)
-
-    def _normalized(self, network: nn.Module, critic: Critic, sample: Tensor, args: Any, kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return self._traced(critic, sample, args, kwargs)
         speed_up_convolutions()

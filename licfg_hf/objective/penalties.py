@@ -28,8 +28,7 @@ To add a penalty on the gradient, subclass ``GradientPenalty`` and override ``ve
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, cast, get_args
@@ -41,14 +40,14 @@ from torch.utils._pytree import tree_map_only
 from .critic import (
     Critic,
     ReentrantCheckpoint,
-    called_modules,
     frozen,
     full_precision,
+    has_drawn,
     input_gradient,
     modules_of,
     noise_state,
+    one_critic,
     plain,
-    power_iterations_paused,
     require_points,
     same_noise,
     twice_differentiable,
@@ -280,8 +279,7 @@ class GradientPenalty(Term):
         elif self.method == "stochastic":
             distance = self._noisy_distance(discriminator, points, conditioning, rng)
         else:
-            with power_iterations_paused(modules_of(discriminator)):
-                distance = self._squared_distance(self._slope(discriminator, points, shared, conditioning))
+            distance = self._squared_distance(self._slope(discriminator, points, shared, conditioning))
         return self.weight * (distance.mean() if self.reduction == "mean" else distance.max())
 
     def _points(self, batches: list[Tensor], interpolation: Tensor | None, rng: torch.Generator | None) -> Tensor:
@@ -294,32 +292,35 @@ class GradientPenalty(Term):
     def _slope(self, discriminator: Critic, points: Tensor, shared: list, conditioning: dict) -> Tensor:
         """The derivative along the fixed direction w, less w.c: ||g - c|| (batch,) in value and in gradient."""
         critic = plain(discriminator) if self.method == "tangent" else discriminator
-        if torch.compiler.is_compiling():
-            called, gradient = [], self._gradient(critic, points, [], conditioning, graph=False)
-        else:
-            if not isinstance(critic, nn.Module):
-                shared = []  # only a pass of its own tells what a function calls
-            with called_modules() as called, same_noise(points.device):
-                if self.method == "tangent":
-                    gradient = self._gradient(critic, points, shared, conditioning, graph=False)
-                else:
-                    gradient = _first_order_gradient(plain(critic), points, conditioning)
-        center = self.vector_center(gradient)
-        direction = _unit(self._residual(gradient)).view_as(points).to(points.dtype)
+        if not isinstance(critic, nn.Module):
+            shared = []  # only a pass of its own tells what a function calls
         noise = noise_state(points.device) if shared else None
-        with power_iterations_paused(called):
+        with one_critic(critic, points.device) as passed:
+            gradient = self._direction(passed, critic, points, shared, conditioning)
+            center = self.vector_center(gradient)
+            direction = _unit(self._residual(gradient)).view_as(points).to(points.dtype)
             if self.method == "tangent":
 
                 def flat(x: Tensor) -> Tensor:
                     return mean_logit(critic(x, **conditioning), len(points))
 
-                slope = wide(directional_derivative(flat, points.detach(), direction))
+                slope = wide(passed(directional_derivative, flat, points.detach(), direction))
             else:
-                slope = _central_difference(critic, points, direction, conditioning, self.step)
-        if noise is not None and not torch.equal(noise, noise_state(points.device)):
+                slope = _central_difference(passed, critic, points, direction, conditioning, self.step)
+        if noise is not None and has_drawn(points.device, noise):
             # The critic draws random numbers, others than in the shared pass: an own pass draws the same.
             return self._slope(discriminator, points, [], conditioning)
         return slope if center is None else slope - (direction.flatten(1) * center).sum(dim=1)
+
+    def _direction(
+        self, passed: Callable[..., Any], critic: Critic, points: Tensor, shared: list, conditioning: dict
+    ) -> Tensor:
+        """The input gradients (batch, d) that give the direction, without a graph."""
+        if shared:  # from the caller's pass
+            return self._gradient(critic, points, shared, conditioning, False)
+        if self.method == "tangent" or torch.compiler.is_compiling():
+            return passed(self._gradient, critic, points, [], conditioning, False)
+        return passed(_first_order_gradient, plain(critic), points, conditioning)
 
     def _noisy_distance(
         self, critic: Critic, points: Tensor, conditioning: dict, rng: torch.Generator | None
@@ -328,8 +329,8 @@ class GradientPenalty(Term):
         shape, step = (self.draws, *points.shape), self.step
         noise = torch.randn(shape, generator=rng, device=points.device, dtype=points.dtype)
         offsets = [*step * noise, *(-step * noise if self.antithetic else [None])]
-        with full_precision(points.device.type):
-            values = torch.stack(_values(critic, points, offsets, conditioning))
+        with full_precision(points.device.type), one_critic(critic, points.device) as passed:
+            values = torch.stack([passed(_value, critic, points, offset, conditioning) for offset in offsets])
             ahead, behind = values[: self.draws], values[self.draws :]  # one behind them all: D(x)
             slopes = (ahead - behind) / (2 * step if self.antithetic else step)
             flat = wide(noise.flatten(2))
@@ -365,7 +366,7 @@ def _unit(vectors: Tensor) -> Tensor:
 
 def _first_order_gradient(critic: Critic, points: Tensor, conditioning: dict) -> Tensor:
     """Input gradients (batch, d) that leave no gradient anywhere else."""
-    points = points.detach().requires_grad_()
+    points, noise = points.detach().requires_grad_(), noise_state(points.device)
     with torch.enable_grad(), full_precision(points.device.type):
         sharded = any(kind.__name__ in _SHARDED for module in modules_of(critic) for kind in type(module).__mro__)
         try:
@@ -379,35 +380,28 @@ def _first_order_gradient(critic: Critic, points: Tensor, conditioning: dict) ->
                 ) from error
         # Sharding and reentrant checkpointing know a plain backward pass alone.
         conditioning = tree_map_only(Tensor, Tensor.detach, conditioning)
-        with frozen(cast(nn.Module, critic)):
+        with frozen(cast(nn.Module, critic)), same_noise(points.device, noise):
             mean_logit(critic(points, **conditioning), len(points)).sum().backward()
     return wide(cast(Tensor, points.grad).flatten(1))
 
 
-def _central_difference(critic: Critic, points: Tensor, direction: Tensor, conditioning: dict, step: float) -> Tensor:
+def _central_difference(
+    passed: Callable[..., Any], critic: Critic, points: Tensor, direction: Tensor, conditioning: dict, step: float
+) -> Tensor:
     """(D(x + h w) - D(x - h w)) / 2h, (batch,), with autocast off: half types would lose the difference."""
     with full_precision(points.device.type):
-        ahead, behind = _values(critic, points, [step * direction, -step * direction], conditioning)
+        ahead, behind = (
+            passed(_value, critic, points, offset, conditioning) for offset in (step * direction, -step * direction)
+        )
         return (ahead - behind) / (2 * step)
 
 
-def _values(critic: Critic, points: Tensor, offsets: Sequence[Tensor | None], conditioning: dict) -> list[Tensor]:
-    """The values (batch,) of one and the same critic at points moved by each offset: equal noise, weights at rest."""
-
-    def value(offset: Tensor | None) -> Tensor:
-        moved = points.detach() if offset is None else points.detach() + offset
-        if not torch.compiler.is_compiling():
-            moved.requires_grad_()  # reentrant checkpointing only keeps a graph for inputs that require grad
-        return mean_logit(critic(moved, **conditioning), len(points))
-
-    values = []
-    with power_iterations_paused(modules_of(critic)), ExitStack() as held:
-        for offset in offsets[:-1]:
-            with called_modules() as called, same_noise(points.device):
-                values.append(value(offset))
-            if len(values) == 1:  # only a pass tells what a function calls
-                held.enter_context(power_iterations_paused(called))
-        return [*values, value(offsets[-1])]
+def _value(critic: Critic, points: Tensor, offset: Tensor | None, conditioning: dict) -> Tensor:
+    """The critic's value (batch,) at points that are moved by an offset."""
+    moved = points.detach() if offset is None else points.detach() + offset
+    if not torch.compiler.is_compiling():
+        moved.requires_grad_()  # reentrant checkpointing only keeps a graph for inputs that require grad
+    return mean_logit(critic(moved, **conditioning), len(points))
 
 
 @torch.compiler.assume_constant_result
@@ -539,18 +533,17 @@ class AdversarialLipschitzPenalty(Term):
         def change(direction: Tensor) -> Tensor:
             return (here.detach() - critic(points + self.probe * direction)).abs().mean()
 
-        with power_iterations_paused(modules_of(discriminator)), full_precision(points.device.type):
-            with called_modules() as called, same_noise(points.device):
-                here = critic(points)
-            with power_iterations_paused(called):
-                with torch.enable_grad(), same_noise(points.device):
-                    if torch.compiler.is_compiling():
-                        steepest = torch.func.grad(change)(direction)
-                    else:
-                        steepest = input_gradient(change(direction.requires_grad_()), direction)
-                moved = (points + length * normalized(steepest)).clamp(-1, 1)
-                distance = torch.linalg.vector_norm(wide((moved - points).flatten(1)), dim=1).clamp(min=1e-10)
-                slope = (here - critic(moved)).abs() / distance
+        def steepest(direction: Tensor) -> Tensor:
+            if torch.compiler.is_compiling():
+                return torch.func.grad(change)(direction)
+            with torch.enable_grad():
+                return input_gradient(change(direction.requires_grad_()), direction)
+
+        with full_precision(points.device.type), one_critic(discriminator, points.device) as passed:
+            here = passed(critic, points)
+            moved = (points + length * normalized(passed(steepest, direction))).clamp(-1, 1)
+            distance = torch.linalg.vector_norm(wide((moved - points).flatten(1)), dim=1).clamp(min=1e-10)
+            slope = (here - passed(critic, moved)).abs() / distance
         return self.weight * (slope - self.lipschitz_constant).clamp(min=0).square().mean()
 
 

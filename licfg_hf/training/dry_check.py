@@ -65,10 +65,10 @@ def dry_check(trainer: "Trainer") -> list[str]:
             _require_images(task.generate(generator, draw), draw.real.shape)
             output = discriminator(draw.real, **draw.conditioning)
         try:
-            is_finite = all(head.isfinite().all() for head in heads_of(output, count))
+            heads = heads_of(output, count)
         except ValueError as error:
             raise InputError(f"the discriminator: {error}") from error
-        if not is_finite:
+        if not all(head.isfinite().all() for head in heads):
             raise InputError("the discriminator gives NaN or infinity before it is trained: mend its weights")
         played = (generator, discriminator, task, trainer.loss)
         of_discriminator = partial(discriminator_terms, *played, trainer.terms, draw, rng)
@@ -80,7 +80,7 @@ def dry_check(trainer: "Trainer") -> list[str]:
             _require_images(task.sample(generator, 2, images.shape, rng), (2, *images.shape))
         for who, network in networks.items():
             _require_storable(network, who)
-    return _notes(unused, changed, trainer.accelerator.num_processes)
+    return _reading(heads) + _notes(unused, changed, trainer.accelerator.num_processes)
 
 
 def _require_labels(images: ImageSet, classes: int | None) -> None:
@@ -224,6 +224,17 @@ def _require_storable(network: nn.Module, who: str) -> None:
             f"the state of the {who} {type(network).__name__} would not come back from a checkpoint, which holds "
             f"tensors, numbers, words, and lists and dicts of them: {first_line(error)}"
         ) from error
+
+
+def _reading(heads: list[Tensor]) -> list[str]:
+    """How the output of a critic of several heads is read: a mask or depth map may be taken for a head."""
+    if len(heads) == 1:
+        return []
+    sizes = ", ".join(str(head.shape[1]) for head in heads)
+    return [
+        f"NOTE: the discriminator's output is read as {len(heads)} heads, of {sizes} logits for each image. If one of "
+        "them is something else, return {'logits': ..., 'features': ...}"
+    ]
 
 
 def _notes(unused: list[str], changed: list[str], processes: int) -> list[str]:

@@ -1,6 +1,7 @@
 """Every form of a critic's output, against a loop over samples, heads and positions in float64."""
 
-from types import SimpleNamespace
+from collections import OrderedDict, UserDict
+from types import MappingProxyType, SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -263,12 +264,22 @@ def test_a_relativistic_loss_pairs_positions_and_refuses_others():
         ({"real": 1}, "an? int|of real"),
         (None, "a NoneType"),
         (torch.zeros(0, 1), "batch is empty"),
+        (torch.zeros(4, 1, 0), r"\(4, 1, 0\) holds no logits"),
+        ([torch.zeros(4, 1), torch.zeros(4, 1, 0, 3)], r"\(4, 1, 0, 3\) holds no logits"),
         (torch.zeros(4, 1).long(), "floating-point"),
+        (torch.zeros(4, 1, dtype=torch.complex64), "floating-point"),
+        ((torch.zeros(4, 1), torch.ones(4, 1, 3, 3).bool()), "floating-point.*beside a mask or the like return"),
+        ({"score": torch.zeros(4, 1), "features": [torch.zeros(4, 1, 3, 3)]}, "a dict of score, features.*'logits'"),
+        ({"features": [torch.zeros(4, 1, 3, 3)]}, "a dict of features.*'logits'"),
+        ((torch.zeros(4, 1), None), "a NoneType"),
         ([torch.zeros(4, 1), torch.zeros(3, 1)], "those of 3 do not fit 4 samples"),
-        (([torch.zeros(4, 1)], [torch.zeros(4, 1)]), "two ways: return a list of heads"),
-        ((torch.zeros(4, 1), (torch.zeros(4, 5, 6), torch.zeros(4, 1))), "two ways: return a list of heads"),
-        ([torch.zeros(4, 1), [torch.zeros(4, 5, 6), torch.zeros(4, 1)]], "two ways: return a list of heads"),
-        ({"score": torch.zeros(4, 1), "fmap": [torch.zeros(4, 5, 6), torch.zeros(4, 1)]}, "two ways: return a list"),
+        (([torch.zeros(4, 1)], [torch.zeros(4, 1)]), "in two ways, as heads"),
+        ((torch.zeros(4, 1), (torch.zeros(4, 5, 6), torch.zeros(4, 1))), "in two ways, as heads"),
+        ([torch.zeros(4, 1), [torch.zeros(4, 5, 6), torch.zeros(4, 1)]], "in two ways, as heads"),
+        (
+            {"score": torch.zeros(4, 1), "fmap": [torch.zeros(4, 5, 6), torch.zeros(4, 1)]},
+            "in two ways, as heads",
+        ),
     ],
 )
 def test_what_is_ambiguous_or_no_logits_is_refused_in_one_line(output, words):
@@ -277,9 +288,50 @@ def test_what_is_ambiguous_or_no_logits_is_refused_in_one_line(output, words):
     assert "\n" not in str(refusal.value) and "logits" in str(refusal.value)
 
 
+TOKENS, LOGIT, MAP = torch.zeros(4, 16, 1), torch.zeros(4, 1), torch.zeros(4, 1, 3, 3)
+IN_TWO_WAYS = {  # what has two readings, and the heads among it
+    "pooled features first": ([TOKENS, LOGIT], [TOKENS, LOGIT]),
+    "pooled features last": ((LOGIT, TOKENS), [LOGIT, TOKENS]),
+    "pooled features by name": ({"score": LOGIT, "pooled": TOKENS}, [LOGIT, TOKENS]),
+    "pooled features in a pair": ((LOGIT, [TOKENS]), [LOGIT, TOKENS]),
+    "pooled features in a list": ([LOGIT, [TOKENS]], [LOGIT, TOKENS]),
+    "several scales": ([[TOKENS, LOGIT], [TOKENS, MAP]], [TOKENS, LOGIT, TOKENS, MAP]),
+    "a saliency map": ((LOGIT, [MAP]), [LOGIT, MAP]),
+}
+
+
+@pytest.mark.parametrize("form", IN_TWO_WAYS)
+def test_what_has_two_readings_is_refused_until_it_is_marked_as_the_refusal_says(form):
+    output, heads = IN_TWO_WAYS[form]
+    for reader in (heads_of, features_of, lambda output: with_mean_logit(output, torch.zeros(4))):
+        with pytest.raises(ValueError, match=r"two ways.*\{'logits': \[heads\]\}, or \{'logits': ..., 'features'"):
+            reader(output)
+    marked = {"logits": output}
+    assert [head.shape for head in heads_of(marked)] == [head.flatten(1).shape for head in heads]
+    assert features_of(marked) == [] and heads_of(with_mean_logit(marked, torch.ones(4)))[0].eq(1).all()
+    features = {"logits": LOGIT, "features": output, "mask": MAP}
+    assert len(heads_of(features)) == 1 and len(features_of(features)) == len(heads)
+
+
+def test_parts_that_are_clear_by_themselves_may_stand_side_by_side():
+    """Tokens beside maps, each with its features or called logits."""
+    for beside in ((TOKENS, [torch.zeros(4, 5, 6)]), {"logits": TOKENS}, DiscriminatorOutput(logits=TOKENS)):
+        assert len(heads_of([beside, MAP])) == 2
+    assert len(heads_of([TOKENS, TOKENS[:, :5]])) == 2
+    assert len(heads_of((LOGIT, []))) == 1  # a critic that was asked for no features
+
+
 def test_an_output_of_another_batch_is_refused():
     with pytest.raises(ValueError, match="those of 8 do not fit 4 samples"):
         mean_logit(torch.zeros(8, 1, 3, 3), 4)
+
+
+def test_a_relativistic_loss_has_the_slopes_of_every_pair_of_a_map():
+    real, fake = torch.randn(4, 1, 3, 3), torch.randn(4, 1, 3, 3)
+    loss = get_loss("relativistic")
+    flat = loss.slopes(real.flatten(), fake.flatten())
+    for name, slopes in loss.slopes(real, fake).items():
+        assert torch.equal(slopes, flat[name])
 
 
 # ---- feature matching
@@ -313,6 +365,52 @@ def test_feature_matching_without_pairs_compares_means_of_batches():
         FeatureMatching(1.0, "max")
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_paired_matching_is_linear_in_the_batch_and_that_of_means_is_not(paired):
+    real, fake = torch.randn(2, 8, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def term(part):
+        logits = torch.zeros(len(real[part]), 1)
+        return FeatureMatching(1.0, paired=paired).generator_term(
+            (logits, [fake[part]]), real_logits=(logits, [real[part]])
+        )
+
+    micro_batches, whole = (term(slice(4)) + term(slice(4, 8))) / 2, term(slice(8))
+    assert torch.allclose(micro_batches, whole) if paired else micro_batches > 1.1 * whole
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        ([torch.zeros(4, 5, 6).long()], "features are floating-point numbers, not torch.int64"),
+        ([torch.zeros(4, 5), torch.zeros(4, 5, 6).bool()], "features are floating-point numbers, not torch.bool"),
+        ([torch.zeros(4, 5, 0)], r"\(4, 5, 0\) hold nothing to compare"),
+        ([], "features beside its logits"),
+    ],
+)
+def test_features_that_cannot_be_compared_are_refused(features, words, paired):
+    output = {"logits": torch.zeros(4, 1), "features": features}
+    with pytest.raises(ValueError, match=words):
+        FeatureMatching(paired=paired).generator_term(output, real_logits=output)
+
+
+def test_feature_matching_says_what_it_needs_of_the_real_side():
+    output = (torch.zeros(4, 1), [torch.zeros(4, 5)])
+    with pytest.raises(ValueError, match="needs real_logits"):
+        FeatureMatching().generator_term(output)
+    with pytest.raises(ValueError, match="equal shapes"):
+        FeatureMatching().generator_term(output, real_logits=torch.zeros(4, 1))
+
+
+def test_half_and_complex_features_are_compared():
+    for kind, expected in ((torch.bfloat16, 3.0), (torch.complex64, 3 * 2**0.5)):
+        fake = torch.ones(4, 5, dtype=kind) * (3 + 3j if kind.is_complex else 3)
+        outputs = ({"logits": torch.zeros(4, 1), "features": part} for part in (fake, fake * 0))
+        found = FeatureMatching(1.0).generator_term(next(outputs), real_logits=next(outputs))
+        assert found.item() == pytest.approx(expected)
+
+
 def test_no_gradient_of_feature_matching_reaches_the_real_side():
     real, fake = torch.rand(4, 3, 4, 4, requires_grad=True), torch.rand(4, 3, 4, 4, requires_grad=True)
     FeatureMatching().generator_term((fake[:, :1], [fake]), real_logits=(real[:, :1], [real])).backward()
@@ -324,11 +422,33 @@ class Named(NamedTuple):
     features: list
 
 
-@pytest.mark.parametrize("kind", [Named, SimpleNamespace, dict, DiscriminatorOutput])
+@pytest.mark.parametrize("kind", [Named, SimpleNamespace, dict, OrderedDict, UserDict, DiscriminatorOutput])
 def test_other_logits_take_the_place_of_the_old_in_every_kind_of_output(kind):
     fields = {"logits": torch.zeros(4, 1, 3, 3)} | ({} if kind is DiscriminatorOutput else {"features": []})
     changed = with_mean_logit(kind(**fields), torch.arange(4.0))
     assert type(changed) is kind and mean_logit(changed).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_normalized_critic_returns_one_logit_and_all_features_beside(form, images, others):
+    output, normalized = critic(form)(images), GradientNormalized(critic(form))(images)
+    assert len(heads_of(normalized, 4)) == 1 and heads_of(normalized)[0].shape == (4, 1)
+    features = features_of(output)
+    assert all(map(torch.equal, features_of(normalized), features)) and len(features_of(normalized)) == len(features)
+    if features:
+        normalized = GradientNormalized(critic(form))(others)
+        found = FeatureMatching(1.0).generator_term(normalized, real_logits=output)
+        assert torch.equal(found, FeatureMatching(1.0).generator_term(critic(form)(others), real_logits=output))
+
+
+def test_what_cannot_be_copied_with_other_logits_is_refused_in_words():
+    class Fixed:
+        logits = property(lambda self: torch.zeros(4, 1))
+
+    for output in (Fixed(), MappingProxyType({"logits": torch.zeros(4, 1)})):
+        assert len(heads_of(output)) == 1
+        with pytest.raises(ValueError, match=r"no copy of a .* with other logits can be made: return \{'logits'"):
+            with_mean_logit(output, torch.zeros(4))
 
 
 def test_an_auxiliary_classifier_may_stand_beside_a_map():

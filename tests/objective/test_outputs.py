@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gans import DISCRIMINATORS
 from goldens import TOLERANCE, load, needs_goldens, penalty_critic, weights
 from torch import nn
 
@@ -91,6 +92,34 @@ def test_takes_a_users_own_formula_and_keeps_the_form_of_the_output():
     doubled = OutputNormalized(critic, lambda value, gradient: 2 * value)
     torch.testing.assert_close(doubled(images, class_labels=labels).logits, 2 * critic(images, labels).logits)
     assert isinstance(doubled(images, labels, return_dict=False), tuple)
+
+
+def test_an_argument_that_is_false_is_the_critics_own():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.critic = relu_critic()
+
+        def forward(self, images, doubled):
+            return self.critic(images) * (2 if doubled else 1)
+
+    normalized, images = GradientNormalized(Scaled()), points(4)
+    assert torch.equal(normalized(images, False), GradientNormalized(normalized.discriminator.critic)(images))
+
+
+@pytest.mark.parametrize("normalizers", [(), ({"kind": "gradient"},)])
+def test_a_model_gives_its_tuple_where_it_is_asked_for_by_name_or_by_place(normalizers):
+    torch.manual_seed(0)
+    model, images = DISCRIMINATORS["sngan_cnn"](normalizers=normalizers), torch.randn(4, 1, 8, 8)
+    expected = model.eval()(images).logits
+    for output in (
+        model(images, return_dict=False),
+        model(images, None, False),
+        model(images=images, class_labels=None, return_dict=False),
+    ):
+        assert isinstance(output, tuple) and torch.equal(output[0], expected)
+    with pytest.raises(TypeError):
+        model(images, None, False, None)
 
 
 def test_works_without_gradients_and_with_penalties_on_top():

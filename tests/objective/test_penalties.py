@@ -374,6 +374,26 @@ def test_finite_differences_pass_through_fused_attention_and_reentrant_checkpoin
     assert critic.attention.in_proj_weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("method", ["exact", "finite_difference"])
+def test_a_reentrant_checkpoint_is_differentiated_with_the_noise_of_the_values(method, rng):
+    """A linear critic with dropout has equal differences and derivatives, if all its passes draw one mask."""
+    from torch.utils.checkpoint import checkpoint
+
+    layer, (real, _) = nn.Linear(DIM, 1).double(), batches(rng)
+
+    class Critic(nn.Module):
+        def forward(self, images):
+            reentrant = method == "finite_difference"
+            return checkpoint(layer, nn.functional.dropout(images.flatten(1), 0.5), use_reentrant=reentrant)
+
+    torch.manual_seed(5)
+    found, after = r1_penalty(1.0, method=method)(Critic(), real), torch.rand(1)
+    torch.manual_seed(5)
+    masks = nn.functional.dropout(torch.ones_like(real.flatten(1)), 0.5)
+    assert found.item() == pytest.approx(0.5 * (masks * layer.weight).square().sum(1).mean().item())
+    assert torch.equal(after, torch.rand(1))  # as if there had been one pass
+
+
 @pytest.mark.parametrize("method", ["tangent", "finite_difference"])
 def test_zero_gradient_is_finite_by_every_method(method, rng):
     critic = LinearCritic(torch.zeros(DIM, dtype=torch.float64))

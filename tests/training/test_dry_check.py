@@ -58,6 +58,17 @@ def test_the_dry_check_and_the_estimate_leave_everything_as_it_was(tmp_path):
     assert names() == held
 
 
+@pytest.mark.parametrize(("heads", "told"), [(1, False), (2, True)])
+def test_the_reading_of_several_heads_is_told(tmp_path, heads, told):
+    class Critic(nn.Linear):
+        def forward(self, images):
+            maps = super().forward(images)
+            return [maps.flatten(1)[:, :1], maps.sigmoid()][:heads]
+
+    notes = trainer(tmp_path, (networks()[0], Critic(8, 8))).notes
+    assert any("is read as 2 heads, of 1, 64 logits for each image" in note for note in notes) == told
+
+
 def test_the_dry_check_costs_less_than_a_step(tmp_path):
     seen = []
     pair = tiny_generator(), tiny_discriminator()
