@@ -27,6 +27,7 @@ GENERATORS = {
     "sngan_conditional": lambda: SNGANGenerator(**_GENERATOR, **_CONDITIONAL),
     "dcgan": lambda: DCGANGenerator(**_GENERATOR),
     "dcgan_conditional": lambda: DCGANGenerator(**_GENERATOR, **_CONDITIONAL),
+    "dcgan_cfg": lambda: DCGANGenerator(**_GENERATOR, architecture="cfg", initialization="normal"),
     "biggan": lambda: BigGANGenerator(**_GENERATOR, **_CONDITIONAL),
     "biggan_hierarchical": lambda: BigGANGenerator(
         **_GENERATOR, **_CONDITIONAL, shared_dim=4, hierarchical=True, attention_resolutions=(8,)
@@ -40,6 +41,9 @@ DISCRIMINATORS = {
     "sngan_resnet": lambda **more: SNGANDiscriminator(**_DISCRIMINATOR, **more),
     "sngan_cnn": lambda **more: SNGANDiscriminator(**_DISCRIMINATOR, architecture="cnn", **more),
     "dcgan": lambda **more: DCGANDiscriminator(**_DISCRIMINATOR, batch_norm=False, **more),
+    "dcgan_cfg": lambda **more: DCGANDiscriminator(
+        **{**_DISCRIMINATOR, "architecture": "cfg", "initialization": "xavier", "batch_norm": False, **more}
+    ),
     "biggan": lambda **more: BigGANDiscriminator(
         **{**_DISCRIMINATOR, "num_classes": None, "attention_resolutions": (4,), "normalizers": (), **more}
     ),

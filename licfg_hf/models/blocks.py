@@ -229,14 +229,18 @@ def initialize(module: nn.Module, how: str) -> None:
     """Initializes the weights of every convolution, linear and embedding layer, in place.
 
     ``orthogonal`` and ``normal`` (N(0, 0.02^2)) leave PyTorch's biases, as BigGAN does. All others set them to zero:
-    ``normal_zero_bias`` (GNGAN's CNN), ``xavier`` (uniform), ``kaiming`` (normal; GNGAN and mimicry), and ``wgan_gp``,
-    which is He's uniform one in the blocks' convolutions and Xavier's in shortcuts, linear layers and the convolution
-    that makes the image (WGAN-GP, Lipschitz GANs). Another name is a ValueError.
+    ``orthogonal_zero_bias`` (Li-CFG's BigGAN), ``normal_zero_bias`` (GNGAN's CNN), ``xavier`` (uniform), ``kaiming``
+    (normal; GNGAN and mimicry), and two that differ by layer. ``wgan_gp`` is He's uniform one in the blocks'
+    convolutions and Xavier's in shortcuts, linear layers and the convolution that makes the image (WGAN-GP, Lipschitz
+    GANs). ``cfg`` is N(0, 0.01^2) in convolutions, Kaiming's normal one in linear layers, and U[0, 1] for the scales
+    of BatchNorm (CFG, Li-CFG). Another name is a ValueError.
     """
     fill = {
         "orthogonal": nn.init.orthogonal_,
+        "orthogonal_zero_bias": nn.init.orthogonal_,
         "normal": partial(nn.init.normal_, std=0.02),
         "normal_zero_bias": partial(nn.init.normal_, std=0.02),
+        "cfg": partial(nn.init.normal_, std=0.01),
         "xavier": nn.init.xavier_uniform_,
         "kaiming": nn.init.kaiming_normal_,
         "wgan_gp": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
@@ -246,8 +250,17 @@ def initialize(module: nn.Module, how: str) -> None:
     for name, layer in module.named_modules():
         # on the meta device from_pretrained builds: the weights come from the file
         if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)) and not layer.weight.is_meta:
-            is_hidden = layer.weight.ndim == 4 and layer.weight.shape[-1] > 1 and name != "conv_out"
-            fill["xavier" if how == "wgan_gp" and not is_hidden else how](layer.weight)
+            fill[_of_layer(how, name, layer.weight)](layer.weight)
             bias = getattr(layer, "bias", None)
             if how not in ("orthogonal", "normal") and bias is not None:
                 nn.init.zeros_(bias)
+        elif how == "cfg" and isinstance(layer, nn.BatchNorm2d) and layer.affine and not layer.weight.is_meta:
+            nn.init.uniform_(layer.weight)
+
+
+def _of_layer(how: str, name: str, weight: Tensor) -> str:
+    """The initialization of one layer's weight where ``how`` differs by layer."""
+    is_convolution = weight.ndim == 4
+    if how == "wgan_gp":
+        return how if is_convolution and weight.shape[-1] > 1 and name != "conv_out" else "xavier"
+    return "kaiming" if how == "cfg" and not is_convolution else how

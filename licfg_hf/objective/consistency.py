@@ -38,6 +38,10 @@ class ConsistencyRegularization(Term):
     def __post_init__(self) -> None:
         require_weights(self, "weight")
 
+    @property
+    def pairs_fakes(self) -> bool:
+        return "fake" in self.points
+
     def __call__(
         self,
         discriminator: Critic,

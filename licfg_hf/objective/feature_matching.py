@@ -35,6 +35,7 @@ class FeatureMatching(Term):
     name = "feature_matching"
     differentiates_twice = False  # no input gradient is taken
     uses_real_logits = True
+    pairs_fakes = False
 
     def __post_init__(self) -> None:
         require_weights(self, "weight")

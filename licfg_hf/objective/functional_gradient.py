@@ -143,7 +143,9 @@ class StageConfig:
         epochs: passes of the regression over the pool.
         learning_rate_decay: factor of the generator's learning rate after each epoch whose loss is higher than that of
             the epoch before.
-        max_decays: the regression ends when the learning rate would fall once more than this many times.
+        max_decays: how often the learning rate falls at most: 3 times in the CFG authors' code, 5 times in Li-CFG's.
+        early_stop: whether the regression ends where the learning rate would fall once more. In both of these codes it
+            goes on at the last rate, to the last epoch (false).
         initial_scale: before the first stage the generator learns clamp(z W, -1, 1) with W ~ N(0, initial_scale^2),
             so that its first samples differ; None leaves it as it was initialized.
         max_gap: the run ends if mean D(real) - mean D(fake) exceeds this, because the generator has lost; None never
@@ -161,6 +163,7 @@ class StageConfig:
     epochs: int = 10
     learning_rate_decay: float = 0.1
     max_decays: int = 3
+    early_stop: bool = True
     initial_scale: float | None = 0.01
     max_gap: float | None = 40.0
     max_gap_after: int = 2000

@@ -210,6 +210,10 @@ class GradientPenalty(Term):
     def differentiates_twice(self) -> bool:
         return self.method == "exact"
 
+    @property
+    def pairs_fakes(self) -> bool:
+        return "fake" in _BATCHES[self.points]
+
     def vector_center(self, gradient: Tensor) -> Tensor | None:
         """The vector c, broadcastable to gradients (batch, d), that ||g - c|| is measured from; None for ||g||."""
         return None

@@ -24,12 +24,15 @@ class Term(Protocol):
         differentiates_twice: whether it differentiates the critic's input gradient again, which sharded parameters do
             not allow.
         uses_real_logits: whether its part in the generator's loss needs the critic's output on real points, too.
+        pairs_fakes: whether generated points need the conditioning of the real ones beside them, because it gives the
+            critic them, or points between, with that conditioning.
     """
 
     name: str = "penalty"
     shareable: tuple[str, ...] = ()
     differentiates_twice: bool = True
     uses_real_logits: bool = False
+    pairs_fakes: bool = True
 
     def __call__(
         self,
@@ -147,6 +150,10 @@ class LazyPenalty(Term):
     @property
     def uses_real_logits(self) -> bool:
         return self._asked("uses_real_logits", False)
+
+    @property
+    def pairs_fakes(self) -> bool:
+        return self._asked("pairs_fakes", True)
 
     def due(self, update: int) -> bool:
         """True if it is to be called at this discriminator update."""

@@ -91,6 +91,19 @@ class Student:
     init: Literal["random", "trunk"] = "random"
 
 
+@dataclass(frozen=True)
+class Labels:
+    """The classes of generated images in a training.
+
+    Args:
+        of_fakes: ``real`` gives each the label of the real image beside it in the batch, ``uniform`` draws one of all
+            classes, as the code of BigGAN and of GN does. With ``uniform``, penalties and consistency look at real
+            images alone, because a point between two images needs one label.
+    """
+
+    of_fakes: Literal["real", "uniform"] = "real"
+
+
 def _shape(images: ImageSet) -> dict[str, int]:
     """Size and channels of the images, under the names that networks have for them."""
     channels, height, width = images.shape
@@ -115,11 +128,12 @@ def gan(images: ImageSet, arguments: Arguments, classes: int | None = None) -> B
     shape = _shape(images)
     generator = arguments["generator"].make(**shape, num_classes=classes)
     discriminator = arguments["discriminator"].make(**shape, num_classes=classes, normalizers=())
-    return generator, discriminator, GANTask(_latent_dim(generator), classes)
+    labels = Labels(**arguments.get("labels", {}))
+    return generator, discriminator, GANTask(_latent_dim(generator), classes, labels.of_fakes)
 
 
 def conditional_gan(images: ImageSet, arguments: Arguments) -> Built:
-    """The same, for networks that see the labels of the images."""
+    """The same, for networks that see the labels of the images; a component ``labels`` says those of the generated."""
     classes = number_of_classes(images)
     if classes is None:
         raise ValueError(

@@ -19,6 +19,7 @@ from ..images import from_pixels
 from ..objective.critic import frozen
 from ..objective.functional_gradient import group_size
 from ..objective.logits import heads_of
+from ..objective.term import LazyPenalty
 from ..pipelines.base import evaluating
 from ..text import first_line
 from .context import Terms
@@ -70,6 +71,7 @@ def dry_check(trainer: "Trainer") -> list[str]:
             raise InputError(f"the discriminator: {error}") from error
         if not all(head.isfinite().all() for head in heads):
             raise InputError("the discriminator gives NaN or infinity before it is trained: mend its weights")
+        _require_paired(draw, trainer.terms)
         played = (generator, discriminator, task, trainer.loss)
         of_discriminator = partial(discriminator_terms, *played, trainer.terms, draw, rng)
         of_generator = partial(generator_terms, *played, draw, trainer.terms)
@@ -126,10 +128,21 @@ def _draw(task: Any, images: ImageSet, count: int, rng: torch.Generator) -> Micr
     draw = task.draw(from_pixels(pixels.to(rng.device)), labels, rng)
     counted = getattr(task, "counted", {})
     ends = {name: torch.arange(count, device=rng.device) % 2 * (number - 1) for name, number in counted.items()}
-    conditioning, noise = (
-        {name: ends.get(name, value) for name, value in values.items()} for values in (draw.conditioning, draw.noise)
+    parts = {"conditioning": draw.conditioning, "of_fakes": draw.of_fakes, "noise": draw.noise}
+    return replace(
+        draw,
+        **{part: {name: ends.get(name, value) for name, value in values.items()} for part, values in parts.items()},
     )
-    return replace(draw, conditioning=conditioning, noise=noise)
+
+
+def _require_paired(draw: MicroBatch, terms: Sequence[LazyPenalty]) -> None:
+    """Refuses a term that would show the critic generated points with what belongs to the real ones."""
+    for term in terms if draw.of_fakes else ():
+        if term.pairs_fakes:
+            raise InputError(
+                f"{term.name} looks at generated images, or between them and real ones, with the labels of the real "
+                "ones; here the generated ones have others: set fake_labels (--labels.of_fakes) to real"
+            )
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Ways to train the generator: by its adversarial loss, or along the functional gradient (in stages: ``stages``)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..objective.functional_gradient import FunctionalGradientFlow, Scaling, regression_loss
 from .config import TrainingConfig
@@ -52,12 +54,16 @@ class FunctionalGradientStep(AdversarialStep):
             raise ValueError(f"steps is at least 1, not {self.steps}")
 
     def terms(self, context: StepContext, micro_batch: MicroBatch, rng: torch.Generator) -> Terms:
-        generator, critic, conditioning = context.prepared_generator, context.opponent, micro_batch.conditioning
+        generator, critic, conditioning = context.prepared_generator, context.opponent, micro_batch.fake_conditioning
         fake = context.task.generate(generator, micro_batch)
         flow = FunctionalGradientFlow([critic] * self.steps, self.step_size, self.scaling, self.noise)
         loss = regression_loss(fake, flow(fake, rng=rng, **conditioning))
         compared = (context.task, fake, micro_batch, context.terms, rng)
-        beside = generator_parts(generator, lambda images: critic(images, **conditioning), *compared)
+
+        def judged(images: Tensor) -> Any:
+            return critic(images, **(conditioning if images is fake else micro_batch.conditioning))
+
+        beside = generator_parts(generator, judged, *compared)
         return {"generator_loss": loss, **beside}
 
     def cost_per_step(self, config: TrainingConfig) -> tuple[float, float]:

@@ -46,7 +46,7 @@ class TransportedTask:
     def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> Tensor:
         with evaluating(generator):
             start = self.task.generate(generator, micro_batch)
-        return self.flow(start, rng=self.rng, **micro_batch.conditioning)
+        return self.flow(start, rng=self.rng, **micro_batch.fake_conditioning)
 
 
 @dataclass
@@ -149,10 +149,10 @@ class StagedFunctionalGradient(GeneratorStep):
         for micro_batch in pool:
             with torch.no_grad(), evaluating(context.generator):
                 start = context.task.generate(context.generator, micro_batch)
-            before = self._flow_of(first)(start, rng=rng, **micro_batch.conditioning)
+            before = self._flow_of(first)(start, rng=rng, **micro_batch.fake_conditioning)
             if not targets:
                 gap = self._gap(context, self._critic(last), micro_batch, before, stage)
-            targets.append(self._flow_of([last])(before, rng=rng, **micro_batch.conditioning))
+            targets.append(self._flow_of([last])(before, rng=rng, **micro_batch.fake_conditioning))
             distances.append((targets[-1] - start).flatten(1).norm(dim=1).mean())
         loss = self._regress(context, pool, targets, rng)
         return {"generator_loss": loss, "transport": torch.stack(distances).mean(), "logit_gap": gap}
@@ -160,7 +160,8 @@ class StagedFunctionalGradient(GeneratorStep):
     @torch.no_grad()
     def _gap(self, context: StepContext, critic: Critic, micro_batch: MicroBatch, fake: Tensor, stage: int) -> Tensor:
         """mean D(real) - mean D(fake) of the last discriminator, over all processes."""
-        means = [mean_logit(critic(points, **micro_batch.conditioning)).mean() for points in (micro_batch.real, fake)]
+        sides = ((micro_batch.real, micro_batch.conditioning), (fake, micro_batch.fake_conditioning))
+        means = [mean_logit(critic(points, **conditioning)).mean() for points, conditioning in sides]
         gap = cast(Tensor, context.accelerator.reduce(means[0] - means[1], "mean"))
         limit = self.config.max_gap
         if limit is not None and stage > self.config.max_gap_after and gap > limit:
@@ -192,12 +193,12 @@ class StagedFunctionalGradient(GeneratorStep):
                 for batch in order.split(size * context.config.gradient_accumulation_steps)
             ]
             loss = cast(Tensor, context.accelerator.reduce(torch.stack(losses).mean(), "mean"))
-            if loss > previous:
+            if loss > previous and decays < config.max_decays:
                 decays += 1
-                if decays > config.max_decays:
-                    break
                 for group in optimizer.param_groups:
                     group["lr"] *= config.learning_rate_decay
+            elif loss > previous and config.early_stop:
+                break
             previous = float(loss)
         optimizer.state.clear()  # the next regression starts afresh, and checkpoints need not hold it
         for group, rate in zip(optimizer.param_groups, rates, strict=True):

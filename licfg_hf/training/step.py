@@ -88,7 +88,7 @@ def discriminator_terms(
     ``terms`` are those that are due; one without a graph is only for the logs. Without ``rng`` they draw from
     PyTorch's own generator, the only one in compiled functions.
     """
-    conditioning = micro_batch.conditioning
+    conditioning, fake_conditioning = micro_batch.conditioning, micro_batch.fake_conditioning
     with torch.no_grad():
         fake = task.generate(generator, micro_batch)
     shared = {name for term in terms for name in term.shareable}
@@ -97,7 +97,7 @@ def discriminator_terms(
     real = micro_batch.real.detach().requires_grad_("real" in shared)
     fake = fake.detach().requires_grad_("fake" in shared)
     with weights_computed_once(modules_of(discriminator)):
-        real_logits, fake_logits = discriminator(real, **conditioning), discriminator(fake, **conditioning)
+        real_logits, fake_logits = discriminator(real, **conditioning), discriminator(fake, **fake_conditioning)
         found = {"discriminator_loss": loss.discriminator(real_logits, fake_logits)}
         found |= domain_terms(loss, real_logits, fake_logits)
         logits = {"real_logits": real_logits, "fake_logits": fake_logits}
@@ -123,7 +123,7 @@ def generator_terms(
     """The named terms of the generator's loss on one micro-batch; terms of the discriminator may have a part in it."""
     conditioning = micro_batch.conditioning
     fake = task.generate(generator, micro_batch)
-    fake_logits = discriminator(fake, **conditioning)
+    fake_logits = discriminator(fake, **micro_batch.fake_conditioning)
     with_real = loss.uses_real_logits or any(term.uses_real_logits for term in terms)
     real_logits = discriminator(micro_batch.real, **conditioning) if with_real else None
     beside = generator_parts(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,12 @@ class MicroBatch:
     real: Tensor  # what the discriminator sees as real, (batch, channels, height, width)
     conditioning: dict[str, Tensor] = field(default_factory=dict)  # its further keyword arguments, batch first
     noise: dict[str, Tensor] = field(default_factory=dict)  # what the generator starts from; names are the task's own
+    of_fakes: dict[str, Tensor] = field(default_factory=dict)  # conditioning that is another for generated points
+
+    @property
+    def fake_conditioning(self) -> dict[str, Tensor]:
+        """The further keyword arguments of the discriminator for generated points."""
+        return {**self.conditioning, **self.of_fakes}
 
     @staticmethod
     def join(micro_batches: "Sequence[MicroBatch]") -> "MicroBatch":
@@ -88,20 +94,23 @@ class GANTask:
     """A plain GAN: ``generator(latents)`` makes images, ``discriminator(images)`` judges them.
 
     A conditional one is called ``generator(latents, class_labels)`` and ``discriminator(images, class_labels=...)``.
-    A generated image has the label of the real image beside it, so points between the two have one, too.
-
     Args:
         latent_dim: length of the latent vector, drawn from N(0, I).
         num_classes: number of classes; None for an unconditional GAN, which does not see labels.
+        fake_labels: ``real`` gives a generated image the label of the real image beside it, so that points between the
+            two have one, too; ``uniform`` draws one of all classes, as BigGAN's code does.
 
     Raises:
-        InputError: one of the two is below 1.
+        InputError: a number is below 1, or ``fake_labels`` is neither.
     """
 
     latent_dim: int
     num_classes: int | None = None
+    fake_labels: Literal["real", "uniform"] = "real"
 
     def __post_init__(self) -> None:
+        if self.fake_labels not in ("real", "uniform"):
+            raise InputError(f"fake_labels is real or uniform, not {self.fake_labels!r}")
         if self.latent_dim < 1 or (self.num_classes is not None and self.num_classes < 1):
             raise InputError(
                 f"latent_dim and num_classes are at least 1, not {self.latent_dim} and {self.num_classes}"
@@ -119,10 +128,14 @@ class GANTask:
             return MicroBatch(images, noise=noise)
         if labels is None:
             raise InputError("a class-conditional GAN needs labels and the data has none: pass --label_column")
-        return MicroBatch(images, {"class_labels": labels.long()}, noise)  # as in sampling
+        own = {}
+        if self.fake_labels == "uniform":
+            drawn = torch.randint(self.num_classes, (len(images),), generator=rng, device=images.device)
+            own = {"class_labels": drawn}
+        return MicroBatch(images, {"class_labels": labels.long()}, noise, own)  # as in sampling
 
     def generate(self, generator: nn.Module, micro_batch: MicroBatch) -> Tensor:
-        return _image(generator(micro_batch.noise["latents"], *micro_batch.conditioning.values()))
+        return _image(generator(micro_batch.noise["latents"], *micro_batch.fake_conditioning.values()))
 
     def sample(
         self, generator: nn.Module, count: int, shape: Shape, rng: torch.Generator, flow: Flow = None, first: int = 0

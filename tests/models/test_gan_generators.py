@@ -2,7 +2,7 @@ import pytest
 import torch
 from gans import CLASSES, GENERATORS, wake_attention
 
-from licfg_hf import BigGANDeepGenerator, BigGANGenerator, GANPipeline, SNGANGenerator
+from licfg_hf import BigGANDeepGenerator, BigGANGenerator, DCGANGenerator, GANPipeline, SNGANGenerator
 from licfg_hf.models.biggan_deep import StatisticsTable
 
 
@@ -57,6 +57,8 @@ def test_every_part_of_a_hierarchical_latent_matters():
         (lambda: SNGANGenerator(sample_size=40), "32, 48, 64, 128, 256"),
         (lambda: SNGANGenerator(sample_size=10, channel_multipliers=(2, 1, 1)), "halved"),
         (lambda: SNGANGenerator(architecture="transformer"), "resnet or cnn"),
+        (lambda: DCGANGenerator(architecture="resnet"), "studiogan or cfg"),
+        (lambda: DCGANGenerator(sample_size=36, architecture="cfg", channel_multipliers=(4, 2, 1)), "halved 3 times"),
         (lambda: BigGANGenerator(shared_dim=8, hierarchical=True, latent_dim=129), "128 can"),
         (lambda: BigGANGenerator(hierarchical=True), "shared_dim"),
         (lambda: BigGANGenerator(initialization="magic"), "orthogonal"),

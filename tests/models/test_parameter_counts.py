@@ -84,6 +84,18 @@ TABLE = {"variant": "truncation_table"}
         # StudioGAN
         (DCGANGenerator, {}, 3_812_355),
         (DCGANDiscriminator, {}, 2_931_009),
+        # CFG, Li-CFG: the sums of the products of their kernels' sizes, biases where they are used, and BatchNorm
+        (
+            DCGANGenerator,
+            {"architecture": "cfg", "base_channels": 32, "latent_dim": 100, "out_channels": 1},
+            5_010_817,
+        ),
+        (DCGANDiscriminator, {"architecture": "cfg", "base_channels": 32, "in_channels": 1}, 280_129),
+        (
+            DCGANGenerator,
+            {"architecture": "cfg", "channel_multipliers": (32, 16, 8, 4), "latent_dim": 100},
+            71_046_403,
+        ),
         (
             BigGANGenerator,
             {

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from licfg_hf.training import (
     Trainer,
     TrainingConfig,
 )
+from licfg_hf.training.tasks import MicroBatch
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -197,6 +199,36 @@ def test_the_first_thing_learned_is_a_projection_of_the_latents(tmp_path):
     step._regress = regress
     run.train()
     assert losses[1] < 0.3 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("early_stop", "expected"),
+    [(True, [1, 1, 1, 0.1, 0.1]), (False, [1, 1, 1, 0.1, 0.1, 0.01, 0.01, 0.01])],
+    ids=["ends early", "goes on"],
+)
+def test_a_regression_ends_early_or_goes_on_at_its_last_rate(early_stop, expected, monkeypatch):
+    """The losses rise in epochs 3, 5 and 7; one decay is allowed where it ends early, two where it goes on."""
+    losses, rates = [5.0, 4.0, 4.5, 4.0, 4.2, 4.0, 4.1, 4.0], []
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.RMSprop([parameter], lr=1.0)
+
+    def scripted(accelerator, network, optimizer, terms_of, micro_batches, clip):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return {"regression": torch.tensor(losses[len(rates) - 1])}
+
+    monkeypatch.setattr("licfg_hf.training.stages.optimize", scripted)
+    one_process = SimpleNamespace(num_processes=1, reduce=lambda value, how: value)
+    config = SimpleNamespace(generator_optimizer=OptimizerConfig(), gradient_accumulation_steps=1)
+    network = torch.nn.Linear(1, 1)
+    context = SimpleNamespace(
+        accelerator=one_process, config=config, generator=network, prepared_generator=network,
+        generator_optimizer=optimizer, micro_batch_size=4,
+    )  # fmt: skip
+    stages = StageConfig(epochs=8, max_decays=1 if early_stop else 2, early_stop=early_stop)
+    pool = MicroBatch(torch.zeros(4, 1, 2, 2))
+    last = StagedFunctionalGradient(stages)._regress(context, [pool], [pool.real], torch.Generator())
+    assert rates == pytest.approx(expected) and last.item() == pytest.approx(losses[len(expected) - 1])
+    assert optimizer.param_groups[0]["lr"] == 1.0
 
 
 def test_a_plain_functional_step_trains_a_ddgan_and_gives_its_folder(tmp_path):
