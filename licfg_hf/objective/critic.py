@@ -93,7 +93,12 @@ def modules_of(critic: Critic) -> list[nn.Module]:
 def called_modules() -> Iterator[list[nn.Module]]:
     """Collects the modules that are called inside, whatever function or container they are hidden in."""
     found: dict[nn.Module, None] = {}
-    handle = nn.modules.module.register_module_forward_pre_hook(lambda module, _: found.setdefault(module))
+
+    def note(module: nn.Module, inputs: Any) -> None:
+        if not torch.compiler.is_compiling():  # a critic that is compiled by itself would be compiled with the hook
+            found.setdefault(module)
+
+    handle = nn.modules.module.register_module_forward_pre_hook(note)
     called: list[nn.Module] = []
     try:
         yield called

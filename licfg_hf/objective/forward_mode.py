@@ -52,6 +52,8 @@ def directional_derivative(critic: Callable[[Tensor], Tensor], points: Tensor, d
     except (RuntimeError, NotImplementedError) as error:
         if not eager:
             raise
+        if "requires_grad_()" in str(error):
+            raise _refusal("it takes a gradient of its own, as a critic with a normalized output does") from error
         raise _refusal(str(error).splitlines()[0]) from error
     if noise is not None:  # not while it is compiled
         _require_right(logits, slope)

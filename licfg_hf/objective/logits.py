@@ -110,14 +110,14 @@ def _with_part(output: Any, name: str, part: Any) -> Any:
     try:
         if dataclasses.is_dataclass(output):
             return dataclasses.replace(cast(Any, output), **{name: part})
-        if hasattr(output, "_replace"):  # a named tuple
-            return output._replace(**{name: part})
+        if isinstance(output, tuple):
+            return cast(Any, output)._replace(**{name: part})
         alike = copy.copy(output)
         if isinstance(alike, Mapping):
             cast(Any, alike)[name] = part
         else:
             setattr(alike, name, part)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, LookupError) as error:
         raise ValueError(
             f"no copy of a {type(output).__name__} with other logits can be made: return {_MARKED}"
         ) from error
@@ -215,6 +215,8 @@ def _has_one_channel(logits: Tensor) -> bool:
 
 
 def _require_logits(logits: Tensor) -> None:
+    if logits.layout != torch.strided or logits.is_nested:
+        raise ValueError("logits are a dense tensor (batch, 1, ...), not a sparse or nested one")
     if not _has_one_channel(logits):
         raise _refusal(logits)
     if len(logits) == 0:
@@ -240,4 +242,4 @@ def _refusal(output: Any) -> ValueError:
             "return positions as (batch, 1, n), such as by nn.Unflatten(1, (1, -1)), heads as a list, of classes the "
             "logit of the sample's own, and features beside the logits, (logits, [features])"
         )
-    return ValueError(f"the critic gave {given}, which are no logits for real or fake: {ways}")
+    return ValueError(f"the critic gave {given}, and no logits for real or fake: {ways}")

@@ -7,7 +7,14 @@ import torch
 from gans import DISCRIMINATORS, batch
 from regularizers import FURTHER_TERMS, METHODS, PENALTIES_BY_METHOD
 
-from licfg_hf import EpsCenteredGradientPenalty, FeatureMatching, LazyPenalty, get_loss
+from licfg_hf import (
+    AdversarialLipschitzPenalty,
+    EpsCenteredGradientPenalty,
+    FeatureMatching,
+    LazyPenalty,
+    get_loss,
+    r1_penalty,
+)
 from licfg_hf.objective.losses import LOSS_NAMES
 from licfg_hf.training.step import discriminator_terms, generator_terms
 from licfg_hf.training.tasks import GANTask, MicroBatch
@@ -88,6 +95,23 @@ def test_a_further_term_is_one_graph(name):
 def test_a_stochastic_penalty_is_one_graph(name, antithetic):
     penalty = replace(PENALTIES_BY_METHOD[name]("stochastic"), draws=2, antithetic=antithetic)
     require_equal_when_compiled(get_loss("hinge"), [LazyPenalty(penalty)])
+
+
+@pytest.mark.filterwarnings("ignore:Using .torch.compile:UserWarning")
+@pytest.mark.parametrize("name", ("tangent", "finite_difference", "stochastic", "adversarial"))
+def test_a_penalty_may_be_the_first_to_call_a_critic_that_is_compiled_by_itself(name):
+    """It watches what modules are called; the compiler must not trace how."""
+    adversarial = AdversarialLipschitzPenalty(lipschitz_constant=0.0)
+    penalty = adversarial if name == "adversarial" else r1_penalty(1.0, method=name)
+    points, found = torch.randn(4, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64), []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).double()
+        called = torch.compile(network, backend="aot_eager") if compiled else network
+        value = penalty(called, points, -points, rng=torch.Generator().manual_seed(1))
+        found.append([value, *torch.autograd.grad(value, network[0].weight)])
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.slow

@@ -272,6 +272,8 @@ def test_a_relativistic_loss_pairs_positions_and_refuses_others():
         ({"score": torch.zeros(4, 1), "features": [torch.zeros(4, 1, 3, 3)]}, "a dict of score, features.*'logits'"),
         ({"features": [torch.zeros(4, 1, 3, 3)]}, "a dict of features.*'logits'"),
         ((torch.zeros(4, 1), None), "a NoneType"),
+        (torch.zeros(4, 1).to_sparse(), "logits are a dense tensor"),
+        (torch.nested.as_nested_tensor([torch.zeros(1, n + 1) for n in range(4)]), "logits are a dense tensor"),
         ([torch.zeros(4, 1), torch.zeros(3, 1)], "those of 3 do not fit 4 samples"),
         (([torch.zeros(4, 1)], [torch.zeros(4, 1)]), "in two ways, as heads"),
         ((torch.zeros(4, 1), (torch.zeros(4, 5, 6), torch.zeros(4, 1))), "in two ways, as heads"),
@@ -441,10 +443,20 @@ def test_a_normalized_critic_returns_one_logit_and_all_features_beside(form, ima
         assert torch.equal(found, FeatureMatching(1.0).generator_term(critic(form)(others), real_logits=output))
 
 
+@pytest.mark.parametrize("kinds", [("float16", "float64"), ("bfloat16", "float32", "float64"), ("float8_e4m3fn",) * 2])
+def test_heads_of_several_types_are_averaged_in_the_widest(kinds):
+    heads = [torch.full((4, 1), 1.5).to(getattr(torch, kind)) for kind in kinds]
+    assert mean_logit(heads).eq(1.5).all() and get_loss("wasserstein").generator(heads).item() == -1.5
+
+
 def test_what_cannot_be_copied_with_other_logits_is_refused_in_words():
     class Fixed:
         logits = property(lambda self: torch.zeros(4, 1))
 
+    class Strange(dict):  # whose attributes are its items
+        __getattr__ = dict.__getitem__
+
+    assert mean_logit(with_mean_logit(Strange(logits=torch.zeros(4, 1)), torch.ones(4))).eq(1).all()
     for output in (Fixed(), MappingProxyType({"logits": torch.zeros(4, 1)})):
         assert len(heads_of(output)) == 1
         with pytest.raises(ValueError, match=r"no copy of a .* with other logits can be made: return \{'logits'"):

@@ -122,6 +122,11 @@ def test_a_model_gives_its_tuple_where_it_is_asked_for_by_name_or_by_place(norma
         model(images, None, False, None)
 
 
+def test_a_tangent_of_a_normalized_output_is_refused_in_words():
+    with pytest.raises(ValueError, match="use another method: it takes a gradient of its own"):
+        GradientPenalty(1.0, points="real", method="tangent")(GradientNormalized(relu_critic()), points(4))
+
+
 def test_works_without_gradients_and_with_penalties_on_top():
     normalized, images = GradientNormalized(relu_critic()), points(4)
     with torch.no_grad():
