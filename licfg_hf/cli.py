@@ -168,10 +168,15 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_tune_penalty(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="recipe; `licfg-hf tune-penalty --help` explains the options")
+
+
 # Name -> what it does in words, and the functions that add its options and run it, or the module that has them as
 # ``add_arguments`` and ``run``. Only the options of the command that is called are added: some take a while to import.
 _COMMANDS: dict[str, tuple[str, Any, Any]] = {
     "train": ("run a recipe", _add_train, None),
+    "tune-penalty": ("recommend a weight for the penalty of a recipe", _add_tune_penalty, None),
     "sample": ("draw images from a trained model", _add_sample, _sample),
     "convert": ("turn a foreign checkpoint into a folder for from_pretrained", _add_convert, _convert),
     "evaluate": ("measure a model or a set of images against reference images", _add_evaluate, _evaluate),
@@ -187,7 +192,7 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"licfg_hf {version('licfg_hf')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (words, add, run) in _COMMANDS.items():
-        one = commands.add_parser(name, help=words, add_help=name != "train")
+        one = commands.add_parser(name, help=words, add_help=name not in ("train", "tune-penalty"))
         if name == called:
             if isinstance(add, str):
                 home = import_module(add, __package__)
@@ -212,6 +217,10 @@ def main(arguments: list[str] | None = None) -> None:
         if others[:1] == ["train"] and len(others) > 1:  # its options are the recipe's, and it handles its own signals
             _train(others[1], [*(f"--import={module}" for module in modules), *others[2:]])
             return
+        if others[:1] == ["tune-penalty"] and len(others) > 1:  # so are its options
+            with SignalHandler((signal.SIGTERM,), terminate):
+                _tune_penalty(others[1], [*(f"--import={module}" for module in modules), *others[2:]])
+            return
         with SignalHandler((signal.SIGTERM,), terminate):
             called = next((word for word in others if word in _COMMANDS), None)
             known, rest = _parser(called).parse_known_args(others)
@@ -228,6 +237,17 @@ def _train(name: str, rest: list[str]) -> None:
         print("`licfg-hf train NAME --help` lists the options of one")
         return
     run_recipe(name, rest)
+
+
+def _tune_penalty(name: str, rest: list[str]) -> None:
+    from .recipes import get_recipe
+    from .recipes.tuning import main as tune
+    from .recipes.tuning import tuning_parser
+
+    if {"-h", "--help"} & {name, *rest}:
+        tuning_parser().print_help()
+        return
+    tune(get_recipe(name), rest)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measurements of a critic and a generator: domains of the loss, gradient norms, latent neighbourhoods, health."""
+"""Measurements of a critic and a generator: loss domains, gradient norms, neighbourhoods, health, weights."""
 
 from .critic import (
     LossDomain,
@@ -11,10 +11,14 @@ from .critic import (
 )
 from .health import HealthMonitor
 from .lipschitz import domain_bound, operator_norm, operator_norms
+from .tuning import PenaltyTuning, ProbedWeight, ProbeStep, tune_penalty
 
 __all__ = [
     "HealthMonitor",
     "LossDomain",
+    "PenaltyTuning",
+    "ProbeStep",
+    "ProbedWeight",
     "critic_statistics",
     "domain_bound",
     "gradient_norms",
@@ -24,4 +28,5 @@ __all__ = [
     "memorization_gap",
     "operator_norm",
     "operator_norms",
+    "tune_penalty",
 ]

@@ -1,8 +1,8 @@
 """The objective of a recipe, chosen by name: loss, penalty, normalizer, consistency, classification."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 from torch import nn
 
@@ -138,6 +138,28 @@ class ObjectiveConfig:
             raise ValueError(f"penalty is one of {', '.join([*SHORT_NAMES, 'none'])}, not {self.penalty!r}")
         arguments = {name: getattr(self, f"penalty_{name}") for name in SHORT_NAMES[self.penalty].options}
         return [TermConfig(self.penalty, arguments, self.penalty_interval, self.penalty_multiply_by_interval)]
+
+    def weighted_penalties(self) -> list[tuple[str, float]]:
+        """Name or path of each penalty, and its weight; an InputError says where there is none."""
+        if not (terms := self._terms()):
+            raise InputError("there is no penalty, so no weight of one: pass --penalty NAME")
+        found = [(term.class_path, getattr(term.build().penalty, "weight", None)) for term in terms]
+        for path, weight in found:
+            if not isinstance(weight, (int, float)):
+                raise InputError(f"{path} has no attribute weight that is a number")
+        return cast(list[tuple[str, float]], found)
+
+    def at_weight(self, weight: float) -> "ObjectiveConfig":
+        """The same with this weight of the first penalty; those of further ones keep their ratios to it."""
+        first, *others = [own for _, own in self.weighted_penalties()]
+        if others and first == 0:
+            raise InputError("the first of --penalties has weight 0: the others have no ratio to it")
+        weights = [weight, *(weight * other / first for other in others)]
+        terms = [
+            {**vars(term), "init_args": {**term.init_args, "weight": own}}
+            for term, own in zip(self._terms(), weights, strict=True)
+        ]
+        return replace(self, penalties=terms)
 
     def differentiable_augmentation(self) -> DifferentiableAugmentation | None:
         """The augmentation of all images that the discriminator sees."""

@@ -142,6 +142,11 @@ class Recipe:
             options.output_dir = derived_folder(f"output/{self.name}-{preset}", options, parser.get_defaults())
         return parser, options
 
+    def configs(self, options: Namespace) -> "tuple[TrainingConfig, HubConfig, DataConfig, ObjectiveConfig]":
+        """The settings that options of ``parse`` describe, without the networks'; InputError where one is wrong."""
+        training, hub, data, objective = (_config(named(config, "class"), options) for config in _CONFIGS)
+        return training, hub, data, objective
+
     def parts(self, options: Namespace, images: "ImageSet | None" = None) -> "Parts":
         """Builds the parts that options of ``parse`` describe; ``images`` are those that they name, if open already.
 
@@ -152,7 +157,7 @@ class Recipe:
         from ..data import open_images
         from ..training import AdversarialStep
 
-        training, hub, data, objective = (_config(named(config, "class"), options) for config in _CONFIGS)
+        training, hub, data, objective = self.configs(options)
         images = open_images(data, progress=is_main_process()) if images is None else images
         torch.manual_seed(training.seed)
         arguments = self._arguments(options)

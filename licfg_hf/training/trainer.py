@@ -175,7 +175,7 @@ class Trainer:
         return self.folder
 
     def _train(self) -> None:
-        self._prepare()
+        self.prepare()
         announce(self)
         if self.run.resume_from is None:
             announce_long_run(self)
@@ -190,7 +190,7 @@ class Trainer:
                 self.notify("train_begin")
                 between.begin()
                 for images in self.loader.steps(self.step, self.config.max_steps):
-                    term_log.add(self.step, self._train_step(images))
+                    term_log.add(self.step, self.take_step(images))
                     self.step += 1
                     self.notify("step_end")
                     between.after_step()
@@ -209,7 +209,7 @@ class Trainer:
         for tracker in self.accelerator.trackers:  # end_training would also end the process group, and later runs
             tracker.finish()
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         """Networks to the device, the state of a checkpoint into all parts, and Accelerate around the networks."""
         networks = (self.generator, self.discriminator)
         averaged = [] if self.average is None else [self.average.module]  # with equal strides, else it is slow
@@ -229,7 +229,8 @@ class Trainer:
         played = (self.config, self.task, self.loss, self.terms, *networks)
         self.context = make_context(self.accelerator, *played, self.optimizers, self.augmented)
 
-    def _train_step(self, images: StepImages) -> Terms:
+    def take_step(self, images: StepImages) -> Terms:
+        """Step number ``step``, which it does not count; returns the newest value of each term."""
         config, rank = self.config, self.accelerator.process_index
         rng = random_generator(self.device, config.seed, "training", self.step, rank)
         # For what draws without a generator, such as dropout, and the points of penalties.

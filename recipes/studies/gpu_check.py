@@ -292,7 +292,7 @@ def train(folder: str, kind: str = "ddgan", normalizer: str = "none", step: Any 
     AcceleratorState._reset_state(reset_partial_state=True)  # of a training with another precision
     trainer = Trainer(config, *players.networks, images, players.task, NON_SATURATING, penalties, step)
     if watched is not None:
-        trainer._train_step = partial(watched, trainer, trainer._train_step)
+        trainer.take_step = partial(watched, trainer, trainer.take_step)
     trainer.train()
     return trainer
 

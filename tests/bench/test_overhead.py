@@ -52,7 +52,7 @@ def test_an_interrupted_run_ends_in_one_line(tmp_path, monkeypatch, capsys):
 
 def test_the_bare_loop_sees_the_trainers_images_and_learns(tmp_path, monkeypatch):
     seen, given, learned = [], [], []
-    real, trainers = overhead.train_step, Trainer._train_step
+    real, trainers = overhead.train_step, Trainer.take_step
 
     def bare(context, step, images, *others):
         weights = [*context.generator.parameters(), *context.discriminator.parameters()]
@@ -67,7 +67,7 @@ def test_the_bare_loop_sees_the_trainers_images_and_learns(tmp_path, monkeypatch
         return trainers(self, images)
 
     monkeypatch.setattr(overhead, "train_step", bare)
-    monkeypatch.setattr(Trainer, "_train_step", of_trainer)
+    monkeypatch.setattr(Trainer, "take_step", of_trainer)
     row = overhead.measure("quickstart", MODELS["quickstart"], 8, 12)
     assert len(seen) == 14 == (row["blocks"] + 1) * row["steps_of_a_block"]
     assert len(given) == 15 and all(torch.equal(one, other) for one, other in zip(seen, given, strict=False))

@@ -125,7 +125,7 @@ def test_a_preset_that_takes_days_says_so(tmp_path, capsys):
         ["--preset", "quickstart", "--max_steps", "1000000000", "--output_dir", str(tmp_path)]
     )
     trainer: Trainer = get_recipe("ddgan_eps_cifar").trainer(options)
-    trainer._prepare()
+    trainer.prepare()
     announce_long_run(trainer)
     text = capsys.readouterr().out
     assert "days" in text and "--preset quickstart" in text

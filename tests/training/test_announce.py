@@ -26,7 +26,7 @@ def prepared(folder, **settings) -> Trainer:
         **{"output_dir": str(folder), "max_steps": 2, "sample_count": 4, "sample_every": None} | settings
     )
     trainer = Trainer(config, generator, tiny_discriminator(), IMAGES, task, get_loss("non_saturating"))
-    trainer._prepare()
+    trainer.prepare()
     task.counts = []
     return trainer
 
@@ -65,7 +65,7 @@ def test_the_layers_are_timed_as_they_run(precision, tmp_path):
     announce.announce_long_run(trainer)
     timed = seen.copy()
     seen.clear()
-    trainer._train_step(next(iter(trainer.loader.steps(0, 1))))
+    trainer.take_step(next(iter(trainer.loader.steps(0, 1))))
     assert timed == seen and len(timed) > 20
 
 

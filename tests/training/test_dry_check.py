@@ -50,7 +50,7 @@ def test_the_dry_check_and_the_estimate_leave_everything_as_it_was(tmp_path):
     run = trainer(tmp_path, pair)
     torch.testing.assert_close(state(), before, rtol=0, atol=0)
     assert names() == held
-    run._prepare()
+    run.prepare()
     held = names()
     announce_long_run(run)
     torch.testing.assert_close(state(), before, rtol=0, atol=0)
