@@ -32,6 +32,7 @@ EVALUATE += ["--output", "out/e.json"]
 CONVERT = ["convert", "--from", "gngan", "--output", "out"]
 PUSH = ["push", "model", "--repo_id", "a/b", "--dry_run"]
 LEADERBOARD = ["leaderboard", "--no-hub", "--output", "out/x.html"]
+TUNE = ["tune-penalty", "biggan_eps_cifar", "--preset", "quickstart"]
 BENCH = ["bench", "--output", "out", "--rounds", "1"]
 ALL = {
     "nothing": [[], ["foo"], ["--foo"], ["sampl", "model"]],
@@ -110,6 +111,18 @@ ALL = {
             ("functional_gradient.epochs", HUGE), ("generator_batch_size", "7"),
         )),
     ],
+    "tune-penalty": [
+        ["tune-penalty"], ["tune-penalty", "nope"], ["tune-penalty", ""], ["tune-penalty", "--preset", "quickstart"],
+        *([*TUNE, *words] for words in (
+            ["--tune_steps", "1"], ["--tune_steps", "x"], ["--tune_steps", HUGE], ["--tune_steps"],
+            ["--tune_foo", "1"], ["--tune_weights", ""], ["--tune_weights", "1"], ["--tune_weights", "1,1"], ["--tune_weights", "0,1"],
+            ["--tune_weights", "1,x"], ["--tune_weights", "1,nan"], ["--tune_weights", "1,1e400"],
+            ["--tune_target", "0"], ["--tune_target", "1"], ["--tune_target", "nan"], ["--tune_target", "x"],
+            ["--tune_plot", "x.foo"], ["--tune_plot", "empty"], ["--penalty", "none"], ["--penalty", "foo"],
+            ["--loss", "wasserstein"], ["--loss", "least_squares"], ["--max_steps", "1"], ["word"], ["--foo", "1"],
+            ["--penalty_interval", "1000"], ["--data", "nowhere"], ["--generator.base_channels", "0"],
+        )),
+    ],
     "sample": [
         *([*SAMPLE, *words] for words in (
             ["--count", "0"], ["--count", HUGE], ["--count", "x"], ["--coun", "4"], ["--seed", "-1"],
@@ -186,7 +199,7 @@ READ = {
 WRITTEN = {
     "sample": [*SAMPLE, "--output", "NAME"], "evaluate": [*EVALUATE, "--output", "NAME"],
     "leaderboard": [*LEADERBOARD, "--output", "NAME"], "convert": [*CONVERT, "--input", "binary", "--output", "NAME"],
-    "train": [*GAN, "--output_dir", "NAME"],
+    "train": [*GAN, "--output_dir", "NAME"], "tune": [*TUNE, "--tune_plot", "NAME"],
 }  # fmt: skip
 BAD_NAMES = ["~nobody_is_called_so", "x" * 300, "loop", "loop/x", "dangling/x", "", "pipe", "/dev/zero"]
 STUDY_OPTIONS = ["--preset", "quickstart", "--output_dir", "out"]

@@ -155,7 +155,6 @@ def test_help(capsys):
         ("biggan_eps_cifar", ["--generator.base_channels", "8", "--discriminator.base_channels", "8"]),
         ("ddgan_eps_cifar", []),
         ("licfg_mnist", []),
-        ("projected_gan_cifar", ["--loss", "hinge", "--penalty", "r1"]),
         ("distill_diffusion", []),
     ],
 )
