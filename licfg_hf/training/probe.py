@@ -80,6 +80,7 @@ def _slope(trainer: "Trainer", task: Task, micro_batch: MicroBatch) -> float:
     with untouched(generator, trainer.discriminator):
         with torch.no_grad():
             fake = task.generate(generator, micro_batch)
-        norms = torch.cat([gradient_norms(critic, points, **micro_batch.conditioning) for points in (real, fake)])
+        places = ((real, micro_batch.conditioning), (fake, micro_batch.fake_conditioning))
+        norms = torch.cat([gradient_norms(critic, points, **conditioning) for points, conditioning in places])
         distance = (real - fake).flatten(1).square().sum(dim=1).mean().sqrt()
         return (norms.mean() * distance).item()

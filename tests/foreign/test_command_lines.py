@@ -115,7 +115,8 @@ ALL = {
         ["tune-penalty"], ["tune-penalty", "nope"], ["tune-penalty", ""], ["tune-penalty", "--preset", "quickstart"],
         *([*TUNE, *words] for words in (
             ["--tune_steps", "1"], ["--tune_steps", "x"], ["--tune_steps", HUGE], ["--tune_steps"],
-            ["--tune_foo", "1"], ["--tune_weights", ""], ["--tune_weights", "1"], ["--tune_weights", "1,1"], ["--tune_weights", "0,1"],
+            ["--tune_foo", "1"], ["--tune_weights", ""],
+            ["--tune_weights", "1"], ["--tune_weights", "1,1"], ["--tune_weights", "0,1"],
             ["--tune_weights", "1,x"], ["--tune_weights", "1,nan"], ["--tune_weights", "1,1e400"],
             ["--tune_target", "0"], ["--tune_target", "1"], ["--tune_target", "nan"], ["--tune_target", "x"],
             ["--tune_plot", "x.foo"], ["--tune_plot", "empty"], ["--penalty", "none"], ["--penalty", "foo"],
