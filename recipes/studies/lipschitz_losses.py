@@ -5,93 +5,35 @@ CelebA, as a resumable sweep that fills the paper's tables.
 """
 
 import argparse
+import math
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
+import one_point
 import torch
-from sweep import Arm, Result, list_arms, require_valid, run_sweep, say
+from jsonargparse import Namespace
+from judge import discriminator_of
+from lipschitz_arms import ALL, DATA, LOSSES, OF_IMAGES, PLANE, QUICK, STUDIES, Setting
+from lipschitz_report import Found, Ground, plot_domains, plot_samples, report
+from sweep import Result, arm_arguments, arm_folder, list_arms, require_valid, run_sweep, say
+from torch.nn.utils import parametrize
 
 from licfg_hf.command_line import OptionParser, is_main_process
-from licfg_hf.diagnostics.intervals import mean_interval
+from licfg_hf.diagnostics import operator_norms
 from licfg_hf.diagnostics.plots import panel_grid
 from licfg_hf.errors import InputError
+from licfg_hf.evaluation.protocol import EvaluationProtocol
+from licfg_hf.evaluation.result import RESULT_FILE, stored_result
 from licfg_hf.files import require_writable, user_path, write_text
-from licfg_hf.objective.losses import get_loss
 from licfg_hf.recipes import PresetFolder, Recipe, get_recipe, main
+from licfg_hf.recipes.differences import in_words
+from licfg_hf.recipes.published import Difference, Row, differences, published_rows
 
-# Short names of the paper -> ours. WGAN and EXP are written there with the opposite sign.
-LOSSES = {
-    "NS": "non_saturating",
-    "LS": "least_squares",
-    "LS#": "least_squares_zero_centered",
-    "WGAN": "wasserstein",
-    "COS": "cosine",
-    "EXP": "exponential",
-}
-_K = (0.2, 0.25, 0.5, 1.0, 5.0, 10.0, 50.0)
-_SMALL_ALPHA = (1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1)
-_LARGE_ALPHA = (1e1, 1e3, 1e5, 1e7, 1e9, 1e11)
-_LIMIT = 1e-25
-
-_PRESETS = ("mnist", "cifar10", "celeba", "quickstart")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What an arm is made of; ``None`` means not used.
-
-    Attributes:
-        loss: short name, a key of ``LOSSES``.
-        k_sn: largest singular value of each weight of the discriminator.
-        alpha: domain scaling.
-        k_gp: gradient norm that the penalty, of weight 10, is centred on.
-        rank_ratio: bound of the stable rank (SRN).
-    """
-
-    loss: str
-    k_sn: float | None = None
-    alpha: float = 1.0
-    k_gp: float | None = None
-    rank_ratio: float | None = None
-
-    def arm(self) -> Arm:
-        """The arm of the sweep."""
-        options = {"loss": LOSSES[self.loss], "loss_alpha": self.alpha}
-        parts = [LOSSES[self.loss]]
-        if self.k_sn is not None:
-            options |= {"normalizer": "spectral", "normalizer_k": self.k_sn}
-            parts.append(f"ksn{self.k_sn:g}")
-        if self.rank_ratio is not None:
-            options |= {"normalizer": "stable_rank", "normalizer_rank_ratio": self.rank_ratio}
-            parts.append(f"srn{self.rank_ratio:g}")
-        if self.k_gp is not None:
-            options |= {"penalty": "one_centered", "penalty_weight": 10.0, "penalty_center": self.k_gp}
-            parts.append(f"kgp{self.k_gp:g}")
-        if self.alpha != 1:
-            parts.append(f"alpha{self.alpha:g}")
-        return Arm("-".join(parts), options)
-
-
-def _grid(losses: Iterable[str], **values: Iterable[float]) -> list[Setting]:
-    names = list(values)
-    return [
-        Setting(loss, **dict(zip(names, point, strict=True))) for loss, *point in product(losses, *values.values())
-    ]
-
-
-STUDIES: dict[str, list[Setting]] = {
-    "table3": _grid(("NS", "LS", "WGAN", "COS", "EXP"), k_sn=_K),
-    "table4a": _grid(("NS", "LS", "LS#", "COS", "EXP"), k_sn=[50.0], alpha=_SMALL_ALPHA),
-    "table4b": _grid(("NS", "LS", "LS#", "COS", "EXP"), k_sn=[1.0], alpha=_LARGE_ALPHA),
-    "table5": [Setting("WGAN", k_sn=50.0), *_grid(("NS", "LS#", "COS", "EXP"), k_sn=[50.0], alpha=[_LIMIT])],
-    "fig4": _grid(("NS", "LS"), k_sn=_K) + _grid(("NS", "LS"), k_gp=_K),
-    "srn": _grid(("NS", "LS", "WGAN"), k_sn=[1.0], rank_ratio=(0.3, 0.5, 0.7, 0.9)),
-}
-_ALL = list(dict.fromkeys(setting for study in STUDIES.values() for setting in study))
-_QUICK = [setting for setting in STUDIES["table3"] if setting.loss in ("NS", "WGAN") and setting.k_sn in (1.0, 50.0)]
+_PRESETS = (*DATA, "quickstart")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,7 +44,10 @@ def _parser() -> argparse.ArgumentParser:
         "A study has no --push_to_hub: `licfg-hf push OUTPUT_DIR/arms/RUN --repo_id OWNER/NAME` publishes one run.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--preset", choices=_PRESETS, default="mnist", help="data set and length")
+    preset_help = (
+        "images and length of the runs; default: all images on which the paper shows the studies, each in turn"
+    )
+    parser.add_argument("--preset", choices=_PRESETS, help=preset_help)
     parser.add_argument(
         "--studies",
         nargs="+",
@@ -113,171 +58,193 @@ def _parser() -> argparse.ArgumentParser:
     for name, what in (("k_sn", "spectral normalization"), ("alpha", "domain scaling"), ("k_gp", "gradient penalty")):
         parser.add_argument(f"--{name}", nargs="+", type=float, help=f"only arms with these constants of {what}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of each arm's runs (default: 0)")
-    parser.add_argument("--output_dir", help="folder of the study (default: output/lipschitz_losses-PRESET)")
+    folder_help = (
+        "folder of the study (default: output/lipschitz_losses-PRESET); without --preset, of a folder for each"
+    )
+    parser.add_argument("--output_dir", help=folder_help)
     parser.add_argument("--dry_run", action="store_true", help="list the arms and estimate the time, train nothing")
+    parser.add_argument("--differences", action="store_true", help="say what the arms change from the paper's")
     parser.add_argument("--training_help", action="store_true", help="explain the options of the training runs")
     return parser
 
 
-def select(arguments: argparse.Namespace) -> list[Setting]:
-    """The settings that the arguments choose, each once, in order.
+# ---- what is chosen -------------------------------------------------------------------------------------------------
+
+Chosen = Mapping[str, list[Setting]]  # of each study
+
+
+def select(arguments: argparse.Namespace) -> Chosen:
+    """The settings that the arguments choose, by study.
 
     Raises:
         InputError: none is left.
     """
     if arguments.studies is None and arguments.preset == "quickstart":
-        chosen = list(_QUICK)
+        chosen = {"table3": QUICK}
     else:
-        chosen = [setting for study in arguments.studies or STUDIES for setting in STUDIES[study]]
+        chosen = {name: list(STUDIES[name].settings) for name in dict.fromkeys(arguments.studies or STUDIES)}
     wanted = {"loss": arguments.losses, "k_sn": arguments.k_sn, "alpha": arguments.alpha, "k_gp": arguments.k_gp}
-    for name, values in wanted.items():
+    for option, values in wanted.items():
         if values is not None:
-            chosen = [setting for setting in chosen if getattr(setting, name) in values]
+            chosen = {
+                name: [setting for setting in settings if getattr(setting, option) in values]
+                for name, settings in chosen.items()
+            }
+    chosen = {name: settings for name, settings in chosen.items() if settings}
     if not chosen:
         raise InputError("no arm is left: the chosen studies have none with these losses and constants")
-    return list(dict.fromkeys(chosen))
+    return chosen
+
+
+def of_images(chosen: Chosen) -> list[Setting]:
+    """Those that are trained on images, each once, in order."""
+    return list(dict.fromkeys(setting for name in chosen if name in OF_IMAGES for setting in chosen[name]))
+
+
+def _places(arguments: argparse.Namespace, chosen: Chosen) -> dict[str, Chosen]:
+    """Preset -> what is done there: everything on the preset that was named, or each study where the paper has it."""
+    if arguments.preset is not None:
+        return {arguments.preset: chosen}
+    places = {
+        place: {name: settings for name, settings in chosen.items() if place in STUDIES[name].data}
+        for place in (PLANE, *DATA)
+    }
+    return {place: own for place, own in places.items() if own}
+
+
+def _folder(arguments: argparse.Namespace, place: str) -> Path:
+    if arguments.output_dir is None:
+        return user_path(f"output/lipschitz_losses-{place}")
+    named = user_path(arguments.output_dir)
+    return named if arguments.preset is not None else named / place
+
+
+def list_cells(chosen: Chosen) -> None:
+    """Prints the paper's cells among the chosen settings."""
+    for name, settings in chosen.items():
+        cells = [(images, setting) for images, setting in STUDIES[name].cells() if setting in settings]
+        lost = " (the label of its images is lost: each is trained)" if STUDIES[name].label_lost else ""
+        say(f"{name}, {STUDIES[name].at or 'ours'}: {len(cells)} cells{lost}")
+        for images, setting in cells:
+            say(f"  {images}: {setting}")
+
+
+# ---- the run --------------------------------------------------------------------------------------------------------
 
 
 def _run(recipe: Recipe, arguments: argparse.Namespace, rest: list[str]) -> None:
-    settings = select(arguments)
-    unnamed = f"output/lipschitz_losses-{arguments.preset}"
-    folder = user_path(unnamed if arguments.output_dir is None else arguments.output_dir)
-    require_writable(folder, "--output_dir", folder=True)
-    if any(setting.loss == "LS" and setting.alpha != 1 for setting in settings):
+    chosen = select(arguments)
+    if any(setting.loss == "LS" and setting.alpha != 1 for setting in of_images(chosen)):
         say("WARNING: LS is centred on 1/2, so scaling its domain moves its centre, too; use LS# for domain scaling")
-    arms, known = [setting.arm() for setting in settings], [setting.arm() for setting in _ALL]
+    require_valid([setting.arm() for setting in ALL], arguments.seeds, rest)
+    places = _places(arguments, chosen)
+    for place in places:
+        require_writable(_folder(arguments, place), "--output_dir", folder=True)
     if arguments.dry_run:
-        require_valid(known, arguments.seeds, rest)
-        list_arms(recipe, arms, arguments.seeds, rest)
+        _dry_run(recipe, arguments, chosen, rest)
         return
     panel_grid(1, columns=1, size=(1, 1))  # without matplotlib it fails here rather than after days of training
-    results = run_sweep(recipe, arms, arguments.seeds, folder, rest, lambda: known)
+    for place, own in places.items():
+        folder = _folder(arguments, place)
+        if settings := of_images(own):
+            _train(recipe, settings, arguments.seeds, folder, ["--preset", place, *rest])
+        if "fig1" in own and is_main_process():
+            _follow_points(own["fig1"], arguments.seeds[0], folder)
+
+
+def _dry_run(recipe: Recipe, arguments: argparse.Namespace, chosen: Chosen, rest: list[str]) -> None:
+    if arguments.preset is None:
+        list_cells(chosen)
+        say("name one of the images by --preset for an estimate of the time")
+        return
+    list_cells({name: settings for name, settings in chosen.items() if name not in OF_IMAGES})
+    if settings := of_images(chosen):
+        arms = [setting.arm() for setting in settings]
+        list_arms(recipe, arms, arguments.seeds, ["--preset", arguments.preset, *rest])
+
+
+def _train(recipe: Recipe, settings: Sequence[Setting], seeds: Sequence[int], folder: Path, rest: list[str]) -> None:
+    """Trains the arms that are not finished and writes what a folder holds, by this call or an earlier one."""
+    known = [setting.arm() for setting in ALL]
+    normalized = arm_arguments(recipe, Setting("NS", k_sn=1.0).arm(), seeds[0], folder, rest)
+    _, options = recipe.parse(normalized)
+    parts = recipe.parts(options)
+    layers = sum(parametrize.is_parametrized(layer, "weight") for layer in parts.discriminator.modules())
+    ground = Ground(options.preset, parts.images.shape, layers, own=_own_choices(options.as_dict()))
+    measure = partial(_measure, shape=ground.shape)
+    arms = [setting.arm() for setting in settings]
+    results = run_sweep(recipe, arms, seeds, folder, rest, lambda: known, parts.images, measure)
     if is_main_process():
-        found = _by_setting(results)
-        write_text(folder / "table.md", report(found))
-        _plot(found, folder / "omega.png")
-        say(f"done: tables in {folder / 'table.md'}, the losses' domains in {folder / 'omega.png'}")
+        _write(_by_setting(results), ground, folder)
 
 
-def _by_setting(results: Sequence[Result]) -> list[tuple[Setting, list[Result]]]:
+def _measure(place: Path, shape: Sequence[int]) -> Mapping[str, float]:
+    try:
+        critic = discriminator_of(place)
+    except (AttributeError, OSError):  # a network of the user's own
+        return {}
+    return {"operator_norms": math.prod(operator_norms(critic, torch.zeros(1, *shape)).values())}
+
+
+def _write(found: Found, ground: Ground, folder: Path) -> None:
+    own = [
+        (setting, result, arm_folder(folder, result.arm, result.seed)) for setting, each in found for result in each
+    ]
+    measured = next((result for *_, place in own if (result := stored_result(place / RESULT_FILE))), None)
+    if measured is not None:
+        ground = replace(ground, protocol=EvaluationProtocol.from_dict(measured["protocol"]))
+    write_text(folder / "table.md", report(found, ground))
+    plot_domains(found, folder / "omega.png")
+    first = {setting: (place, result.diverged is not None) for setting, result, place in reversed(own)}
+    drawn = [(setting, *first[setting]) for setting in STUDIES["fig5"].settings if setting in first]
+    plot_samples(drawn, folder / "fig5.png")
+    say(f"done: tables in {folder / 'table.md'}, the losses' domains in {folder / 'omega.png'}")
+
+
+def _follow_points(settings: Sequence[Setting], seed: int, folder: Path) -> None:
+    """Fig. 1, which is trained anew at each call: it takes a minute."""
+    panels = []
+    for setting in settings:
+        say(f"== fig1: {setting}")
+        points = one_point.follow(LOSSES[setting.loss], setting.k_sn or 1.0, setting.alpha, seed)
+        panels.append(one_point.Panel(setting.loss, LOSSES[setting.loss], setting.k_sn or 1.0, setting.alpha, points))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "fig1.md", one_point.table(panels))
+    one_point.plot(panels, folder / "fig1.png")
+    say(f"done: {folder / 'fig1.md'}, {folder / 'fig1.png'}")
+
+
+def _by_setting(results: Sequence[Result]) -> Found:
     """Each setting of the study that has results, with them."""
-    found = [(setting, [result for result in results if result.arm == setting.arm()]) for setting in _ALL]
+    found = [(setting, [result for result in results if result.arm == setting.arm()]) for setting in ALL]
     return [(setting, own) for setting, own in found if own]
 
 
-# ---- tables ---------------------------------------------------------------------------------------------------------
+# ---- the paper's rows -----------------------------------------------------------------------------------------------
 
-Found = Sequence[tuple[Setting, list[Result]]]
-
-
-def cell(results: Sequence[Result], metric: str = "fid") -> str:
-    """A number, with a 95 % interval (Student) over the seeds where there are several, or ``diverged``."""
-    if not results:
-        return "-"
-    lost = sum(result.diverged is not None for result in results)
-    values = [result.metrics[metric] for result in results if metric in result.metrics]
-    if not values:
-        return "diverged" if lost else "-"
-    mean, half = mean_interval(values)
-    text = f"{mean:.4g}" + (f" ± {half:.2g}" if len(values) > 1 else "")
-    return text + (f" ({lost} of {len(results)} diverged)" if lost else "")
+_TRIVIA = ("hardware", "hours")  # unknown facts that choose nothing
+_IDENTITY = ("data", "loss", "normalizer", "penalty")  # of an arm: one that differs in these stands for another row
 
 
-def _table(found: Found, column: str, title: str) -> list[str]:
-    columns = sorted({getattr(setting, column) for setting, _ in found})
-    rows = list(dict.fromkeys(setting.loss for setting, _ in found))
-    cells = {(setting.loss, getattr(setting, column)): cell(results) for setting, results in found}
-    return [
-        f"## {title}",
-        "",
-        f"| loss | {' | '.join(f'{column} {value:g}' for value in columns)} |",
-        f"| --- |{' --- |' * len(columns)}",
-        *(f"| {loss} | {' | '.join(cells.get((loss, value), '-') for value in columns)} |" for loss in rows),
-        "",
-    ]
+def row_of(options: Mapping[str, Any]) -> Row | None:
+    """The published row that an arm with these options is nearest to; None where the paper has none like it."""
+    if options["preset"] not in DATA:
+        return None
+    rows = [row for name, row in published_rows().items() if name.startswith("qin-") and "max_steps" in row.options]
+    compared = {row.name: _names(differences(row, options, {}), "differs") for row in rows}
+    alike = [row for row in rows if not compared[row.name] & set(_IDENTITY)]
+    return min(alike, key=lambda row: len(compared[row.name]), default=None)
 
 
-def _slopes(setting: Setting, low: float, high: float) -> str:
-    """The smallest and largest slope over the domain of the discriminator's term on real and on generated images."""
-    grid = torch.linspace(low, high, 201, dtype=torch.float64)
-    slopes = get_loss(LOSSES[setting.loss], setting.alpha).slopes(grid, grid)
-    return " | ".join(f"[{slopes[part].min():.4g}, {slopes[part].max():.4g}]" for part in ("real", "fake"))
+def _names(found: Sequence[Difference], kind: str) -> set[str]:
+    return {item.name for item in found if item.kind == kind}
 
 
-def _domains(found: Found) -> list[str]:
-    lines = [
-        "## Ω, the domain of the loss at the end, and its slopes there (Table 2)",
-        "",
-        "Ω: means over the last logged steps of a batch's smallest and largest output of the critic, the outermost of "
-        "the seeds.",
-        "",
-        "| loss | k_SN | rank_ratio | k_GP | alpha | Ω | slope on real | slope on generated |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for setting, results in found:
-        ends = [result.logits[-1] for result in results if result.logits]
-        if not ends:
-            continue
-        low, high = min(end[1] for end in ends), max(end[2] for end in ends)
-        constants = (setting.k_sn, setting.rank_ratio, setting.k_gp, setting.alpha)
-        numbers = ["-" if value is None else f"{value:g}" for value in constants]
-        lines.append(
-            f"| {setting.loss} | {' | '.join(numbers)} | [{low:.4g}, {high:.4g}] | {_slopes(setting, low, high)} |"
-        )
-    return [*lines, ""]
-
-
-def report(found: Found) -> str:
-    """Markdown tables in the layout of the paper.
-
-    Args:
-        found: each setting with its results, one for each seed.
-    """
-
-    def having(study: str) -> Found:
-        return [(setting, results) for setting, results in found if setting in STUDIES[study]]
-
-    lines = [
-        "# Losses under Lipschitz regularization",
-        "",
-        "Cells: Fréchet distance of Gaussians fitted to images averaged to 8x8 pixels, against training images; "
-        "smaller is better. **This is not FID**: compare it only with itself on the same data. ± is a 95 % interval "
-        "over the seeds. Precision and recall of each run stand in results.jsonl.",
-        "",
-    ]
-    titles = {
-        "table3": ("k_sn", "Losses and k_SN (Table 3)"),
-        "table4a": ("alpha", "Domain scaling at k_SN = 50 (Table 4)"),
-        "table4b": ("alpha", "Domain scaling at k_SN = 1 (Table 4)"),
-        "table5": ("k_sn", f"alpha = {_LIMIT:g} at k_SN = 50, WGAN as it is (Table 5)"),
-        "srn": ("rank_ratio", "Stable rank and spectral normalization together, k_SN = 1"),
-    }
-    for study, (column, title) in titles.items():
-        if having(study):
-            lines += _table(having(study), column, title)
-    penalized = [(setting, results) for setting, results in found if setting.k_gp is not None]
-    if penalized:
-        lines += _table(penalized, "k_gp", "Losses and k_GP")
-    return "\n".join([*lines, *_domains(found)])
-
-
-def _plot(found: Found, path: Path) -> None:
-    """Ω over the iterations, a panel for each loss and constant, of the first seed (Fig. 4)."""
-    panels: dict[str, Result] = {}
-    for setting, results in found:
-        if setting.alpha == 1 and results and results[0].logits:
-            names = {"k_SN": setting.k_sn, "k_GP": setting.k_gp, "rank": setting.rank_ratio}
-            used = [f"{name} = {value:g}" for name, value in names.items() if value is not None]
-            panels[", ".join([setting.loss, *used])] = results[0]
-    if not panels:
-        return
-    figure, axes = panel_grid(len(panels), columns=4, size=(3.2, 2.4))
-    for axis, (title, result) in zip(axes, panels.items(), strict=True):
-        axis.fill_between(*zip(*result.logits, strict=True), alpha=0.4)
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("step", fontsize=8)
-    axes[0].set_ylabel("Ω, the critic's outputs", fontsize=8)
-    figure.savefig(path, dpi=100)
+def _own_choices(options: Mapping[str, Any]) -> list[str]:
+    """Settings that the paper does not state, with the values of a run."""
+    row = row_of(options) or published_rows()["qin-table3-mnist-ns"]
+    own = [f"{item.name} {item.here}" for item in differences(row, options, {}) if item.kind == "own"]
+    return own + [name for name, setting in row.facts.items() if setting.unknown and name not in _TRIVIA]
 
 
 class LossStudy(Recipe):
@@ -288,9 +255,25 @@ class LossStudy(Recipe):
         words = sys.argv[1:] if arguments is None else arguments
         known, rest = _parser().parse_known_args(words)
         if known.training_help:
-            self.parser(known.preset).print_help()
-            return
-        _run(self.typed(words), known, ["--preset", known.preset, *rest])
+            self.parser(known.preset or DATA[0]).print_help()
+        elif known.differences:
+            say("\n\n".join(dict.fromkeys(map(self.differences, self.chosen(words)))))
+        else:
+            _run(self.typed(words), known, rest)
+
+    def chosen(self, words: Sequence[str]) -> Iterator[Namespace]:
+        """The options of every arm on images that command-line arguments choose."""
+        arguments, rest = _parser().parse_known_args(words)
+        for place, own in _places(arguments, select(arguments)).items():
+            for setting in of_images(own):
+                yield self.parse(arm_arguments(self, setting.arm(), 0, Path("output"), ["--preset", place, *rest]))[1]
+
+    def differences(self, options: Namespace) -> str:
+        """Against the row that the arm stands for."""
+        values = options.as_dict()
+        row, presets = row_of(values), cast(PresetFolder, self.presets)
+        found = None if row is None else (row, differences(row, values, presets.reasons(options.preset)))
+        return in_words(found)
 
 
 _SNGAN = get_recipe("sngan_pgn_cifar")

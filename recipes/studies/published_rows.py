@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lipschitz_losses import RECIPE as LIPSCHITZ_LOSSES
+
 from licfg_hf.files import write_text
 from licfg_hf.recipes import NAMES, get_recipe
 from licfg_hf.recipes.option_files import read_options
 from licfg_hf.recipes.published import PAPERS, Difference, Row, differences, published_rows
 
+_STUDIES = {"lipschitz_losses": LIPSCHITZ_LOSSES}
 PAGE = Path(__file__).parents[1] / "PAPERS.md"
 _HEAD = """# Published rows
 
@@ -54,6 +57,7 @@ def _line(row: Row, runs: Mapping[str, tuple[str, str]]) -> str:
         command, found = f"`recipes/{recipe}.py {' '.join(words)}`", _differences(row, recipe, words)
     elif row.command:
         command = f"`recipes/studies/{row.command[0]}.py {' '.join(row.command[1:])}`"
+        found = _differences_of_arms(row) if row.command[0] in _STUDIES else []
     listed = [", ".join(f"`{item.name}`" for item in found if item.kind == kind) for kind in ("differs", "disputed")]
     own = "all" if row.quoted and command else ", ".join(f"`{item.name}`" for item in found if item.kind == "own")
     cells = [row.at, _numbers(row.results), command or f"none: {row.not_covered}", *listed, own]
@@ -66,6 +70,13 @@ def _differences(row: Row, recipe: str, words: list[str]) -> list[Difference]:
     presets: Any = known.presets
     _, options = known.parse(words)
     return differences(row, options.as_dict(), presets.reasons(options.preset))
+
+
+def _differences_of_arms(row: Row) -> list[Difference]:
+    """Of the first arm of a study that the row's command trains; in what is not published its arms are alike."""
+    words = [word.partition("|")[0] for word in row.command[1:]]
+    options = next(_STUDIES[row.command[0]].chosen(words), None)
+    return [] if options is None else differences(row, options.as_dict(), {})
 
 
 def _numbers(results: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import re
 
 import published_rows as script
 import pytest
+from published import another, unexplained, with_value, words_of
 
 from licfg_hf.recipes import NAMES, get_recipe
 from licfg_hf.recipes.published import Setting, differences, option_value, published_rows
@@ -17,19 +18,8 @@ NAMED = {preset: row for preset, row in PRESETS.items() if row is not None}
 COMMANDS = {row.name: row.command for row in ROWS.values() if row.command and row.command[0] in NAMES}
 
 
-def words_of(command):
-    """The arguments of every run that a command stands for."""
-    choices = [word.split("|") if "|" in word else [word] for word in command]
-    several = max(map(len, choices))
-    return [[each[index % len(each)] for each in choices] for index in range(several)]
-
-
 def parsed(recipe, words):
     return get_recipe(recipe).parse(words)[1].as_dict()
-
-
-def unexplained(row, options, reasons):
-    return [str(found) for found in differences(row, options, reasons) if found.kind == "differs" and not found.reason]
 
 
 @pytest.mark.parametrize("preset", NAMED)
@@ -65,17 +55,6 @@ def test_every_row_is_run_by_something_or_says_why_nothing_runs_it():
         assert (row.name in reached) != bool(row.not_covered), row.name
 
 
-def another(value):
-    """A value of the same kind that is not the same."""
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, (int, float)):
-        return value * 2 + 1
-    if isinstance(value, list):
-        return [another(part) for part in value]
-    return "another" if value is None else f"{value}-another"
-
-
 @pytest.mark.parametrize("preset", NAMED)
 def test_a_change_of_any_compared_value_is_seen(preset):
     """Each option of a row in turn: the comparison that passes above fails for every other value."""
@@ -83,14 +62,9 @@ def test_a_change_of_any_compared_value_is_seen(preset):
     row, options = ROWS[NAMED[preset]], parsed(recipe, ["--preset", name])
     known = {found.name for found in differences(row, options, {}) if found.kind in ("differs", "own")}
     for option in row.options.keys() - known:
-        changed = _with(options, option.split("."), another(option_value(options, option)))
+        changed = with_value(options, option.split("."), another(option_value(options, option)))
         assert option in {found.name for found in differences(row, changed, {}) if found.kind == "differs"}, option
     assert row.quoted or row.options.keys() - known
-
-
-def _with(options, path, value):
-    first, *rest = path
-    return {**options, first: _with(dict(options.get(first) or {}), rest, value) if rest else value}
 
 
 def test_the_forms_of_a_setting():

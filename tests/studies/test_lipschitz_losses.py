@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +14,15 @@ import pytest
 import torch
 import yaml
 from goldens import SHARED, needs_shared_data
-from lipschitz_losses import RECIPE, STUDIES, Setting, cell, report
+from lipschitz_arms import STUDIES, Setting
+from lipschitz_losses import RECIPE
+from lipschitz_report import Ground, cell, plot_domains, report
 from safetensors.torch import load_file
 from studies import refused_run
 from sweep import Arm, Result
 
 from licfg_hf.errors import TrainingInterrupted
+from licfg_hf.evaluation.protocol import EvaluationProtocol
 from licfg_hf.recipes import Recipe, main
 from licfg_hf.training import Trainer
 
@@ -51,6 +55,8 @@ def test_a_study_fills_its_tables_goes_on_past_an_arm_that_diverges_and_trains_n
     assert "| loss | k_sn 1 | k_sn 50 |" in table and "not FID" in table
     assert table.split("| EXP | ")[1].split("\n")[0].endswith("| diverged |")
     assert (tmp_path / "omega.png").stat().st_size > 1000
+    assert 0 < lines[0]["measured"]["operator_norms"] < 100 and "4 normalized layers" in table
+    assert "generator_optimizer.arguments.eps 1e-08" in table.split("our choice: ")[1].split("\n")[0]
     folders = {path: path.stat().st_mtime_ns for path in tmp_path.glob("arms/*/checkpoints/*/state.pt")}
     capsys.readouterr()
     assert run(tmp_path, *arms) == lines
@@ -187,10 +193,11 @@ def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path):
 
 
 def test_the_studies_are_those_of_the_paper():
-    assert len(STUDIES["table3"]) == 5 * 7 and len(STUDIES["table4a"]) == len(STUDIES["table4b"]) == 5 * 6
-    assert {setting.alpha for setting in STUDIES["table5"]} == {1.0, 1e-25}
-    assert {setting.k_gp for setting in STUDIES["fig4"]} == {None, 0.2, 0.25, 0.5, 1.0, 5.0, 10.0, 50.0}
-    assert all(setting.rank_ratio and setting.k_sn == 1 for setting in STUDIES["srn"])
+    assert {setting.alpha for setting in STUDIES["table5"].settings} == {1.0, 1e-25}
+    fig4 = STUDIES["fig4"].settings
+    assert {setting.k_gp for setting in fig4} == {None, 0.2, 0.25, 0.5, 1.0, 5.0, 10.0, 50.0}
+    assert {setting.loss for setting in fig4 if setting.k_gp == 1} == {"NS", "LS", "WGAN"}
+    assert all(setting.rank_ratio and setting.k_sn == 1 for setting in STUDIES["srn"].settings)
 
 
 def test_a_dry_run_lists_the_arms_and_writes_nothing(tmp_path, capsys):
@@ -238,14 +245,64 @@ def test_cells_hold_intervals_over_seeds():
     assert cell([result(2.0), result(None, 1)]) == "2 (1 of 2 diverged)"
 
 
+GROUND = Ground("digits", (1, 8, 8), layers=4)
+
+
 def test_slopes_over_the_domain_are_those_of_the_loss():
-    text = report([(Setting("LS", k_sn=1.0), [result(2.0)])])
-    assert "| LS | 1 | - | - | 1 | [-1, 2] | [-4, 2] | [-2, 4] |" in text  # 2 (r - 1) and 2 f on [-1, 2]
+    text = report([(Setting("LS", k_sn=1.0), [result(2.0)])], GROUND)
+    # 2 (r - 1) and 2 f on [-1, 2], three wide; 64 pixels in [-1, 1] fill a cube of diameter 16
+    assert "| LS | 1 | - | - | 1 | [-1, 2] | 3 | 16 | 1 | - | [-4, 2] | [-2, 4] |" in text
+    assert "| LS, Ω | - | [-1, 2] | - | - |" in text and "| LS, slopes of the square | - | [-2, 4] | - | - |" in text
+
+
+def test_bounds_are_those_of_theorem_1_with_the_power_of_k():
+    arms = [(Setting("NS", k_sn=0.5), [result(2.0)]), (Setting("NS", k_gp=3.0), [result(2.0)])]
+    measured = replace(result(2.0), measured={"operator_norms": 1.25})
+    images = Ground("celeba", (3, 64, 64), layers=4)
+    text = report([*arms, (Setting("WGAN", k_sn=50.0), [measured])], images)
+    assert "221.703" in text and "| K = k^4 | 0.0625 | 6.25e+06 |" in text
+    assert "| NS | 0.5 | - | - | 1 | [-1, 2] | 3 | 13.86 | 0.0625 | - |" in text
+    assert "| NS | - | - | 3 | 1 | [-1, 2] | 3 | 665.1 | 3 | - |" in text
+    assert "| WGAN | 50 | - | - | 1 | [-1, 2] | 3 | 1.386e+09 | 6.25e+06 | 1.25 |" in text
+
+
+@pytest.mark.parametrize(("extractor", "words"), [("inception", "Cells: FID;"), ("pixels", "**This is not FID**")])
+def test_cells_are_called_by_the_extractor_that_measured_them(extractor, words):
+    reference = ("cifar10", "", "train", 50_000)
+    protocol = EvaluationProtocol(
+        *(extractor, "", "[0, 255]", *reference, 50_000, 0, "raw", "final", None, False, None, "float32"),
+        **{"neighbours": 3, "kid_subsets": 1, "kid_subset_size": 1, "is_splits": 10, "step": 1, "config_hash": None},
+    )
+    text = report([(Setting("NS", k_sn=1.0), [result(2.0)])], replace(GROUND, protocol=protocol))
+    assert words in text and ("not FID" in text) == (extractor != "inception")
+    assert "50,000 samples" in text
+
+
+def test_each_table_has_the_layout_of_the_paper(tmp_path):
+    found = [(setting, [result(2.0)]) for study in STUDIES.values() for setting in study.settings]
+    found = list(dict(found).items())
+    text = report(found, GROUND)
+    for table, rows, columns in (
+        ("(Table 2)", ["NS, Ω", "NS, slopes of -log sigmoid", "LS, Ω", "LS, slopes of the square"], 4),
+        ("(Table 3)", ["K = k^4", "NS", "LS", "WGAN", "COS", "EXP"], 7),
+        ("(Table 4 (a))", ["NS", "LS", "LS#", "COS", "EXP"], 6),
+        ("(Table 4 (b))", ["NS", "LS", "LS#", "COS", "EXP"], 6),
+        ("(Table 5)", ["WGAN", "NS", "LS#", "COS", "EXP"], 1),
+        ("(Fig. 4)", ["NS", "LS", "WGAN"], 7),
+        ("(Fig. 5)", ["NS", "LS", "COS", "EXP"], 1),
+    ):
+        lines = text.split(f"{table}\n\n")[1].split("\n\n")[0].splitlines()
+        assert sorted(line.split(" | ")[0].removeprefix("| ") for line in lines[2:]) == sorted(rows), table
+        assert {line.count("|") for line in lines} == {columns + 2}, table
+        assert " - " not in "".join(lines[2:]), table
+    plot_domains(found, tmp_path / "omega.png")
+    assert (tmp_path / "omega.png").stat().st_size > 10_000
 
 
 def test_the_domain_is_that_of_all_seeds_and_tells_stable_ranks_apart():
     seeds = [result(2.0), result(None, 1, (-3.0, 1.0)), result(2.0, 2, (0.0, 4.0))]
-    text = report([(Setting("WGAN", k_sn=1.0, rank_ratio=0.3), seeds), (Setting("WGAN", k_sn=1.0), [result(2.0)])])
+    found = [(Setting("WGAN", k_sn=1.0, rank_ratio=0.3), seeds), (Setting("WGAN", k_sn=1.0), [result(2.0)])]
+    text = report(found, GROUND)
     assert "| WGAN | 1 | 0.3 | - | 1 | [-3, 4] |" in text and "| WGAN | 1 | - | - | 1 | [-1, 2] |" in text
 
 
