@@ -31,6 +31,7 @@ _DECISIVE = {
     *("max_steps", "standing_batches"),
     *("evaluate_every", "evaluate_samples", "evaluate_metrics", "evaluate_features"),
 }
+_DECIDED = {"seed", "output_dir", "push_to_hub", "repo_id", "differences"}  # by a study, beside what its arms decide
 _INDIFFERENT = {"config", "preset", *TrainingConfig.RESUMABLE} - _DECISIVE
 
 
@@ -93,7 +94,7 @@ def require_valid(known: Sequence[Arm], seeds: Sequence[int], rest: list[str]) -
         require_whole(0, 2**63 - 1, seeds=seed)
     if len(set(seeds)) < len(seeds):
         raise InputError(f"name each seed once, not {' '.join(map(str, seeds))}")
-    decided = {"seed", "output_dir", "push_to_hub", "repo_id", *(name for arm in known for name in arm.options)}
+    decided = _DECIDED | {name for arm in known for name in arm.options}
     if any(word.partition("=")[0] == "--config" for word in rest):
         raise InputError(
             "--config cannot be used in a study: the file could set an option that distinguishes the arms"

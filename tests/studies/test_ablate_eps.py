@@ -447,6 +447,7 @@ def test_a_dry_run_lists_the_arms_and_writes_nothing(tmp_path, capsys):
         (("--seeds", "1", "1"), "name each seed once"),
         (("--config", "options.yaml"), "--config cannot be used in a study"),
         (("--penalty", "r1"), "--penalty is not for the runs"),
+        (("--differences",), "--differences is not for the runs"),
         (("--penalty_scale=1",), "--penalty_scale is not"),
         (("--generator_optimizer.learning_rate", "1"), "learning_rate is not"),
         (("--generator.architecture", "cnn"), "--generator.architecture is not"),
