@@ -27,7 +27,7 @@ class PresetFolder(Mapping[str, Mapping[str, Any]]):
 
     ``row: ROW`` names the line of a published table that it stands for, see ``published``, and ``differs`` says why it
     takes something else: name of the setting -> the reason, or the name of one of this package's ``texts.yaml``. The
-    reasons of the preset that it stands on hold for it, too.
+    reasons of the preset that it stands on hold for it, too; ``null`` takes one back.
 
     Args:
         folder: of the files ``PRESET.yaml``.
@@ -60,7 +60,8 @@ class PresetFolder(Mapping[str, Mapping[str, Any]]):
         """Setting -> why a preset takes another one than its row."""
         base, own = (part.get("differs", {}) for part in self._read(name))
         texts = _texts()["differences"]
-        return {key: texts.get(why, why) for key, why in ({**base, **own} if inherited else own).items()}
+        reasons = {**base, **own} if inherited else own
+        return {key: texts.get(why, why) for key, why in reasons.items() if why is not None}
 
     def _read(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the files hold of the preset that it stands on, and of itself."""
