@@ -26,14 +26,15 @@ class ProbeStep(NamedTuple):
     """What one update of the critic tells.
 
     Attributes:
-        penalty: the weighted penalty as it is added to the loss, a number or a scalar; 0 where a lazy one is not due.
+        penalty: value of the weighted penalty, a number or a scalar, without the interval that multiplies a lazy one;
+            None where that is not due.
         loss: the critic's adversarial loss, without the penalty.
         real_logits: the critic's output on real points.
         fake_logits: the same on generated points.
         slope: mean ||grad D||, times the distance of a real and a generated image, where it was measured.
     """
 
-    penalty: Tensor | float
+    penalty: Tensor | float | None
     loss: Tensor | float
     real_logits: Any
     fake_logits: Any
@@ -131,28 +132,27 @@ def require_probe(weights: Sequence[float], target: float) -> None:
 
 
 def _probed(weight: float, steps: Iterable[ProbeStep], loss: AdversarialLoss) -> ProbedWeight:
-    rows: list[tuple[float, float, float, float]] = []
-    slopes: list[tuple[int, float]] = []
+    rows: list[tuple[float, ...]] = []
     at_chance = math.nan
     try:
         for step in steps:
-            cost, value = float(step.penalty), float(step.loss)
-            if not (math.isfinite(cost) and math.isfinite(value)):
+            optional = [math.nan if value is None else float(value) for value in (step.penalty, step.slope)]
+            if not math.isfinite(float(step.loss)) or not (step.penalty is None or math.isfinite(optional[0])):
                 return ProbedWeight(weight)
             if not rows:
                 at_chance = loss_at_chance(loss, step.real_logits, step.fake_logits).item()
-            if step.slope is not None:
-                slopes.append((len(rows), step.slope))
-            rows.append((cost, value, at_chance, _accuracy(step.real_logits, step.fake_logits)))
+            rows.append((*optional, float(step.loss), _accuracy(step.real_logits, step.fake_logits)))
     except OverflowError:
         return ProbedWeight(weight)
-    if len(rows) < 2:
-        raise ValueError(f"run yielded {len(rows)} updates with weight {weight:g}: a probe takes at least two")
-    half = len(rows) // 2
-    cost, value, chance, accuracy = torch.tensor(rows[half:], dtype=torch.float64).mean(dim=0)
-    late = [slope for index, slope in slopes if index >= half]
-    slope = sum(late) / len(late) if late else math.nan
-    return ProbedWeight(weight, strength(cost, value, chance).item(), accuracy.item(), slope)
+    late = rows[len(rows) // 2 :]
+    if len(rows) < 2 or all(math.isnan(row[0]) for row in late):
+        raise ValueError(
+            f"run yielded {len(rows)} updates with weight {weight:g}: a probe takes at least two, and a penalty in "
+            "the last half of them"
+        )
+    cost, slope, value, accuracy = torch.tensor(late, dtype=torch.float64).nanmean(dim=0)
+    rho = strength(cost, value, torch.tensor(at_chance, dtype=torch.float64)).item()
+    return ProbedWeight(weight, rho, accuracy.item(), slope.item())
 
 
 def _accuracy(real_logits: Any, fake_logits: Any) -> float:

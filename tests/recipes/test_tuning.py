@@ -12,7 +12,7 @@ import torch
 from licfg_hf.cli import main as command
 from licfg_hf.recipes import get_recipe
 from licfg_hf.recipes.objective import ObjectiveConfig
-from licfg_hf.recipes.tuning import tune
+from licfg_hf.recipes.tuning import Probe, tune
 
 SMALL = ["--preset", "quickstart", "--normalizer", "none", "--consistency", "none", "--loss", "non_saturating"]
 SMALL += ["--generator.base_channels", "8", "--discriminator.base_channels", "8", "--discriminator_steps", "1"]
@@ -78,6 +78,20 @@ def test_rho_is_that_of_the_terms_of_a_training_with_the_weight(tmp_path):
     cost, loss = (sum(step[name].item() for step in terms[2:]) / 2 for name in ("penalty", "discriminator_loss"))
     (row, _) = tuned(R1, steps=4, weights=(0.5, 100.0)).probed
     assert row.rho == pytest.approx(cost / (cost + max(0, 2 * math.log(2) - loss)), rel=1e-5)
+
+
+def test_of_a_lazy_penalty_the_newest_value_counts_without_the_interval_that_multiplies_it(tmp_path):
+    def costs(name: str, *options: str) -> list[float]:
+        recipe = get_recipe("sngan_pgn_cifar")
+        _, parsed = recipe.parse([*R1, *options])
+        probe = Probe(recipe, parsed, recipe.parts(parsed).images, 6, str(tmp_path / name))
+        return [float(step.penalty) for step in probe.run(0.5)]
+
+    each, lazy = costs("each"), ("--penalty_interval", "4")
+    multiplied, plain = costs("multiplied", *lazy, "--penalty_multiply_by_interval", "true"), costs("plain", *lazy)
+    assert multiplied[0] == pytest.approx(each[0]) and plain[0] == each[0]
+    for held in (multiplied, plain):
+        assert len(set(held[:4])) == len(set(held[4:])) == 1 and held[4] != held[0]
 
 
 @pytest.mark.parametrize(
