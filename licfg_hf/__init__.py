@@ -41,6 +41,8 @@ if TYPE_CHECKING:  # the public names; in a running program each is imported on 
     from .objective.penalties import GradientPenalty as GradientPenalty, MaxGradientPenalty as MaxGradientPenalty
     from .objective.penalties import dragan as dragan, r1_penalty as r1_penalty, r2_penalty as r2_penalty
     from .objective.penalties import wgan_gp as wgan_gp
+    from .objective.strength import gain_over_chance as gain_over_chance
+    from .objective.strength_control import StrengthControlledPenalty as StrengthControlledPenalty
     from .objective.term import LazyPenalty as LazyPenalty, Term as Term
     from .objective.weights import clip_weights_ as clip_weights_
     from .objective.weights import remove_weight_normalization as remove_weight_normalization

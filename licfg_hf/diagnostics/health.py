@@ -2,6 +2,7 @@
 
 import itertools
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,19 @@ class HealthMonitor:
         """
         slopes = self.loss.slopes(torch.tensor([logit_real]), torch.tensor([logit_fake]))["generator"].item()
         return self._new(self._judged(logit_min, logit_max, logit_real - logit_fake, (slopes, slopes)))
+
+    def observe_weights(self, numbers: Mapping[str, float]) -> list[str]:
+        """Takes the numbers that terms log, such as ``penalty_saturation``; returns new warnings, as ``update``.
+
+        A weight that a strength controls is named where its ``saturation`` is at least 1.
+        """
+        found = {}
+        for name in (key.removesuffix("_saturation") for key in numbers if key.endswith("_saturation")):
+            if numbers[f"{name}_saturation"] >= 1:
+                held = f"it stands at {numbers[f'{name}_weight']:.3g}, where rho is {numbers[f'{name}_rho']:.3g}"
+                advice = "the target cannot be held there: give another target, a larger reach, or a fixed weight"
+                found[f"weight of {name} at its limit"] = f"{held}; {advice}"
+        return self._new(found)
 
     def _judged(self, low: float, high: float, gap: float, slopes: tuple[float, float]) -> dict[str, str]:
         self._centers.append((low + high) / 2)

@@ -8,6 +8,7 @@ linear, and 1 is a critic at chance. It grows with w, and is the same on images 
 along. It says how strong a penalty is, not which strength is best.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,8 +28,12 @@ def strength(penalty: Tensor, loss: Tensor, at_chance: Tensor) -> Tensor:
         loss: the critic's adversarial loss L, without its penalties.
         at_chance: L0 of ``loss_at_chance``.
     """
-    cost, gain = penalty.clamp(min=0), (at_chance - loss).clamp(min=0)
-    total = cost + gain
+    return share(penalty, at_chance - loss)
+
+
+def share(cost: Tensor, gain: Tensor) -> Tensor:
+    """cost / (cost + gain), both at least 0, in [0, 1]; 0 where there is neither."""
+    cost, total = cost.clamp(min=0), cost.clamp(min=0) + gain.clamp(min=0)
     return torch.where(total == 0, 0, cost / total)
 
 
@@ -43,12 +48,31 @@ def loss_at_chance(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) ->
         fake_logits: the same for generated points.
     """
     with torch.no_grad():
-        return loss.discriminator(_zeros(real_logits), _zeros(fake_logits))
+        return loss.discriminator(_mapped(real_logits, torch.zeros_like), _mapped(fake_logits, torch.zeros_like))
 
 
-def _zeros(output: Any) -> Tensor | list[Tensor]:
-    """Logits of zero with the heads and positions of a critic's output, in a form that ``heads_of`` reads."""
-    heads = [torch.zeros_like(head.detach()).unflatten(1, (1, -1)) for head in heads_of(output)]
+@torch.no_grad()
+def gain_over_chance(loss: AdversarialLoss, real_logits: Any, fake_logits: Any) -> Tensor:
+    """L0 - L, a scalar: what the critic gains over D = 0; arguments as in ``loss_at_chance``.
+
+    In float64 where the device has it: under a small domain scaling, L0 / alpha would drown the difference.
+    """
+    real, fake = _mapped(real_logits, _exact), _mapped(fake_logits, _exact)
+    return loss_at_chance(loss, real, fake) - loss.discriminator(real, fake)
+
+
+def _exact(logits: Tensor) -> Tensor:
+    return logits.detach().to(precise(logits.device))
+
+
+def precise(device: torch.device) -> torch.dtype:
+    """float64, or float32 on a device that has nothing wider."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _mapped(output: Any, function: Callable[[Tensor], Tensor]) -> Tensor | list[Tensor]:
+    """A function of the logits of each head, in a form that ``heads_of`` reads: (batch, 1, positions) each."""
+    heads = [function(head).unflatten(1, (1, -1)) for head in heads_of(output)]
     return heads[0] if len(heads) == 1 else heads
 
 

@@ -26,6 +26,7 @@ class Term(Protocol):
         uses_real_logits: whether its part in the generator's loss needs the critic's output on real points, too.
         pairs_fakes: whether generated points need the conditioning of the real ones beside them, because it gives the
             critic them, or points between, with that conditioning.
+        weighs_the_loss: whether it is told after every update, see ``after_update``.
     """
 
     name: str = "penalty"
@@ -33,6 +34,7 @@ class Term(Protocol):
     differentiates_twice: bool = True
     uses_real_logits: bool = False
     pairs_fakes: bool = True
+    weighs_the_loss: bool = False
 
     def __call__(
         self,
@@ -74,6 +76,14 @@ class Term(Protocol):
         """
         return None
 
+    def after_update(self, value: Tensor, gain: Tensor) -> Mapping[str, Tensor]:
+        """Called after an update of the discriminator in which it was due, where it ``weighs_the_loss``.
+
+        Every process gets the same two scalars, means over all of them: the term's ``value`` per update, and what the
+        critic's adversarial loss gains over that of D = 0. Returns scalars for the logs by their names.
+        """
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Its state, which it has learned or counted: tensors, numbers, strings and nested dicts and lists of them."""
         return {}
@@ -91,7 +101,9 @@ def require_weights(owner: object, *names: str) -> None:
 
 
 def in_words(thing: Any) -> str:
-    """Describes a technique: the words of its class's name, and the settings that differ from its defaults."""
+    """Describes a technique: its own text, or the words of its class's name and settings that are no defaults."""
+    if isinstance(thing, AroundTerm) and type(thing).__str__ is not object.__str__:
+        return str(thing)
     kind = getattr(thing, "__name__", type(thing).__name__)
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).replace("_", " ").strip().lower()
     known = fields(thing) if is_dataclass(thing) else ()
@@ -104,8 +116,57 @@ def in_words(thing: Any) -> str:
     return f"{words} ({', '.join(shown)})" if shown else words
 
 
+class AroundTerm(Term):
+    """A term around another, or around any function that is called like one; like it where nothing else is written."""
+
+    penalty: Callable[..., Tensor | None]
+
+    def _asked(self, name: str, default: Any) -> Any:
+        """An attribute of the penalty, or the default of a function that is no ``Term``."""
+        return getattr(self.penalty, name, default)
+
+    @property
+    def innermost(self) -> Any:
+        """The penalty that is no longer around another."""
+        return self._asked("innermost", self.penalty)
+
+    @property
+    def shareable(self) -> tuple[str, ...]:
+        return self._asked("shareable", ())
+
+    @property
+    def differentiates_twice(self) -> bool:
+        return self._asked("differentiates_twice", True)
+
+    @property
+    def uses_real_logits(self) -> bool:
+        return self._asked("uses_real_logits", False)
+
+    @property
+    def pairs_fakes(self) -> bool:
+        return self._asked("pairs_fakes", True)
+
+    @property
+    def has_generator_term(self) -> bool:
+        """True if it has a term in the generator's loss, too; most concern the discriminator alone."""
+        own = getattr(type(self.innermost), "generator_term", None)
+        return own is not None and own is not Term.generator_term
+
+    def generator_term(self, fake_logits: Any, **conditioning: Any) -> Tensor | None:
+        return self.innermost.generator_term(fake_logits, **conditioning) if self.has_generator_term else None
+
+    def neighbouring_noise(self, noise: Mapping[str, Tensor], rng: torch.Generator | None) -> dict[str, Tensor] | None:
+        return self._asked("neighbouring_noise", lambda noise, rng: None)(noise, rng)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._asked("state_dict", dict)()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._asked("load_state_dict", lambda state: None)(state)
+
+
 @dataclass(frozen=True)
-class LazyPenalty(Term):
+class LazyPenalty(AroundTerm):
     """A term that is due at every ``interval``-th discriminator update, counted from 0.
 
     Args:
@@ -129,31 +190,11 @@ class LazyPenalty(Term):
         if not self.name:
             object.__setattr__(self, "name", self._asked("name", "penalty"))
 
-    def _asked(self, name: str, default: Any) -> Any:
-        """An attribute of the penalty, or the default of a function that is no ``Term``."""
-        return getattr(self.penalty, name, default)
-
     def __str__(self) -> str:
         if self.interval == 1:
             return in_words(self.penalty)
         times = "" if self.multiply_by_interval else "not "
         return f"{in_words(self.penalty)}, at every {self.interval} updates, {times}multiplied by the interval"
-
-    @property
-    def shareable(self) -> tuple[str, ...]:
-        return self._asked("shareable", ())
-
-    @property
-    def differentiates_twice(self) -> bool:
-        return self._asked("differentiates_twice", True)
-
-    @property
-    def uses_real_logits(self) -> bool:
-        return self._asked("uses_real_logits", False)
-
-    @property
-    def pairs_fakes(self) -> bool:
-        return self._asked("pairs_fakes", True)
 
     def due(self, update: int) -> bool:
         """True if it is to be called at this discriminator update."""
@@ -164,19 +205,10 @@ class LazyPenalty(Term):
         return value if value is None or not self.multiply_by_interval else value * self.interval
 
     @property
-    def has_generator_term(self) -> bool:
-        """True if it has a term in the generator's loss, too; most concern the discriminator alone."""
-        own = getattr(type(self.penalty), "generator_term", None)
-        return own is not None and own is not Term.generator_term
+    def weighs_the_loss(self) -> bool:
+        return self._asked("weighs_the_loss", False)
 
-    def generator_term(self, fake_logits: Any, **conditioning: Any) -> Tensor | None:
-        return self.penalty.generator_term(fake_logits, **conditioning) if self.has_generator_term else None
-
-    def neighbouring_noise(self, noise: Mapping[str, Tensor], rng: torch.Generator | None) -> dict[str, Tensor] | None:
-        return self._asked("neighbouring_noise", lambda noise, rng: None)(noise, rng)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._asked("state_dict", dict)()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._asked("load_state_dict", lambda state: None)(state)
+    def after_update(self, value: Tensor, gain: Tensor) -> dict[str, Tensor]:
+        """The penalty is told what it costs per update, those between included; the numbers bear the term's name."""
+        numbers = self._asked("after_update", lambda value, gain: {})(value / self.interval, gain)
+        return {f"{self.name}_{name}": number for name, number in numbers.items()}

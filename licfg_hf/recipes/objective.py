@@ -13,6 +13,7 @@ from ..objective.classification import AuxiliaryClassification
 from ..objective.consistency import BalancedConsistencyRegularization, ConsistencyRegularization
 from ..objective.losses import AdversarialLoss, get_loss
 from ..objective.penalties import Method, Points
+from ..objective.strength import require_measurable
 from ..ranges import MANY, require_set, require_whole
 from ..training import LazyPenalty
 from .terms import SHORT_NAMES, TermConfig
@@ -47,8 +48,11 @@ class ObjectiveConfig:
             draw; not for a norm as the centre); not used by adversarial.
         penalty_interval: number of discriminator updates from one penalty to the next.
         penalty_multiply_by_interval: multiply a lazy penalty by its interval, as StyleGAN2 does and DDGAN does not.
+        penalty_target: strength rho between 0 and 1 that is held in place of the weight, which then follows from
+            penalty_weight on; 0.15 is a starting point, not known to be best. None keeps the weight.
         penalties: several penalties, or your own, instead of the one above: a list of
-            ``{class_path: my_module.MyPenalty, init_args: {weight: 1.0}, interval: 1, multiply_by_interval: false}``.
+            ``{class_path: my_module.MyPenalty, init_args: {weight: 1.0}, interval: 1, multiply_by_interval: false}``,
+            and ``target`` for penalty_target.
             ``class_path`` is the path of a class, one of the names above such as ``r1``, or a class of licfg_hf.
         normalizer: of the discriminator, ``spectral`` or ``stable_rank`` (SRN) on its weights, ``gradient`` (GN) or
             ``penalty_gradient`` (PGN) on its output, or ``none``.
@@ -85,6 +89,7 @@ class ObjectiveConfig:
     penalty_method: Method = "exact"
     penalty_interval: int = 1
     penalty_multiply_by_interval: bool = False
+    penalty_target: float | None = None
     penalties: list[dict[str, Any]] | None = None
     normalizer: NormalizerName = "none"
     normalizer_k: float = 1.0
@@ -102,7 +107,9 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         require_set(self)
         try:
-            _, terms = self.build()
+            loss, terms = self.build()
+            if any(term.weighs_the_loss for term in terms):
+                require_measurable(loss)
             self.normalizers()
             self.differentiable_augmentation()
         except ValueError as error:
@@ -110,7 +117,7 @@ class ObjectiveConfig:
         require_whole(1, MANY, penalty_interval=self.penalty_interval)
         if self.penalty == "eps_centered" and self.penalty_scale == 0:
             raise InputError("penalty_scale 0 centres the penalty on zero: pass --penalty zero_centered for that")
-        tangent = "tangent" in (self.penalty_method, *(getattr(term.penalty, "method", None) for term in terms))
+        tangent = "tangent" in (self.penalty_method, *(getattr(term.innermost, "method", None) for term in terms))
         if self.normalizer in ("gradient", "penalty_gradient") and tangent:
             raise InputError("GN and PGN have no forward-mode derivative: pass --penalty_method exact")
 
@@ -137,7 +144,8 @@ class ObjectiveConfig:
         if self.penalty not in SHORT_NAMES:
             raise ValueError(f"penalty is one of {', '.join([*SHORT_NAMES, 'none'])}, not {self.penalty!r}")
         arguments = {name: getattr(self, f"penalty_{name}") for name in SHORT_NAMES[self.penalty].options}
-        return [TermConfig(self.penalty, arguments, self.penalty_interval, self.penalty_multiply_by_interval)]
+        lazy = (self.penalty_interval, self.penalty_multiply_by_interval)
+        return [TermConfig(self.penalty, arguments, *lazy, self.penalty_target)]
 
     def weighted_penalties(self) -> list[tuple[str, float]]:
         """Name or path of each penalty, and its weight; an InputError says where there is none."""

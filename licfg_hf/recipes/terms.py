@@ -11,7 +11,8 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from ..errors import InputError
 from ..named import named
 from ..objective import penalties
-from ..ranges import MANY, require_whole
+from ..objective.strength_control import StrengthControlledPenalty
+from ..ranges import MANY, require_number, require_whole
 from ..text import first_line
 from ..training import LazyPenalty
 from .arguments import in_words
@@ -52,12 +53,15 @@ class TermConfig:
         init_args: arguments of the class; of arguments that are objects, again ``{class_path: ..., init_args: ...}``.
         interval: discriminator updates from one call to the next.
         multiply_by_interval: multiply it by the interval, as StyleGAN2 does.
+        target: strength rho to hold, which its weight then follows, see ``StrengthControlledPenalty``; None keeps the
+            weight.
     """
 
     class_path: str
     init_args: dict[str, Any] = field(default_factory=dict)
     interval: int = 1
     multiply_by_interval: bool = False
+    target: float | None = None
 
     @classmethod
     def of(cls, entry: Any) -> "TermConfig":
@@ -70,13 +74,16 @@ class TermConfig:
             raise InputError(f"each of --penalties has {', '.join(known)}: {problem}")
         term = cls(**entry)
         require_whole(1, MANY, interval=term.interval)
+        require_number(0, 1, target=term.target)
         if not isinstance(term.init_args, dict):
             raise InputError(f"init_args of {term.class_path} are names with values, not {term.init_args!r}")
         return term
 
     def build(self) -> LazyPenalty:
         """The term; the class and its arguments are checked here."""
-        return LazyPenalty(_made(self.class_path, self.init_args), self.interval, self.multiply_by_interval)
+        term = _made(self.class_path, self.init_args)
+        held = term if self.target is None else StrengthControlledPenalty(term, self.target)
+        return LazyPenalty(held, self.interval, self.multiply_by_interval)
 
 
 def _made(path: str, arguments: Mapping[str, Any]) -> Any:

@@ -153,9 +153,10 @@ class HealthWatch(Callback):
 
     def log(self, trainer: "Trainer", numbers: Mapping[str, float]) -> None:
         names = ("logit_min", "logit_max", "logit_real", "logit_fake")
-        if trainer.step <= self.warm_up or not numbers.keys() >= set(names):
-            return
-        for warning in self.monitor.observe(*(numbers[name] for name in names)):
+        warnings = self.monitor.observe_weights(numbers)
+        if trainer.step > self.warm_up and numbers.keys() >= set(names):
+            warnings += self.monitor.observe(*(numbers[name] for name in names))
+        for warning in warnings:
             trainer.progress.say(f"NOTE: step {trainer.step}: {warning}")
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import InputError, is_lack_of_memory
+from ..objective.losses import AdversarialLoss
+from ..objective.strength import require_measurable
 from ..objective.term import LazyPenalty
 from ..pipelines.saving import why_not_saveable
 from ..ranges import require_memory
@@ -89,6 +91,15 @@ def require_launchable(
         for layer in discriminator.modules():
             if hasattr(layer, "require_batch"):
                 cast(Any, layer).require_batch(size)
+
+
+def require_measurable_strength(loss: AdversarialLoss, terms: Sequence[LazyPenalty]) -> None:
+    """Refuses a loss under which a strength says nothing, where a term follows one."""
+    try:
+        if any(term.weighs_the_loss for term in terms):
+            require_measurable(loss)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def warn_unless_saveable(network: nn.Module, accelerator: Accelerator) -> None:

@@ -11,7 +11,7 @@ and no error would be raised.
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data.loader import StepImages
 from ..objective.critic import Critic, frozen, modules_of
 from ..objective.losses import AdversarialLoss
+from ..objective.strength import gain_over_chance
 from ..objective.term import LazyPenalty
 from ..objective.weights import power_iterated_once, weights_computed_once
 from .context import Batch, GeneratorStep, StepContext, Terms
@@ -53,9 +54,10 @@ def update_discriminator(context: StepContext, update: int, source: Task, batch:
     parts = context.micro_batches(batch, rng)
     clip = context.config.discriminator_optimizer.clip_grad_norm
     with power_iterated_once(context.discriminator):
-        return optimize(
+        found = optimize(
             context.accelerator, context.prepared_discriminator, context.discriminator_optimizer, terms_of, parts, clip
         )
+    return found | numbers_after_update(context.accelerator, due, found)
 
 
 def update_generator(
@@ -100,6 +102,8 @@ def discriminator_terms(
         real_logits, fake_logits = discriminator(real, **conditioning), discriminator(fake, **fake_conditioning)
         found = {"discriminator_loss": loss.discriminator(real_logits, fake_logits)}
         found |= domain_terms(loss, real_logits, fake_logits)
+        if any(term.weighs_the_loss for term in terms):
+            found["discriminator_gain"] = gain_over_chance(loss, real_logits, fake_logits)
         logits = {"real_logits": real_logits, "fake_logits": fake_logits}
         for term in terms:
             if term.name in found:
@@ -160,6 +164,17 @@ def _neighbour(term: LazyPenalty, generator: nn.Module, task: Task, micro_batch:
     """The generated points beside those of the micro-batch, for a term that compares the two."""
     noise = term.neighbouring_noise(micro_batch.noise, rng)
     return {} if noise is None else {"neighbour": task.generate(generator, replace(micro_batch, noise=noise))}
+
+
+@torch.no_grad()
+def numbers_after_update(accelerator: Accelerator, terms: Sequence[LazyPenalty], found: Terms) -> Terms:
+    """Tells the terms that weigh the loss what an update has ``found``, by means over the processes; their numbers."""
+    numbers: Terms = {}
+    for term in terms:
+        if term.weighs_the_loss and term.name in found:
+            values = torch.stack([found[term.name], found["discriminator_gain"]])
+            numbers |= term.after_update(*cast(Tensor, accelerator.reduce(values, "mean")))
+    return numbers
 
 
 def optimize(

@@ -23,7 +23,14 @@ from .announce import announce, announce_long_run
 from .averaging import MovingAverage
 from .between_steps import BetweenSteps
 from .callbacks import Callback, CallbackStates, HealthWatch, ProgressLine, SamplePictures, TrackerLog
-from .checks import make_accelerator, memory_advice, require_launchable, require_sizes, warn_unless_saveable
+from .checks import (
+    make_accelerator,
+    memory_advice,
+    require_launchable,
+    require_measurable_strength,
+    require_sizes,
+    warn_unless_saveable,
+)
 from .config import TrainingConfig
 from .context import GeneratorStep, Terms, terms_named_apart
 from .dry_check import dry_check, require_trainable
@@ -97,6 +104,7 @@ class Trainer:
         self.generator_micro_batch_size = config.micro_batch_size(config.effective_generator_batch_size, processes)
         sizes = (self.micro_batch_size, self.generator_micro_batch_size)
         require_launchable(self.accelerator, discriminator, self.terms, sizes)
+        require_measurable_strength(loss, self.terms)
         require_sizes(config, self.images.shape)
         for network in (generator, discriminator):
             warn_unless_saveable(network, self.accelerator)

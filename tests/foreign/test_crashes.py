@@ -82,6 +82,31 @@ def goes_on(folder, whole):
     return said
 
 
+CONTROLLED = """[{class_path: StrengthControlledPenalty, interval: 2, init_args: {averaging: 1, rate: 0.5, penalty:
+    {class_path: r1, init_args: {weight: 0.1}}}}]"""
+
+
+def test_a_controlled_weight_goes_on_bit_for_bit_after_a_kill(tmp_path):
+    def finished(folder):
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return weights(folder), [line.get("penalty_weight") for line in lines], card_of(folder)
+
+    def card_of(folder):
+        return next(line for line in (folder / "README.md").read_text().splitlines() if "Penalty:" in line)
+
+    options = ("--penalties", CONTROLLED)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert train(whole, 12, *options)[0] == 0
+    there = killed / "checkpoints" / "step-8"
+    assert train(killed, 12, *options, until=lambda pid: there.is_dir())[0] == -signal.SIGKILL
+    status, said = train(killed, 12, *options)
+    assert status == 0, said
+    assert finished(killed) == finished(whole)
+    _, led, card = finished(whole)
+    assert len({weight for weight in led if weight}) > 3
+    assert f"whose weight went from 0.1 to {[one for one in led if one][-1]:.3g} for a strength rho of 0.15" in card
+
+
 # ---- files that belong together
 
 

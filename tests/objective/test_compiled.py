@@ -12,6 +12,7 @@ from licfg_hf import (
     EpsCenteredGradientPenalty,
     FeatureMatching,
     LazyPenalty,
+    StrengthControlledPenalty,
     get_loss,
     r1_penalty,
 )
@@ -121,3 +122,23 @@ def test_heads_features_and_fused_attention_are_one_graph(name, method):
     terms = [EpsCenteredGradientPenalty(0.5, method=method), FeatureMatching(1.0)]
     named = [LazyPenalty(term, name=type(term).__name__) for term in terms]
     require_equal_when_compiled(get_loss(name), named, PatchesAndTokens)
+
+
+@pytest.mark.slow
+def test_a_controlled_weight_is_an_input_of_one_graph():
+    """It moves between the steps, and nothing is compiled anew."""
+    torch._dynamo.reset()
+    noise = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    term = LazyPenalty(StrengthControlledPenalty(r1_penalty(2.0), averaging=1, rate=0.5))
+    arguments = (*players(), GANTask(6), get_loss("hinge"), [term], MicroBatch(batch(4)[0], noise={"latents": noise}))
+    compiled = torch.compile(discriminator_terms, fullgraph=True, dynamic=False, backend="aot_eager")
+    weights = []
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(5):
+            plain, one_graph = discriminator_terms(*arguments), compiled(*arguments)
+            assert plain.keys() == one_graph.keys()
+            for name, value in plain.items():
+                torch.testing.assert_close(one_graph[name], value, rtol=1e-4, atol=1e-12)
+            numbers = term.after_update(one_graph["penalty"].detach(), one_graph["discriminator_gain"])
+            weights.append(numbers["penalty_weight"].item())
+    assert len(set(weights)) == 4  # it rests at the first two

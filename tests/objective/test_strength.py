@@ -1,4 +1,4 @@
-"""The strength of a penalty, and the controller that holds it."""
+"""The strength of a penalty: what it is, and where it says something."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from goldens import SHARED, needs_goldens
 
 from licfg_hf import AdversarialLoss, GradientPenalty, get_loss
 from licfg_hf.objective.losses import LOSS_NAMES
-from licfg_hf.objective.strength import loss_at_chance, require_measurable, strength
+from licfg_hf.objective.strength import gain_over_chance, loss_at_chance, require_measurable, strength
 
 AT_CHANCE = {"non_saturating": 2 * math.log(2), "hinge": 2.0, "relativistic": math.log(2), "exponential": 2.0}
 
@@ -34,6 +34,16 @@ def test_loss_at_chance_of_a_loss_from_outside():
             return (real_logits - 3).square().mean() + (fake_logits + 3).square().mean()
 
     assert loss_at_chance(Own(torch.square), torch.randn(4, 1), torch.randn(4, 1)).item() == 18
+
+
+@pytest.mark.parametrize("alpha", (1.0, 1e-10))
+def test_the_gain_is_not_drowned_by_the_loss_at_chance(alpha):
+    real, fake = torch.tensor([1.0, 2.0]), torch.tensor([-1.0, 0.0])
+    loss = get_loss("non_saturating", alpha=alpha)
+    found = gain_over_chance(loss, [real, real], {"logits": [fake, fake], "features": [torch.ones(2, 3)]})
+    slope = (0.5 * (real.mean() - fake.mean())).item()  # the loss is linear in the limit
+    exact = 2 * math.log(2) - get_loss("non_saturating").discriminator(real, fake).item()
+    assert found.item() == pytest.approx(exact if alpha == 1 else slope, rel=1e-4)
 
 
 def test_strength_is_the_share_of_the_penalty():

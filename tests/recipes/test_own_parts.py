@@ -146,12 +146,42 @@ def test_a_penalty_may_have_parts_of_its_own_and_the_list_can_be_added_to():
         ('[{"interval": 2}]', "class_path is missing"),
         ('[{"class_path": "r1", "interval": 0}]', "interval"),
         ('[{"class_path": "r1", "init_args": 3}]', "init_args"),
+        ('[{"class_path": "r1", "init_args": {"weight": 0.1}, "target": 1.5}]', "target is at most 1"),
+        ('[{"class_path": "r1", "init_args": {"weight": 0.1}, "target": "much"}]', "target is a finite number"),
+        ('[{"class_path": "r1", "init_args": {"weight": 0.0}, "target": 0.2}]', "weight 0 has no strength"),
+        ('[{"class_path": "one_centered", "init_args": {"weight": 1.0}, "target": 0.2}]', "center 1"),
         ("r1", "is a list"),
     ],
 )
 def test_a_wrong_entry_is_one_line(text, words, capsys, tmp_path):
     assert words in refused(capsys, "--penalties", text, "--output_dir", str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--loss", "wasserstein"], "rho is 1/3 at every weight"),
+        (["--loss", "least_squares"], "least_squares_zero_centered"),
+        (["--normalizer", "gradient", "--penalty_method", "tangent"], "GN and PGN have no forward-mode derivative"),
+        (["--penalty_target", "0"], "between 0 and 1"),
+    ],
+)
+def test_a_strength_that_cannot_be_held_is_one_line(options, words, capsys):
+    assert words in refused(capsys, "--penalty", "r1", "--penalty_target", "0.2", *options)
+
+
+def test_a_target_is_short_for_the_class():
+    short = ObjectiveConfig(penalty="r1", penalty_weight=0.5, penalty_target=0.2, penalty_interval=4)
+    entry = {"class_path": "r1", "init_args": {"weight": 0.5}, "interval": 4, "target": 0.2}
+    inner = {"class_path": "r1", "init_args": {"weight": 0.5}}
+    written = {
+        "class_path": "StrengthControlledPenalty",
+        "init_args": {"penalty": inner, "target": 0.2},
+        "interval": 4,
+    }
+    assert short.build()[1] == ObjectiveConfig(penalties=[entry]).build()[1]
+    assert short.build()[1] == ObjectiveConfig(penalties=[written]).build()[1]
 
 
 def test_both_ways_at_once_are_one_line(capsys):

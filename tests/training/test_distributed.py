@@ -60,6 +60,13 @@ def test_two_processes_give_the_gradient_of_one_with_the_doubled_batch(ranks):
     require_equal_gradients(ranks, single)
 
 
+def test_two_processes_lead_a_weight_as_one_with_the_doubled_batch(ranks):
+    single = two_processes.controlled_weights(Accelerator(cpu=True))
+    assert len({weight for weight, _ in single}) > 3
+    assert ranks[0]["controlled"] == ranks[1]["controlled"]
+    torch.testing.assert_close(torch.tensor(ranks[0]["controlled"]), torch.tensor(single))
+
+
 def test_no_process_ends_its_training_before_the_main_one_has_exported(ranks):
     assert [rank["published"] for rank in ranks] == [True, True]
 

@@ -19,6 +19,7 @@ from licfg_hf import (
     EpsCenteredGradientPenalty,
     GradientNormalized,
     GradientPenalty,
+    StrengthControlledPenalty,
     get_loss,
     r1_penalty,
     r2_penalty,
@@ -32,7 +33,8 @@ from licfg_hf.recipes import main
 from licfg_hf.training import DDGANTask, GANTask, LazyPenalty, Trainer, TrainingConfig, monitoring
 from licfg_hf.training.prepare import CompiledTerms, prepare_for_compilation
 from licfg_hf.training.sampler import random_generator
-from licfg_hf.training.step import discriminator_terms, generator_terms, optimize
+from licfg_hf.training.step import discriminator_terms, generator_terms, numbers_after_update, optimize
+from licfg_hf.training.tasks import MicroBatch
 
 LOSS = get_loss("non_saturating")
 PENALTIES = {
@@ -182,6 +184,29 @@ def compiled_gradients(accelerator: Accelerator) -> dict[str, dict[str, torch.Te
     return found
 
 
+def controlled_weights(accelerator: Accelerator, updates: int = 6) -> list[list[float]]:
+    """Weight and rho after each update of a controlled penalty, on this rank's share of fixed batches."""
+    critic, loss = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Softplus(), nn.Linear(16, 1)).double(), LOSS
+    for index, parameter in enumerate(critic.parameters()):
+        nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(index))
+    prepared = accelerator.prepare(critic)
+    optimizer = torch.optim.SGD(prepared.parameters(), lr=0.3)
+    term = LazyPenalty(StrengthControlledPenalty(r1_penalty(0.1), averaging=1, rate=0.5))
+    mine = shares(accelerator.process_index, accelerator.num_processes)
+    found, rng = [], torch.Generator().manual_seed(3)
+    for _ in range(updates):
+        real, fake = (torch.randn(BATCH, 1, 8, 8, generator=rng, dtype=torch.float64) for _ in range(2))
+        task, batch = GANTask(4), MicroBatch(real[mine], noise={"latents": fake[mine]})
+
+        def terms_of(indices, task=task, batch=batch):
+            return discriminator_terms(nn.Identity(), prepared, task, loss, [term], batch)
+
+        terms = optimize(accelerator, prepared, optimizer, terms_of, [(mine,)])
+        numbers = numbers_after_update(accelerator, [term], terms)
+        found.append([numbers["penalty_weight"].item(), numbers["penalty_rho"].item()])
+    return found
+
+
 class SlowEnd(Callback):
     """The main process takes a while at the end of the training, as one that evaluates or publishes."""
 
@@ -284,6 +309,7 @@ if __name__ == "__main__":
         "processes": accelerator.num_processes,
         "gradients": all_gradients(accelerator),
         "noise": noise,
+        "controlled": controlled_weights(accelerator),
         "patience": group._get_backend(accelerator.device).options._timeout.total_seconds(),
         "published": published,
         "trained": trainer.discriminator.state_dict(),

@@ -16,6 +16,7 @@ from licfg_hf import (
     EpsCenteredGradientPenalty,
     LatentConsistencyRegularization,
     LazyPenalty,
+    StrengthControlledPenalty,
     Trainer,
     TrainingConfig,
     dragan,
@@ -70,6 +71,7 @@ TERMS = {
     "consistency": lambda: ConsistencyRegularization(1.0),
     "balanced consistency": lambda: BalancedConsistencyRegularization(1.0, augmentation=DifferentiableAugmentation()),
     "latent consistency": lambda: LatentConsistencyRegularization(),
+    "controlled strength": lambda: StrengthControlledPenalty(r1_penalty(0.1), averaging=1),
 }
 
 
