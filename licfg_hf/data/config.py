@@ -88,3 +88,8 @@ PRESETS = {
     name: DataConfig(**{**_DEFAULTS, "image_column": "image", **preset})
     for name, preset in yaml.safe_load(Path(__file__).with_name("presets.yaml").read_text(encoding="utf-8")).items()
 }
+
+
+def names_of(data: str) -> tuple[str, ...]:
+    """All names of a data set: that of its preset and the id that it stands for, or its only one."""
+    return next(((name, preset.data) for name, preset in PRESETS.items() if data in (name, preset.data)), (data,))

@@ -17,7 +17,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from ..data import DataConfig, ImageSet, open_images
-from ..data.config import EMBEDDED
+from ..data.config import EMBEDDED, names_of
 from ..data.image_sets import subset
 from ..errors import InputError
 from ..files import require_writable, user_path, write_json
@@ -56,10 +56,11 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
         _shares_of_all(state, share)
         return {}
     with passed(source, extractor, config, real, partial(_shares_of_all, state, share), held_out) as measured:
+        protocol = protocol_of(config, source, reference, extractor, held_out)
         result = {
             "format": FORMAT,
             "name": config.model,
-            "protocol": protocol_of(config, source, reference, extractor, held_out).as_dict(),
+            "protocol": protocol.as_dict(),
             **numbers_of(measured, source.class_names or getattr(reference, "class_names", None)),
             "facts": {
                 **({"weights": source.weights} if isinstance(source, ModelSamples) else {}),
@@ -69,7 +70,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
                 "seconds": round(time.monotonic() - began, 1),
                 "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             },
-            "notes": _deviations(config, source),
+            "notes": _deviations(config, protocol, source.shape[1]),
         }
         return _write(output, result, source, reference, measured)
 
@@ -102,7 +103,7 @@ def _both_sides(config: EvaluationConfig, device: torch.device) -> tuple[Evaluat
 
 
 def _open_reference(config: EvaluationConfig, split: str) -> ImageSet:
-    names = ("data_config", "image_column", "image_size", "image_channels")
+    names = ("data_config", "image_column", "image_size", "resize_filter", "image_channels")
     given: dict[str, Any] = {name: getattr(config, name) for name in names}
     given["split"] = None if config.data in EMBEDDED else split
     return open_images(DataConfig(config.data, **given), progress=processes().is_main_process)
@@ -182,18 +183,12 @@ def protocol_of(
     return EvaluationProtocol(**own | source.facts)
 
 
-def _deviations(config: EvaluationConfig, source: SampleSource) -> list[str]:
-    """In what an evaluation is not that of the protocol that was asked for."""
+def _deviations(config: EvaluationConfig, protocol: EvaluationProtocol, size: int) -> list[str]:
+    """In what a measurement is not that of the protocol that was asked for."""
     if config.protocol is None:
         return []
-    wanted = PRESETS[config.protocol].options
-    own = {**source.facts, "features": config.features, "samples": source.count, "data_split": config.reference_split}
-    own |= {name: getattr(config, name) for name in ("jpeg", "is_splits", "neighbours")}
-    return [
-        f"{name}: {own[name]}, and {wanted[name]} in the protocol {config.protocol}"
-        for name in wanted
-        if name in own and own[name] != wanted[name]
-    ]
+    known = PRESETS[config.protocol].on(names_of(config.data), size)
+    return known.deviations(config.protocol, protocol, config.batch_statistics)
 
 
 def output_file(config: EvaluationConfig) -> Path:

@@ -2,12 +2,17 @@
 
 import argparse
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InputError
 from ..ranges import require_distinct, require_set, require_whole
 from .metrics import METRICS, metric_options
 
+if TYPE_CHECKING:
+    from .protocol import Preset
+
+TRAINING = "training"  # batches as large as those that the generator was trained on
+_LARGEST_BATCH = 256  # samples that every pipeline draws in one pass
 _OPTION_OF = {"samples": "limit", "data_split": "reference_split"}  # where a protocol calls it otherwise
 # Options that concern some metrics alone -> what these metrics call the setting.
 _OF_METRICS = {name: name for name in ("is_splits", "kid_subsets", "kid_subset_size")} | {"held_out_split": "held_out"}
@@ -34,6 +39,9 @@ class EvaluationConfig:
     image_size: int | None = _option(
         None, "height and width to which images of both sides are resized (default: as they are)", 1, 8192
     )
+    resize_filter: Literal["lanczos", "bicubic", "bilinear"] | None = _option(
+        None, "lanczos, bicubic or bilinear, by which images of both sides are resized (default: as for training)"
+    )
     image_channels: int | None = _option(
         None, "1 (grey) or 3 (RGB), to which images of both sides are converted (default: as they are)"
     )
@@ -58,6 +66,11 @@ class EvaluationConfig:
     batch_size: int = _option(100, "images per pass of the extractor; the numbers do not depend on it", 1, 10_000)
     truncation: float | None = _option(None, "truncation of the generator's latents, in (0, 1] (default: none)")
     flow: bool = _option(False, "move the samples by the model's functional-gradient steps")
+    batch_statistics: int | Literal["training"] | None = _option(
+        None,
+        "samples that the generator draws at a time, with BatchNorm's statistics of these, as code does that never "
+        "calls eval(); or training: as many as in its updates (default: the statistics stored in the model)",
+    )
     jpeg: int | None = _option(
         None, "save samples as JPEG of this quality first, as some protocols do (default: no)", 1, 100
     )
@@ -79,6 +92,8 @@ class EvaluationConfig:
         for item in fields(self):
             if item.metadata.get("range"):
                 require_whole(*item.metadata["range"], **{item.name: getattr(self, item.name)})
+        if self.batch_statistics != TRAINING:
+            require_whole(2, _LARGEST_BATCH, batch_statistics=self.batch_statistics)
         if self.output == "":
             raise InputError("output is empty: name a JSON file")
         if self.truncation is not None and not 0 < self.truncation <= 1:
@@ -101,7 +116,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             continue
         shown = "" if item.default is None or "default" in words else f" (default: {item.default})"
         cast = next((one for one in (int, float) if one in getattr(item.type, "__args__", (item.type,))), str)
+        cast = _number_or_training if item.name == "batch_statistics" else cast
         parser.add_argument(f"--{item.name}", type=cast, help=words + shown)
+
+
+def _number_or_training(text: str) -> int | str:
+    return text if text == TRAINING else int(text)
 
 
 def metrics_in(text: str) -> tuple[str, ...]:
@@ -109,14 +129,26 @@ def metrics_in(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
 
 
+def options_of(protocol: "Preset") -> dict[str, Any]:
+    """The values of ``EvaluationConfig`` that a known protocol has."""
+    names = {item.name for item in fields(EvaluationConfig)}
+    values = {_OPTION_OF.get(name, name): value for name, value in protocol.options.items()}
+    values = {name: value for name, value in values.items() if name in names}
+    return values | ({"metrics": metrics_in(values["metrics"])} if "metrics" in values else {})
+
+
 def config_from(arguments: argparse.Namespace) -> EvaluationConfig:
     """The options that were given, on top of a protocol's, on top of the defaults; InputError where one is wrong."""
     from .protocol import PRESETS
 
     names = {item.name for item in fields(EvaluationConfig)}
-    known = {} if arguments.protocol is None else PRESETS[arguments.protocol].options
-    values = {_OPTION_OF.get(name, name): value for name, value in known.items()}
-    values = {name: value for name, value in values.items() if name in names}
+    values: dict[str, Any] = {}
+    if arguments.protocol is not None:
+        from ..data.config import DataConfig, names_of
+
+        data = arguments.data or EvaluationConfig.data
+        size = DataConfig(data, image_size=arguments.image_size).resolved().image_size
+        values = options_of(PRESETS[arguments.protocol].on(names_of(data), size))
     values |= {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if isinstance(values.get("metrics"), str):
         values["metrics"] = metrics_in(values["metrics"])

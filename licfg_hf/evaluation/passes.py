@@ -17,7 +17,7 @@ from .cache import FEATURES_FILE, reference_statistics
 from .extractors import Extractor
 from .metrics import Measured, chosen_metrics
 from .options import EvaluationConfig
-from .samples import CHUNK, SampleSource, through_jpeg
+from .samples import SampleSource, through_jpeg
 from .statistics import ClassStatistics, FeatureFile, Features, GaussianStatistics
 
 SHOWN = 64  # samples that a report shows
@@ -108,7 +108,7 @@ def take_share(
     """
     own = Share(extractor, config)
     store = FeatureFile(path, writable=True) if path.exists() else None
-    numbers = range(index, -(-source.count // CHUNK), processes)
+    numbers = range(index, -(-source.count // source.chunk_size), processes)
     for number in tqdm(numbers, desc=f"samples of {source.name}", disable=True if quiet or index else None):
         own.add_chunk(number, source, extractor, config, store)
     if store is not None:
@@ -140,10 +140,11 @@ class Share:
     ) -> None:
         images, labels = source.chunk(number)
         images = images if config.jpeg is None else through_jpeg(images, config.jpeg)
-        if number * CHUNK < self.kept:
+        begin = number * source.chunk_size
+        if begin < self.kept:
             self.pixels.append(images)
         for offset in range(0, len(images), config.batch_size):
-            part, first = slice(offset, offset + config.batch_size), number * CHUNK + offset
+            part, first = slice(offset, offset + config.batch_size), begin + offset
             try:
                 features, logits = extractor(images[part])
                 self.moments.update(features)

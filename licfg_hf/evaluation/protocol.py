@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from ..errors import InputError
-from ..text import few
+from ..text import few, last_part
 from .metrics import METRICS, special_settings
 
 FORMAT = 1  # of an eval.json
@@ -19,8 +19,11 @@ Item = TypeVar("Item")
 # They say which run was measured, which of its samples, with what software, and how the reference is called, whose
 # content the fingerprint tells; two runs of one protocol differ in them.
 _IDENTITY = frozenset({"seed", "training_seed", "step", "config_hash", "versions", "reference", "weights", "flow"})
-_MAY_BE_ABSENT = frozenset({"training_seed", "held_out"})  # what is not known, or not used
-_COUNTS = ("reference_count", "samples", "neighbours", "kid_subsets", "kid_subset_size", "is_splits")
+_MAY_BE_ABSENT = frozenset({"training_seed", "held_out", "batch_statistics"})  # what is not known, or not used
+_COUNTS = (
+    *("reference_count", "samples", "neighbours", "kid_subsets", "kid_subset_size", "is_splits"),
+    "batch_statistics",
+)
 _LONGEST = 200  # characters of a value in words
 
 
@@ -56,6 +59,7 @@ class EvaluationProtocol:
     versions: dict[str, str] = field(default_factory=dict)  # of the software, by package
     training_seed: int | None = None  # of the run that the weights are from
     held_out: str | None = None  # fingerprint, split and number of the images that the neural divergence takes
+    batch_statistics: int | None = None  # samples a pass whose statistics BatchNorm took; None: those it had stored
     further: dict[str, Any] = field(default_factory=dict)  # what a newer version wrote and this one does not know
 
     def __post_init__(self) -> None:
@@ -194,6 +198,8 @@ def _origin(protocol: EvaluationProtocol) -> str:
     if protocol.weights != "images":
         truncation = "no truncation" if protocol.truncation is None else f"truncation {protocol.truncation:g}"
         words += [truncation, protocol.dtype]
+    if protocol.batch_statistics is not None:
+        words.append(f"BatchNorm with the statistics of each {protocol.batch_statistics} samples")
     words.append("no JPEG" if protocol.jpeg is None else f"through JPEG of quality {protocol.jpeg}")
     return ", ".join(words)
 
@@ -205,11 +211,57 @@ def settings_in_words(protocol: EvaluationProtocol, metric: str) -> str:
 
 @dataclass(frozen=True)
 class Preset:
-    """A known protocol."""
+    """A known protocol; what its source does not state is absent.
 
-    source: str  # who measured so, in one line
-    options: Mapping[str, Any]  # of the evaluate command; what the source does not state is absent
+    Attributes:
+        source: who measured so, in one line.
+        options: of the evaluate command, and ``weights`` and ``selection`` as in ``EvaluationProtocol``.
+        training: ``evaluate_every`` and ``keep_best`` of a training.
+        by_data: data set, or data set and size such as ``celeba-hq/128`` -> ``options`` and ``training`` that replace
+            those above; a ``data_split`` of None takes it away.
+    """
+
+    source: str
+    options: Mapping[str, Any]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    by_data: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def on(self, names: Iterable[str], size: int | None) -> "Preset":
+        """The protocol on a data set, by any of its names; of a path the last part counts.
+
+        Args:
+            names: of the data set.
+            size: height and width of its images in pixels, where it is known.
+        """
+        places = [place for name in map(last_part, names) for place in (name, f"{name}/{size}")]
+        options, training = dict(self.options), dict(self.training)
+        for found in (self.by_data[place] for place in places if place in self.by_data):
+            options |= found.get("options", {})
+            training |= found.get("training", {})
+        if options.get("data_split", "") is None:
+            del options["data_split"]
+        return Preset(self.source, options, training)
+
+    def deviations(self, name: str, protocol: EvaluationProtocol, batch_statistics: int | str | None) -> list[str]:
+        """In what a measurement is not that of this protocol, which is called ``name``, a line each.
+
+        Args:
+            protocol: of the measurement.
+            batch_statistics: as it was asked for, which may be ``training``.
+        """
+        values = protocol.as_dict()
+        own = {name: values[_FIELD_OF.get(name, name)] for name in self.options if name not in _NO_FIELDS}
+        if "batch_statistics" in own:
+            own["batch_statistics"] = batch_statistics
+        return [
+            f"{option}: {_value(own[option])}, and {_value(wanted)} in the protocol {name}"
+            for option, wanted in self.options.items()
+            if option in own and own[option] != wanted
+        ]
 
 
+_NO_FIELDS = ("metrics", "resize_filter")  # options that no field of a protocol tells
+# Options that a field of a protocol calls otherwise.
+_FIELD_OF = {"features": "extractor", "data_split": "reference_split"}
 _KNOWN = (files("licfg_hf.evaluation") / "protocols.yaml").read_text(encoding="utf-8")
 PRESETS = {name: Preset(**preset) for name, preset in yaml.safe_load(_KNOWN).items()}

@@ -4,7 +4,8 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data import DataConfig, ImageSet, open_images
 from ..data.config import EMBEDDED, PRESETS
@@ -22,9 +25,11 @@ from ..images import pixels_to_pil
 from ..pipelines import GANPipeline, load_flow, open_pipeline
 from ..pipelines.locate import locate
 from ..seeds import seed_for
-from .options import EvaluationConfig
+from .options import TRAINING, EvaluationConfig
 
-CHUNK = 100  # images; the seed of a chunk follows from its number, so neither processes nor batches change a sample
+# Images of a chunk; where BatchNorm takes the statistics of each, it is as large as asked for. The seed of a chunk
+# follows from its number, so neither processes nor the extractor's batches change a sample.
+CHUNK = 100
 _DEFAULT_SAMPLES = 10_000
 # Weights as a training exports them; a variant, such as fp16, may be added beside them.
 _WEIGHTS = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors")
@@ -39,9 +44,13 @@ class SampleSource(Protocol):
     facts: dict[str, Any]  # fields of the protocol: weights, selection, truncation, flow, dtype, step, config_hash
     classes: int | None  # how many, where each image was asked for by class
     class_names: tuple[str, ...] | None
+    chunk_size: int
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Images ``CHUNK * number`` ..: uint8 (n, channels, height, width), and the classes asked for, or None."""
+        """Images ``chunk_size * number`` ..: uint8 (n, channels, height, width), and the classes asked for, or None.
+
+        The last chunk is shorter.
+        """
         ...
 
 
@@ -54,6 +63,7 @@ class ImageSamples:
     count: int
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
+    chunk_size: int = CHUNK
 
     def __post_init__(self) -> None:
         self.images = ImageSubset(self.images, self.count)
@@ -84,14 +94,18 @@ class ModelSamples:
                 self.options["flow"] = load_flow(folder, device)
             except ValueError as error:
                 raise InputError(str(error)) from error
-        network = self.pipeline.model if is_gan else self.pipeline.unet
+        self.network = self.pipeline.model if is_gan else self.pipeline.unet
+        batch = config.batch_statistics if has_batch_norm(self.network) else None
+        self.batch = trained_in_batches_of(folder, config.model) if batch == TRAINING else batch
+        self.chunk_size = self.batch or CHUNK
         self.facts: dict[str, Any] = _training_facts(folder) | {
+            "batch_statistics": self.batch,
             "truncation": config.truncation,
             "flow": config.flow,
-            "dtype": str(network.dtype).removeprefix("torch."),
+            "dtype": str(self.network.dtype).removeprefix("torch."),
         }
         self.weights = weights_hash(weights_of(folder), config.flow)
-        _, channels, height, width = self._draw(1, 0)[0].shape
+        _, channels, height, width = self._draw(2 if self.batch else 1, 0)[0].shape
         self.shape = (channels, height, width)
 
     def _draw(self, count: int, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -99,15 +113,20 @@ class ModelSamples:
         rng = torch.Generator().manual_seed(seed_for(self.seed, "evaluation", number))
         labels, options = None, dict(self.options)
         if self.classes is not None:
-            labels = torch.arange(number * CHUNK, number * CHUNK + count) % self.classes
+            labels = torch.arange(number * self.chunk_size, number * self.chunk_size + count) % self.classes
             options["class_labels"] = labels
-        images = self.pipeline(batch_size=count, generator=rng, output_type="pt", **options).images
+        if self.batch is not None:
+            options["chunk_size"] = self.batch  # images of a pass
+        with batch_statistics(self.network, self.batch is not None):
+            images = self.pipeline(batch_size=count, generator=rng, output_type="pt", **options).images
         require_finite_samples(images, self.name)
         return (images.float() * 255).round().to(torch.uint8).cpu(), labels
 
     def chunk(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        images, labels = self._draw(CHUNK, number)  # always whole, so that a limit does not change its images
-        size = min(CHUNK, self.count - number * CHUNK)
+        images, labels = self._draw(
+            self.chunk_size, number
+        )  # always whole, so that a limit does not change its images
+        size = min(self.chunk_size, self.count - number * self.chunk_size)
         return images[:size], None if labels is None else labels[:size]
 
 
@@ -140,7 +159,7 @@ def _training_facts(folder: Path) -> dict[str, Any]:
         facts = json.loads(path.read_text(encoding="utf-8"))
         settings = facts["settings"]
         return {
-            "weights": "raw" if settings.get("ema_decay") is None else "ema",
+            "weights": facts.get("exported") or ("raw" if settings.get("ema_decay") is None else "ema"),
             "selection": facts.get("selection", "final"),
             "step": facts.get("step"),
             "config_hash": settings_hash(dict(facts["identity"])),
@@ -150,6 +169,36 @@ def _training_facts(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} does not belong to a finished training") from error
 
 
+def trained_in_batches_of(folder: Path, name: str) -> int:
+    """Images of an update of the generator in a folder, as its training.json says; InputError where it does not."""
+    try:
+        settings = json.loads((folder / "training.json").read_text(encoding="utf-8"))["settings"]
+        return int(settings["generator_batch_size"] or settings["batch_size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{name} does not say how many images its generator drew for an update: pass --batch_statistics COUNT"
+        ) from error
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """True if the samples of a network depend on where BatchNorm takes its statistics from."""
+    return any(isinstance(layer, _BatchNorm) for layer in network.modules())
+
+
+@contextmanager
+def batch_statistics(network: nn.Module, wanted: bool = True) -> Iterator[None]:
+    """While this lasts, BatchNorm in eval mode takes the statistics of what it sees, where that is ``wanted``."""
+    stored = [layer._buffers for layer in network.modules() if wanted and isinstance(layer, _BatchNorm)]
+    before = [dict(buffers) for buffers in stored]
+    for buffers in stored:  # without them, BatchNorm has no other choice
+        buffers["running_mean"] = buffers["running_var"] = None
+    try:
+        yield
+    finally:
+        for buffers, known in zip(stored, before, strict=True):
+            buffers.update(known)
+
+
 def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource:
     """Opens the samples to evaluate: a pipeline's if the name is one, else a data set's images; else InputError."""
     folder = user_path(config.model)
@@ -157,7 +206,8 @@ def open_samples(config: EvaluationConfig, device: torch.device) -> SampleSource
         return ModelSamples(locate(config.model, config.revision), config, device)
     if config.truncation is not None or config.flow or config.revision is not None:
         raise InputError(f"{config.model} is a set of images: it has neither truncation, flow nor revision")
-    given = {"split": config.split, "image_size": config.image_size, "image_channels": config.image_channels}
+    names = ("split", "image_size", "resize_filter", "image_channels")
+    given: dict[str, Any] = {name: getattr(config, name) for name in names}
     images = open_images(DataConfig(config.model, **given), progress=True)
     if config.limit is not None and config.limit > len(images):
         raise InputError(f"{config.model} has {len(images)} images, fewer than the limit {config.limit}")

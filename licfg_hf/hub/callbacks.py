@@ -22,7 +22,8 @@ class ModelCard:
 
     def export(self, trainer: Any, model: Any) -> None:
         """Called while the finished model is written."""
-        details = {"pipeline": model.pipeline, "class_names": model.class_names, **self.details}
+        found = {"pipeline": model.pipeline, "class_names": model.class_names, "measured": model.measured}
+        details = {**found, **self.details}
         write_card(model.place, model.facts, model.results, trainer.loss, trainer.terms, details)
 
 

@@ -60,7 +60,7 @@ def write_card(
     ``details`` has, where they are known: ``title``, ``summary``, ``training`` (how the generator learned),
     ``method``, ``citation``, ``pipeline`` (class name), ``class_names``, ``license`` (of the weights, as the Hub calls
     it; without it the card states none), ``data_license``, ``command`` (that made the run), ``differences`` (from the
-    paper, Markdown), ``notes`` (sentences).
+    paper), ``notes`` (sentences) and ``measured`` (sentences on the protocol).
     """
     title = details.get("title", "GAN trained with licfg_hf")
     tags = [*TAGS, *details.get("tags", [])]
@@ -74,6 +74,7 @@ def write_card(
         settings=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).strip(),
         facts=facts,
         results=results_section(results),
+        measured=[plain(line) for line in details.get("measured", ())],
         pipeline=details.get("pipeline"),
         classes=listed(details.get("class_names") or ()),
         details=details,

@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 from PIL import Image
 
-from ..data.config import PRESETS
+from ..data.config import names_of
 from ..errors import InputError
 from ..evaluation.metrics import METRICS
 from ..evaluation.result import Result, read_result
@@ -36,8 +36,7 @@ def build(
     """
     if metric not in METRICS:
         raise InputError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
-    presets = ((name, preset.data) for name, preset in PRESETS.items())
-    names = next((both for both in presets if dataset in both), (dataset,))
+    names = names_of(dataset)
     omissions, results = Omissions(), [(run, read_result(run)) for run in runs]
     query = Query(names, _data_name(names[0], public), metric, public)
     known = {one.protocol.reference_fingerprint for _, one in results if query.is_of(one.protocol)}

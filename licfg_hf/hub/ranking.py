@@ -14,6 +14,7 @@ import yaml
 from ..data.config import EMBEDDED, PRESETS
 from ..errors import InputError
 from ..evaluation.metrics import METRICS
+from ..evaluation.protocol import PRESETS as PROTOCOLS
 from ..evaluation.protocol import EvaluationProtocol, differences, grouped, in_words, kind_of, label, makes_samples
 from ..evaluation.result import Result
 from ..text import LONGEST, last_part, one_line
@@ -187,12 +188,33 @@ def measured_rankings(entries: Sequence[Entry], metric: str) -> list[Ranking]:
 # Published figures
 
 
+_STATED = ("reference", "samples", "extractor", "selection")
+
+
+def _in_words(measured: str) -> dict[str, str]:
+    """What a known protocol, perhaps on certain data, says of a figure, as fields of ``StatedProtocol``."""
+    name, _, place = measured.partition(" ")
+    data, _, size = place.partition("/")
+    protocol = PROTOCOLS[name].on([data], int(size) if size else None)
+    options, best = protocol.options, METRICS.get(protocol.training.get("keep_best", ""))
+    said = {"is_splits": str(options.get("is_splits", ""))}
+    if "samples" in options:
+        jpeg = "" if options.get("jpeg") is None else ", saved as JPEG (which changes FID)"
+        said["samples"] = f"{options['samples']:,}{jpeg}"
+    weights = {"raw": ", raw generator", "ema": ", averaged generator"}.get(str(options.get("weights")), "")
+    batch = ", in training mode" if options.get("batch_statistics") else ""
+    named = "" if best is None else f" {best.published or best.title} over training"
+    said["selection"] = f"{options['selection']}{named}{weights}{batch}" + (" (best-of-run bias)" if named else "")
+    return said
+
+
 @dataclass(frozen=True)
 class StatedProtocol:
     """The protocol as a publication states it; "" for a part that is not known."""
 
     title: str  # whose protocol it is
     ranked: bool  # all its figures were measured alike; otherwise they have no order
+    measured: str = ""  # name of a known protocol, and the data where that makes a difference: it says what is "" here
     reference: str = ""
     samples: str = ""
     extractor: str = ""
@@ -203,8 +225,9 @@ class StatedProtocol:
 
     def stated(self, metric: str) -> list[tuple[str, str]]:
         """The settings of a metric, as pairs of a name and a text, which is "" if it is not known."""
-        known = [(name, getattr(self, name)) for name in ("reference", "samples", "extractor", "selection")]
-        known += [("splits", self.is_splits)] if metric == "is" else []
+        said = _in_words(self.measured) if self.measured else {}
+        known = [(name, getattr(self, name) or said.get(name, "")) for name in _STATED]
+        known += [("splits", self.is_splits or said.get("is_splits", ""))] if metric == "is" else []
         neighbours = "neighbours" in METRICS[metric].settings
         return known + ([("precision and recall", self.precision_recall)] if neighbours else [])
 
@@ -222,6 +245,7 @@ class Figure:
     metrics: dict[str, dict[str, float]]  # by key of ``METRICS``: ``value`` and, where it is known, ``std``
     setting: str = ""
     url: str | None = None
+    row: str = ""  # of the published settings that prints the same
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from .biggan_deep import BigGANDeepDiscriminator, BigGANDeepGenerator
 from .dcgan import DCGANDiscriminator, DCGANGenerator
 from .ddgan import DDGANDiscriminator, DDGANGenerator
 from .diffusion_features import DiffusionDiscriminator
+from .lgan import LGANDiscriminator, LGANGenerator
 from .projected import ProjectedDiscriminator
 from .sngan import SNGANDiscriminator, SNGANGenerator
 

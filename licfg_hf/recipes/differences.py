@@ -53,6 +53,8 @@ def in_words(found: tuple[Row, list[Difference]] | None) -> str:
     row, items = found
     numbers = ", ".join(f"{name} {value}" for name, value in row.results.items())
     lines = [f"Stands for `{row.name}`: {row.at}" + (f" ({numbers})." if numbers else ".")]
+    if row.protocol and not row.quoted:
+        lines += ["", f"Its authors measure as `--protocol {row.protocol}` does."]
     if row.quoted:
         lines += [
             "",

@@ -1,7 +1,8 @@
 """What the papers set, and where a run differs: the rows of ``papers/*.yaml``, each a line of a published table.
 
 A row merges the settings of its ``groups``, in order, with its own: ``options`` are those of the recipe, which can be
-compared; ``facts`` are what no option shows. A setting has the ``source`` it was read in, and one of
+compared; ``facts`` are what no option shows; ``protocol`` names how its results were measured. A setting has the
+``source`` it was read in, and one of
 
     value: 64                         one value
     any: [cifar10, uoft-cs/cifar10]   several that mean the same, or a grid that a study runs through
@@ -75,6 +76,7 @@ class Row:
         options: option -> its setting.
         facts: what no option shows.
         results: the published numbers, as they are printed.
+        protocol: by which they were measured, one of ``evaluation/protocols.yaml``; empty where none is known.
         command: recipe and arguments that run it, where these are more than a preset.
         not_covered: why nothing here runs it; empty where something does.
         quoted: whether the paper quotes a figure whose settings it does not state.
@@ -85,6 +87,7 @@ class Row:
     options: Mapping[str, Setting] = field(default_factory=dict)
     facts: Mapping[str, Setting] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str = ""
     command: Sequence[str] = ()
     not_covered: str = ""
     quoted: bool = False
@@ -144,9 +147,8 @@ def _row(name: str, parts: Sequence[Mapping[str, Any]]) -> Row:
         kind: {key: Setting.read(key, entry) for part in parts for key, entry in part.get(kind, {}).items()}
         for kind in ("options", "facts")
     }
-    own: dict[str, Any] = {
-        key: value for key, value in parts[-1].items() if key not in ("groups", "options", "facts", "note")
-    }
+    own: dict[str, Any] = {key: part[key] for part in parts for key in ("protocol",) if key in part}
+    own |= {key: value for key, value in parts[-1].items() if key not in ("groups", "options", "facts", "note")}
     return Row(name, options=merged["options"], facts=merged["facts"], **own)
 
 

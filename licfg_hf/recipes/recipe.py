@@ -92,15 +92,23 @@ class Recipe:
         parser.add_argument("--differences", action=_Flag, help=differences_help)
         for config in _CONFIGS:
             parser.add_class_arguments(outline(config))
-        own = own or {}
+        values, preset_s = self.presets[preset], self._own_classes(preset)
+        own = {**preset_s, **(own or {})}
         for prefix, component in {**self.components, **own}.items():
             parser.add_class_arguments(outline(component), prefix, skip=_DECIDED_ELSEWHERE, fail_untyped=False)
         for prefix, path in own.items():
             parser.add_argument(f"--{prefix}.class_path", default=path, help="your class in place of the recipe's")
-        values = self.presets[preset].items()
-        kept = {name: value for name, value in values if name.partition(".")[0] not in own}
+        other = {
+            prefix for prefix, path in own.items() if preset_s.get(prefix) != path
+        }  # than the preset's options are of
+        kept = {name: value for name, value in values.items() if name.partition(".")[0] not in other}
         parser.set_defaults({"output_dir": self._unnamed(preset), **kept})
         return parser
+
+    def _own_classes(self, preset: str) -> dict[str, str]:
+        """Networks that a preset puts in the place of the recipe's: component -> path of the class."""
+        paths = {prefix: self.presets[preset].get(f"{prefix}.class_path") for prefix in _REPLACEABLE}
+        return {prefix: path for prefix, path in paths.items() if path is not None}
 
     def _unnamed(self, preset: str) -> str:
         """What stands for the output folder in ``--help`` and until the options are known."""
@@ -172,7 +180,8 @@ class Recipe:
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(f"these options of {' and '.join(arguments)} make no network: {reason}") from error
         networks = (generator, discriminator, task, generator_step)
-        return Parts(training, hub, data, objective, images, *networks, *objective.build())
+        reference = _reference(training, data, images.shape[1])
+        return Parts(training, hub, data, objective, images, *networks, *objective.build(), reference=reference)
 
     def _arguments(self, options: Namespace) -> "Arguments":
         from torch import nn
@@ -212,6 +221,7 @@ class Recipe:
             callbacks=[ModelCard(card), *parts.hub.callbacks()],
             augmentation=parts.objective.differentiable_augmentation(),
             settings=settings,
+            reference=parts.reference,
         )
 
     def differences(self, options: Namespace) -> str:
@@ -262,6 +272,22 @@ class Parts:
     generator_step: "GeneratorStep"
     loss: "AdversarialLoss"
     penalties: "list[LazyPenalty]"
+    reference: "ImageSet | None" = None  # what a protocol compares with, where that is not what is trained on
+
+
+def _reference(training: "TrainingConfig", data: "DataConfig", size: int) -> "ImageSet | None":
+    """The images that a protocol compares with, where they are another split than the one that is trained on."""
+    from ..data import open_images
+    from ..training.monitoring import protocol_for
+
+    own = data.resolved().split
+    split = protocol_for(training, data.data, size).options.get("data_split", own)
+    if split == own:
+        return None
+    try:
+        return open_images(replace(data, split=split), progress=is_main_process())
+    except InputError as error:
+        raise InputError(f"--protocol {training.protocol} compares with split {split}: {error}") from error
 
 
 class _Flag(argparse.Action):

@@ -49,6 +49,8 @@ def announce(trainer: "Trainer") -> None:
     if trainer.device.type == "cpu" and used < cores:
         faster = f"accelerate launch --num_cpu_threads_per_process {cores}"
         notes.append(f"{used} of {cores} cores used; for large networks {faster} is faster")
+    if trainer.evaluation is not None and accelerator.is_main_process:
+        notes += trainer.evaluation.by_the_protocol(trainer)
     for line in notes:
         accelerator.print(f"  {line}")
 

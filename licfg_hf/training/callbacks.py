@@ -23,6 +23,7 @@ class FinishedModel:
         results: contents of its ``eval.json`` files, that of the model as it loads first.
         pipeline: class of the pipeline that draws from it; None where there is none.
         class_names: names of the classes, where they have some.
+        measured: how, and what came of it, where that is by a known protocol: sentences.
     """
 
     place: Path
@@ -30,6 +31,7 @@ class FinishedModel:
     results: Sequence[dict[str, Any]]
     pipeline: str | None
     class_names: Sequence[str] | None
+    measured: Sequence[str] = ()
 
 
 class Callback(Protocol):

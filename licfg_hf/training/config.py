@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..errors import InputError
+from ..evaluation.protocol import PRESETS as PROTOCOLS
 from ..ranges import MANY, require_distinct, require_number, require_set, require_whole
 
-OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adashift")
 # Whole numbers: the smallest that means something (k = 3 neighbours are compared), the largest that can end well.
 _COUNTS = {
     (1, MANY): ("max_steps", "checkpoint_every", "keep_checkpoints", "sample_every", "log_every", "evaluate_every"),
@@ -30,9 +31,9 @@ class OptimizerConfig:
     """One network's optimizer and its learning-rate schedule.
 
     Args:
-        name: ``adam``, ``adamw``, ``rmsprop`` or ``sgd``.
+        name: ``adam``, ``adamw``, ``rmsprop``, ``sgd`` or ``adashift`` (see ``AdaShift`` of ``training.adashift``).
         learning_rate: at the first step; never rescaled with the batch size.
-        arguments: further arguments of the torch.optim class, such as ``{betas: [0.5, 0.9]}``.
+        arguments: further arguments of its class, such as ``{betas: [0.5, 0.9]}``.
         schedule: ``constant``, ``linear`` or ``cosine`` from learning_rate to final_learning_rate over max_steps.
         final_learning_rate: at the last step; unused by ``constant``.
         parameter_groups: pattern of parameter names -> arguments of their own, such as ``{bias: {weight_decay: 0}}``;
@@ -43,7 +44,7 @@ class OptimizerConfig:
         InputError: a value is outside its range.
     """
 
-    name: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
+    name: Literal["adam", "adamw", "rmsprop", "sgd", "adashift"] = "adam"
     learning_rate: float = 2e-4
     arguments: dict[str, Any] = field(default_factory=dict)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -114,7 +115,8 @@ class TrainingConfig:
         ema_decay: decay per step of the averaged generator, constant; None exports the trained weights themselves.
         ema_start: step before which the average just copies the generator.
         standing_batches: for generators with BatchNorm: batches over which the statistics of the exported and sampled
-            generator are gathered anew (BigGAN uses 16); None keeps the running statistics.
+            generator are gathered anew (standing statistics, an option of BigGAN's code that its scripts do not set);
+            None keeps the running statistics.
         init_from: folder or Hub repository whose generator and discriminator the run starts from, with new
             optimizers; weights that do not fit are listed.
         resume: ``auto`` continues from the newest complete checkpoint in output_dir, or starts a new run; ``never``
@@ -128,15 +130,24 @@ class TrainingConfig:
         trackers: where numbers go: ``jsonl`` (metrics.jsonl in output_dir) and Accelerate's trackers, such as
             ``tensorboard``, ``trackio``, ``wandb``, ``comet_ml`` or ``mlflow``. ``--report_to`` is another
             name of this option.
+        protocol: measure as published: ``gn-pgn``, ``ddgan``, ``studiogan``, ``lgan``, ``qin``, ``biggan`` or
+            ``fair``, as in ``licfg-hf evaluate``. It decides extractor, reference images, samples, metrics, interval,
+            and whether the best generator is kept. It also decides whether the trained generator or the average is
+            measured and exported, and whose statistics BatchNorm takes. The options below override it. None leaves
+            all to them.
         evaluate_samples: number of samples to evaluate at the end, against as many training images, for eval.json and
-            the card. None evaluates nothing at the end, unless ``evaluate_every`` is given.
+            the card. None takes the protocol's, and without one evaluates nothing at the end, unless
+            ``evaluate_every`` is given.
         evaluate_every: steps between evaluations of the generator as it would be exported, with ``evaluate_samples``
-            (10000 if None) samples. The last evaluation is at the end. None evaluates only at the end.
-        evaluate_metrics: metrics to measure, comma-separated: ``fid``, ``kid``, ``is``, ``pr``, ``dc``, ``acc``.
+            (10000 if None) samples. The last evaluation is at the end. None takes the protocol's, or evaluates only at
+            the end.
+        evaluate_metrics: metrics to measure, comma-separated: ``fid``, ``kid``, ``is``, ``pr``, ``dc``, ``acc``; None
+            takes the protocol's, or ``fid,pr``.
         evaluate_features: extractor of these metrics, as in ``licfg-hf evaluate``: ``pixels``, ``digits``,
-            ``inception``, ``timm:MODEL`` or a classifier's .safetensors file.
+            ``inception``, ``timm:MODEL`` or a classifier's .safetensors file; None takes the protocol's, or
+            ``pixels``.
         keep_best: metric by which the best generator so far is kept in output_dir/best: ``fid``, ``kid``, ``is``,
-            ``precision``, ``recall``, ``density``, ``coverage``; None keeps none.
+            ``precision``, ``recall``, ``density``, ``coverage``; None takes the protocol's, or keeps none.
 
     Raises:
         InputError: a value is outside its range.
@@ -170,17 +181,18 @@ class TrainingConfig:
     sample_count: int = 64
     log_every: int = 10
     trackers: tuple[str, ...] = ("jsonl",)
+    protocol: str | None = None
     evaluate_samples: int | None = None
     evaluate_every: int | None = None
-    evaluate_metrics: str = "fid,pr"
-    evaluate_features: str = "pixels"
+    evaluate_metrics: str | None = None
+    evaluate_features: str | None = None
     keep_best: str | None = None
 
     # What a resumed run may change: its length, what it writes and how often, and how its numbers are rounded.
     RESUMABLE = (
         *("output_dir", "max_steps", "resume", "checkpoint_every", "keep_checkpoints", "standing_batches"),
         *("sample_every", "sample_count", "log_every", "trackers", "torch_compile", "keep_best"),
-        *("evaluate_samples", "evaluate_every", "evaluate_metrics", "evaluate_features"),
+        *("protocol", "evaluate_samples", "evaluate_every", "evaluate_metrics", "evaluate_features"),
         *("tf32", "cudnn_benchmark", "deterministic", "gradient_checkpointing", "cuda_graphs"),
     )
 
@@ -190,7 +202,11 @@ class TrainingConfig:
             require_whole(low, high, **{name: getattr(self, name) for name in names})
         _require(bool(self.output_dir), "output_dir is empty: name a folder")
         _require(bool(self.resume), "resume is auto, never or the folder of a checkpoint, not empty")
-        possible = self.keep_best is None or self.evaluate_every is not None
+        _require(
+            self.protocol is None or self.protocol in PROTOCOLS,
+            f"protocol is one of {', '.join(PROTOCOLS)}, or None, not {self.protocol!r}",
+        )
+        possible = self.keep_best is None or self.evaluate_every is not None or self.protocol is not None
         _require(possible, "keep_best needs evaluations: pass --evaluate_every STEPS")
         require_number(0, 1, ema_decay=self.ema_decay)
         _require(self.ema_decay is None or self.ema_decay < 1, f"ema_decay is below 1, or None, not {self.ema_decay}")
@@ -219,7 +235,7 @@ class TrainingConfig:
 
     @property
     def evaluates(self) -> bool:
-        return self.evaluate_samples is not None or self.evaluate_every is not None
+        return not (self.evaluate_samples is self.evaluate_every is self.protocol is None)
 
     @property
     def effective_generator_batch_size(self) -> int:

@@ -53,7 +53,8 @@ def export(trainer: "Trainer") -> None:
         facts["device_seconds"] = trainer.run.device_seconds(trainer.step)
         write_json(place / DESCRIPTION_FILE, facts)
         found = [result for result in results if result is not None]
-        trainer.notify("export", FinishedModel(place, facts, found, pipeline, trainer.class_names))
+        measured = [] if trainer.evaluation is None else trainer.evaluation.by_the_protocol(trainer)
+        trainer.notify("export", FinishedModel(place, facts, found, pipeline, trainer.class_names, measured))
         update.removed += superseded(trainer.folder, place)
     trainer.accelerator.print(f"done: samples in {trainer.folder / 'samples.png'}, the model in {trainer.folder}")
 
@@ -68,8 +69,8 @@ def write_networks(trainer: "Trainer", network: nn.Module, folder: Path) -> str 
 
 def facts_of_model(trainer: "Trainer", folder: Path) -> dict[str, Any]:
     """What ``training.json`` says of the model in a folder."""
-    run = trainer.run
-    return {"identity": run.identity, **run.facts, "step": trainer.step, "weights": weights_of(folder)}
+    run, own = trainer.run, {"step": trainer.step, "weights": weights_of(folder), "exported": trainer.exported}
+    return {"identity": run.identity, **run.facts, **own}
 
 
 def _result(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from .adashift import AdaShift
 from .config import OptimizerConfig
 
 _OPTIMIZERS = {
@@ -16,6 +17,7 @@ _OPTIMIZERS = {
     "adamw": torch.optim.AdamW,
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
+    "adashift": AdaShift,
 }
 _SCALE = "learning_rate_scale"  # of a parameter group
 _FUSED = ("adam", "adamw")

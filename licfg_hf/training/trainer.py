@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ from .dry_check import dry_check, require_trainable
 from .generator_steps import AdversarialStep
 from .identity import facts_of, identity_of
 from .interrupts import StopSignals
-from .monitoring import Evaluation
+from .monitoring import Evaluation, protocol_for
 from .optimizers import OptimizerFactory, make_optimizer, set_learning_rate, take_over
 from .prepare import checkpoint_activations, make_context, set_arithmetic
 from .progress import Progress
@@ -71,6 +71,8 @@ class Trainer:
             "discriminator". None takes those that ``config`` names. The schedule of ``config`` scales their rates.
         augmentation: what all images pass before the discriminator sees them, such as ``DifferentiableAugmentation``.
         settings: further settings for the model card and training.json, such as those of a recipe.
+        reference: images that evaluations by ``config.protocol`` compare with, in the forms of ``images``; None takes
+            all training images.
 
     Raises:
         InputError: the settings do not fit the processes, the data or the output folder; the message says how.
@@ -90,12 +92,15 @@ class Trainer:
         optimizers: OptimizerFactory | None = None,
         augmentation: Augmentation | None = None,
         settings: dict[str, Any] | None = None,
+        reference: ImageSet | torch.Tensor | Any | None = None,
     ):
         require_trainable(generator, "generator")
         require_trainable(discriminator, "discriminator")
         self.config, self.task, self.loss, self.settings = config, task, loss, settings or {}
         self.generator, self.discriminator = generator.train(), discriminator.train()
         self.images, self.terms = as_image_set(images), terms_named_apart(list(penalties))
+        self.reference = self.images if reference is None else as_image_set(reference)
+        self.protocol = protocol_for(config, self.settings.get("data"), self.images.shape[1])
         self.generator_step, self.augmentation = generator_step or AdversarialStep(), augmentation
         self.step, self.callbacks = 0, list[Callback | Any](callbacks)
         self.accelerator = make_accelerator(config, user_path(config.output_dir))
@@ -148,8 +153,13 @@ class Trainer:
 
     @property
     def final_generator(self) -> nn.Module:
-        """The generator that is exported: the average if there is one."""
-        return self.generator if self.average is None else self.average.module
+        """The generator that is measured and exported, which ``exported`` tells."""
+        return self.generator if self.average is None or self.exported == "raw" else self.average.module
+
+    @property
+    def exported(self) -> Literal["raw", "ema"]:
+        """The trained weights, or their average where there is one and the protocol does not say otherwise."""
+        return "raw" if self.average is None or self.protocol.options.get("weights") == "raw" else "ema"
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

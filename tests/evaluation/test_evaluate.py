@@ -32,6 +32,7 @@ from licfg_hf.evaluation.samples import CHUNK, ImageSamples, ModelSamples, open_
 from licfg_hf.hub.card import results_section
 from licfg_hf.objective.functional_gradient import FunctionalGradientFlow
 from licfg_hf.pipelines.flow import save_flow
+from licfg_hf.seeds import seed_for
 
 ALL = ("fid", "kid", "is", "pr", "dc", "acc")
 QUICK = {"data": "digits", "features": "digits", "limit": 250, "reference_limit": 300, "kid_subset_size": 100}
@@ -325,3 +326,49 @@ def test_model_samples_are_whole_numbers_of_the_pictures(model):
     source = open_samples(config(model), torch.device("cpu"))
     assert isinstance(source, ModelSamples) and source.shape == (1, 8, 8)
     assert source.chunk(0)[0].dtype == torch.uint8
+
+
+def trained_in_batches(folder: Path, size: int) -> None:
+    settings = {"generator_batch_size": size, "batch_size": 1, "ema_decay": 0.9, "seed": 0}
+    facts = {"settings": settings, "step": 1, "identity": {"training": {}}}
+    (folder / "training.json").write_text(json.dumps(facts))
+
+
+def test_batch_norm_takes_the_statistics_of_each_batch_and_keeps_none(model):
+    """As a network in training mode draws it, but for what that would leave in its buffers."""
+    stored = open_samples(config(model), torch.device("cpu"))
+    source = open_samples(config(model, batch_statistics=6), torch.device("cpu"))
+    assert isinstance(source, ModelSamples)
+    network = source.network
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    images, labels = source.chunk(1)
+    assert len(images) == 6 and torch.equal(labels, torch.arange(6, 12) % CLASSES)
+    assert not torch.equal(images, stored.chunk(0)[0][6:12])
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+    rng = torch.Generator().manual_seed(seed_for(0, "evaluation", 1))
+    latents = torch.randn(6, network.latent_dim, generator=rng)
+    for layer in network.modules():
+        layer.train(isinstance(layer, torch.nn.BatchNorm2d))
+    with torch.no_grad():
+        drawn = ((network(latents, labels).sample + 1) / 2).clamp(0, 1)
+    assert (images.float() - (drawn * 255).round()).abs().max() <= 1  # a rounding apart
+
+
+def test_a_protocol_may_ask_for_batches_as_in_training(model):
+    with pytest.raises(InputError, match="pass --batch_statistics COUNT"):
+        open_samples(config(model, batch_statistics="training"), torch.device("cpu"))
+    trained_in_batches(model, 50)
+    result = evaluate(config(model, batch_statistics="training", metrics=("fid",)))
+    assert result["protocol"]["batch_statistics"] == 50
+    plain = evaluate(config(model, metrics=("fid",)))
+    assert plain["protocol"]["batch_statistics"] is None
+    assert plain["metrics"]["fid"]["value"] != pytest.approx(result["metrics"]["fid"]["value"])
+    protocols = [EvaluationProtocol.from_dict(one["protocol"]) for one in (plain, result)]
+    assert any("batch_statistics" in reason for reason in differences(*protocols, "fid"))
+
+
+@pytest.mark.parametrize("wrong", [1, 257, "most"])
+def test_batches_that_cannot_be_are_refused(wrong):
+    with pytest.raises(InputError, match="batch_statistics"):
+        EvaluationConfig("model", batch_statistics=wrong)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from licfg_hf.errors import InputError
-from licfg_hf.evaluation.metrics import METRICS
+from licfg_hf.evaluation.metrics import METRICS, metric_options
+from licfg_hf.evaluation.options import options_of
 from licfg_hf.evaluation.protocol import PRESETS, EvaluationProtocol, differences, in_words, kind_of, label
 
 IDENTITY = {"seed", "training_seed", "step", "config_hash", "versions", "reference", "weights", "flow"}
@@ -211,12 +212,59 @@ def test_a_protocol_in_words():
 def test_presets_hold_values_that_a_protocol_can_have(name):
     preset = PRESETS[name]
     known = {"features", "data_split", "samples", "is_splits", "jpeg", "weights", "selection", "neighbours"}
-    assert set(preset.options) <= known and "\n" not in preset.source
-    options = dict(preset.options)
-    example(extractor=options.pop("features"), reference_split=options.pop("data_split"), **options)
+    known |= (others := {"metrics", "batch_statistics", "resize_filter"})
+    assert "\n" not in preset.source
+    for part in (preset, *(preset.on([name], int(size or 0)) for name, _, size in map(_split, preset.by_data))):
+        assert set(part.options) <= known and set(part.training) <= {"evaluate_every", "keep_best"}
+        assert part.training.get("keep_best") is None or part.options["selection"] == "best"
+        options = {name: value for name, value in part.options.items() if name not in others}
+        options |= {"extractor": options.pop("features"), "reference_split": options.pop("data_split", "train")}
+        example(**options)
+        assert set(options_of(part)["metrics"] if "metrics" in part.options else ()) <= set(metric_options())
+
+
+def _split(place: str) -> tuple[str, str, str]:
+    return place.partition("/")
 
 
 def test_presets_differ_where_their_sources_do():
-    assert set(PRESETS) == {"gn-pgn", "ddgan", "studiogan", "lgan", "fair"}
+    assert set(PRESETS) == {"gn-pgn", "ddgan", "studiogan", "lgan", "qin", "biggan", "fair"}
     assert PRESETS["ddgan"].options["jpeg"] == 75 and PRESETS["fair"].options["jpeg"] is None
     assert PRESETS["gn-pgn"].options["selection"] == "best" and PRESETS["fair"].options["selection"] == "final"
+
+
+def test_a_protocol_is_what_the_source_does_on_the_data():
+    gn_pgn = PRESETS["gn-pgn"]
+    small, large = gn_pgn.on(["celeba-hq"], 128), gn_pgn.on(["/data/celeba-hq", "another"], 256)
+    assert (small.options["samples"], small.options["weights"], small.options["data_split"]) == (
+        3000, "ema", "train[27000:]+validation",
+    )  # fmt: skip
+    assert (large.options["samples"], large.options["weights"], large.options["data_split"]) == (
+        10000, "ema", "train+validation",
+    )  # fmt: skip
+    assert small.training == {"evaluate_every": 1000, "keep_best": "fid"}
+    assert gn_pgn.on(["stl10"], 48).options == {
+        **gn_pgn.options, "data_split": "unlabeled", "resize_filter": "bilinear",
+    }  # fmt: skip
+    assert gn_pgn.on(["uoft-cs/cifar10", "cifar10"], 32).options == gn_pgn.options
+    assert "data_split" not in PRESETS["ddgan"].on(["celeba-hq"], 256).options
+    assert PRESETS["biggan"].on(["imagenet"], 128).training == {"evaluate_every": 2000, "keep_best": "is"}
+
+
+@pytest.mark.parametrize(("option", "change"), [("samples", 7), ("weights", "raw"), ("jpeg", None), ("is_splits", 3)])
+def test_what_is_not_that_of_the_protocol_is_named(option, change):
+    ddgan = PRESETS["ddgan"]
+    own = {"extractor": "inception", "samples": 50000, "is_splits": 1, "jpeg": 75, "weights": "ema"}
+    assert ddgan.deviations("ddgan", example(**own), None) == []
+    assert named(ddgan.deviations("ddgan", example(**{**own, option: change}), None)) == [option]
+
+
+def test_batch_statistics_belong_to_the_protocol():
+    assert PRESETS["gn-pgn"].options["batch_statistics"] == "training"
+    stored, own = example(), example(batch_statistics=128)
+    assert named(differences(stored, own, "fid")) == ["batch_statistics"] == named(differences(own, stored, "fid"))
+    assert "BatchNorm with the statistics of each 128 samples" in in_words(own)
+    gn = {"extractor": "inception", "samples": 50000, "weights": "raw", "selection": "best"}
+    measured = example(**gn, batch_statistics=128)
+    assert PRESETS["gn-pgn"].deviations("gn-pgn", measured, "training") == []
+    assert named(PRESETS["gn-pgn"].deviations("gn-pgn", example(**gn), None)) == ["batch_statistics"]

@@ -181,8 +181,18 @@ def has_deviation(weight, expected):
     return abs(weight.std(correction=0).item() - expected) < 5 * expected / math.sqrt(2 * weight.numel())
 
 
+def weights_are_equalized(case):
+    """Uniform of deviation 0.1, and multiplied in the forward pass."""
+    layers = [layer for network in case.narrow for layer in network.modules() if hasattr(layer, "weight")]
+    layers = [layer for layer in layers if not isinstance(layer, nn.BatchNorm2d)]
+    uniform = all(has_bound(one.weight, 0.1 * math.sqrt(3)) for one in layers if one.weight.numel() > 1000)
+    return uniform and all(math.isclose(one.scale, 10 / math.sqrt(one.weight[0].numel())) for one in layers)
+
+
 def weights_are(case, expected):
     """Every layer has the distribution that the text names for its kind."""
+    if isinstance(expected, str):
+        return expected.startswith("uniform with standard deviation 0.1, scaled") and weights_are_equalized(case)
     found = {}
     for network in case.narrow:
         for layer in network.modules():

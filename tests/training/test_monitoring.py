@@ -4,12 +4,17 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from licfg_hf import GANPipeline
 from licfg_hf.cli import main as command
+from licfg_hf.errors import InputError
+from licfg_hf.evaluation.extractors import EXTRACTORS
+from licfg_hf.evaluation.protocol import EvaluationProtocol, differences
 from licfg_hf.recipes import main
 from licfg_hf.training import Trainer
+from licfg_hf.training.checkpoint import load_state
 from licfg_hf.training.monitoring import BEST_FOLDER, Evaluation
 
 SMALL = [
@@ -103,3 +108,67 @@ def test_what_cannot_be_watched_is_said_before_training(options, words, tmp_path
     with pytest.raises(SystemExit) as stop:
         main("biggan_eps_cifar", [*SMALL, *options, "--output_dir", str(tmp_path / "run")])
     assert stop.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_a_protocol_decides_how_a_training_measures(tmp_path, capsys):
+    """The trained weights in place of the average, batch statistics, the best one: and the card says so."""
+    small = [word for word in SMALL if word not in ("--evaluate_samples", "120")]
+    options = ["--protocol", "gn-pgn", "--evaluate_every", "2", "--evaluate_features", "digits"]
+    main("biggan_eps_cifar", [*small, "--evaluate_samples", "90", *options, "--output_dir", str(tmp_path / "run")])
+    printed = capsys.readouterr().out
+    best = json.loads((tmp_path / "run" / BEST_FOLDER / "eval.json").read_text())
+    protocol = best["protocol"]
+    assert (protocol["weights"], protocol["batch_statistics"], protocol["selection"]) == ("raw", 8, "best")
+    assert (protocol["samples"], protocol["reference_count"], protocol["is_splits"]) == (90, 1797, 10)
+    assert set(best["metrics"]) == {"fid", "is"} and sorted(lines(tmp_path / "run")) == [2, 4, 6]
+    assert [note.partition(":")[0] for note in best["notes"]] == ["features", "samples"]
+
+    weights = load_file(tmp_path / "run" / "model" / "diffusion_pytorch_model.safetensors")
+    state = load_state(tmp_path / "run" / "checkpoints" / "step-6")
+    biases = [name for name in weights if name.endswith("bias.weight") or name.endswith(".bias")]
+    assert biases and all(torch.equal(state["generator"][name], weights[name]) for name in biases)
+
+    card = (tmp_path / "run" / "README.md").read_text()
+    for text in (printed, card):
+        assert "every 2 steps by the protocol gn-pgn" in text and "raw weights; 90 samples, best checkpoint" in text
+        assert "evaluate_every: 2, and 5000 in the protocol gn-pgn" in text
+    assert "of the trained generator" in card and "in best/:" in card
+
+    output = tmp_path / "again.json"
+    words = ["--data", "digits", "--protocol", "gn-pgn", "--features", "digits", "--limit", "90"]
+    command(["evaluate", str(tmp_path / "run" / BEST_FOLDER), *words, "--output", str(output)])
+    again = json.loads(output.read_text())
+    assert again["metrics"]["fid"]["value"] == pytest.approx(best["metrics"]["fid"]["value"], rel=1e-4)
+    mine, theirs = (EvaluationProtocol.from_dict(one["protocol"]) for one in (best, again))
+    assert differences(mine, theirs, "fid") == []
+
+
+def test_what_a_protocol_needs_is_said_before_training(tmp_path, monkeypatch, capsys):
+    def none_here(*_):
+        raise InputError("there are no weights")
+
+    monkeypatch.setitem(EXTRACTORS, "inception", (none_here, "inception"))
+    for options, words in (
+        (["--protocol", "ddgan"], "--protocol ddgan: there are no weights. Nothing was trained yet"),
+        (["--protocol", "studiogan", "--evaluate_features", "digits"], "pass --evaluate_every STEPS"),
+        (["--protocol", "nobody"], "protocol is one of gn-pgn"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main("biggan_eps_cifar", [*SMALL, *options, "--output_dir", str(tmp_path / "run")])
+        assert stop.value.code == 2 and words in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_protocol_compares_with_its_own_split(tmp_path, rng):
+    """Trained on one split, measured against another; without a protocol, against what it was trained on."""
+    for split, count in (("train", 9), ("test", 12)):
+        (tmp_path / "faces" / split).mkdir(parents=True)
+        for number in range(count):
+            pixels = torch.randint(256, (8, 8), generator=rng, dtype=torch.uint8).numpy()
+            Image.fromarray(pixels).save(tmp_path / "faces" / split / f"{number}.png")
+    images = ["--data", str(tmp_path / "faces"), "--split", "test", "--evaluate_features", "pixels"]
+    words = [*SMALL, *images, "--evaluate_samples", "20", "--evaluate_metrics", "fid", "--max_steps", "2"]
+    for name, given, expected in (("lgan", ["--protocol", "lgan"], (9, "train", 20)), ("none", [], (12, "train", 12))):
+        main("sngan_pgn_cifar", [*words, *given, "--output_dir", str(tmp_path / name)])
+        found = json.loads((tmp_path / name / "eval.json").read_text())["protocol"]
+        assert (found["reference_count"], found["reference_split"], found["samples"]) == expected
