@@ -275,7 +275,7 @@ def _described(options: Any) -> dict[str, Any]:
 def _decisive(options: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in options.items() if name not in _INDIFFERENT}
     # A file of features counts by its name, so that a study can be moved; its content stands in each eval.json.
-    return found | {"evaluate_features": Path(found["evaluate_features"]).name}
+    return found | {"evaluate_features": Path(found["evaluate_features"] or "pixels").name}
 
 
 def _run_arm(

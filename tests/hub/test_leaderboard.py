@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import TOKEN, running_hub
 from PIL import Image
-from published import parse_baselines
+from stated import parse_baselines
 
 from licfg_hf.cli import main as licfg_hf
 from licfg_hf.errors import InputError
