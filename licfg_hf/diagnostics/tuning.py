@@ -26,15 +26,14 @@ class ProbeStep(NamedTuple):
     """What one update of the critic tells.
 
     Attributes:
-        penalty: value of the weighted penalty, a number or a scalar, without the interval that multiplies a lazy one;
-            None where that is not due.
+        penalty: the weighted penalty as it is added to the loss, a number or a scalar; 0 where a lazy one is not due.
         loss: the critic's adversarial loss, without the penalty.
         real_logits: the critic's output on real points.
         fake_logits: the same on generated points.
         slope: mean ||grad D||, times the distance of a real and a generated image, where it was measured.
     """
 
-    penalty: Tensor | float | None
+    penalty: Tensor | float
     loss: Tensor | float
     real_logits: Any
     fake_logits: Any
@@ -136,21 +135,19 @@ def _probed(weight: float, steps: Iterable[ProbeStep], loss: AdversarialLoss) ->
     at_chance = math.nan
     try:
         for step in steps:
-            optional = [math.nan if value is None else float(value) for value in (step.penalty, step.slope)]
-            if not math.isfinite(float(step.loss)) or not (step.penalty is None or math.isfinite(optional[0])):
+            cost, value = float(step.penalty), float(step.loss)
+            if not (math.isfinite(cost) and math.isfinite(value)):
                 return ProbedWeight(weight)
             if not rows:
                 at_chance = loss_at_chance(loss, step.real_logits, step.fake_logits).item()
-            rows.append((*optional, float(step.loss), _accuracy(step.real_logits, step.fake_logits)))
+            slope = math.nan if step.slope is None else step.slope
+            rows.append((cost, value, _accuracy(step.real_logits, step.fake_logits), slope))
     except OverflowError:
         return ProbedWeight(weight)
-    late = rows[len(rows) // 2 :]
-    if len(rows) < 2 or all(math.isnan(row[0]) for row in late):
-        raise ValueError(
-            f"run yielded {len(rows)} updates with weight {weight:g}: a probe takes at least two, and a penalty in "
-            "the last half of them"
-        )
-    cost, slope, value, accuracy = torch.tensor(late, dtype=torch.float64).nanmean(dim=0)
+    if len(rows) < 2:
+        raise ValueError(f"run yielded {len(rows)} updates with weight {weight:g}: a probe takes at least two")
+    late = torch.tensor(rows[len(rows) // 2 :], dtype=torch.float64)
+    cost, value, accuracy, slope = late.nanmean(dim=0)
     rho = strength(cost, value, torch.tensor(at_chance, dtype=torch.float64)).item()
     return ProbedWeight(weight, rho, accuracy.item(), slope.item())
 

@@ -151,6 +151,8 @@ class ObjectiveConfig:
         """Name or path of each penalty, and its weight; an InputError says where there is none."""
         if not (terms := self._terms()):
             raise InputError("there is no penalty, so no weight of one: pass --penalty NAME")
+        if any(term.target is not None for term in terms):
+            raise InputError("a penalty with a target holds a strength already: leave out the target to tune a weight")
         found = [(term.class_path, getattr(term.build().penalty, "weight", None)) for term in terms]
         for path, weight in found:
             if not isinstance(weight, (int, float)):

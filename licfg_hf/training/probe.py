@@ -42,13 +42,13 @@ def probe_steps(trainer: "Trainer", steps: int, penalties: Collection[str]) -> I
 
     Args:
         trainer: new, and without ``torch_compile``.
-        penalties: names of the terms whose sum is the penalty. Of a lazy one it is the newest value, without the
-            interval that multiplies it.
+        penalties: names of the terms whose sum is the penalty. Of a lazy one it is the newest value, spread over its
+            interval.
     """
     heard: list[ProbeStep] = []
     costs: dict[str, Tensor] = {}  # of each penalty when it was last due: all are at the first update
     last: list[tuple[Task, MicroBatch]] = []
-    factors = {term.name: term.interval if term.multiply_by_interval else 1 for term in trainer.terms}
+    intervals = {term.name: term.interval for term in trainer.terms}
 
     def terms_of(
         generator: nn.Module,
@@ -60,7 +60,7 @@ def probe_steps(trainer: "Trainer", steps: int, penalties: Collection[str]) -> I
     ) -> Terms:
         listener: Any = _Listener(loss)
         found = discriminator_terms(generator, critic, task, listener, due, micro_batch)
-        costs.update({name: found[name].detach() / factors[name] for name in penalties if name in found})
+        costs.update({name: found[name].detach() / intervals[name] for name in penalties if name in found})
         heard.append(ProbeStep(sum(costs.values()), found["discriminator_loss"].detach(), *listener.logits))
         last[:] = [(task, micro_batch)]
         return found

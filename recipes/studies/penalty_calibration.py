@@ -67,7 +67,7 @@ GAMES = {
         options=("--evaluate_every", "null"),
         features=None,
     ),
-    "ddgan": Game(get_recipe("ddgan_eps_cifar"), "quickstart", (0.000316, 0.00316, 0.0316, 0.316), 600, 600),
+    "ddgan": Game(get_recipe("ddgan_eps_cifar"), "quickstart", (0.00015, 0.0015, 0.015, 0.15), 1400, 1400),
 }
 
 

@@ -69,7 +69,7 @@ def settled(weight: float, interval: int = 1, updates: int = 12):
     for update in range(updates):
         at = a if update >= updates // 2 else 0.0
         logits = torch.full((4,), at / 2)
-        cost = weight * at**2 if update % interval == 0 else None
+        cost = interval * weight * at**2 if update % interval == 0 else 0.0
         yield ProbeStep(cost, 2 * softplus(-torch.tensor(at / 2)), logits, -logits)
 
 
@@ -89,7 +89,7 @@ def test_rho_is_that_of_the_last_half():
     assert str(found).count("\n") == 4 and str(found).endswith(found.reason)
 
 
-def test_only_updates_in_which_a_lazy_penalty_is_due_count_for_it():
+def test_the_cost_of_a_lazy_penalty_is_spread_over_all_updates():
     often, seldom = (tune_penalty(lambda weight, k=k: settled(weight, k), [0.01, 0.1, 1.0], LOSS) for k in (1, 3))
     assert [row.rho for row in seldom.probed] == pytest.approx([row.rho for row in often.probed])
 
@@ -145,7 +145,7 @@ def test_a_loss_under_which_rho_says_nothing_is_refused(name):
         tune_penalty(settled, [1.0, 2.0], get_loss(name))
 
 
-@pytest.mark.parametrize(("interval", "updates"), [(1, 0), (1, 1), (8, 8)])
-def test_too_few_updates_are_refused(interval, updates):
+@pytest.mark.parametrize("updates", [0, 1])
+def test_too_few_updates_are_refused(updates):
     with pytest.raises(ValueError, match=f"{updates} updates"):
-        tune_penalty(lambda weight: settled(weight, interval, updates), [1.0, 2.0], LOSS)
+        tune_penalty(lambda weight: settled(weight, updates=updates), [1.0, 2.0], LOSS)

@@ -80,7 +80,7 @@ def test_rho_is_that_of_the_terms_of_a_training_with_the_weight(tmp_path):
     assert row.rho == pytest.approx(cost / (cost + max(0, 2 * math.log(2) - loss)), rel=1e-5)
 
 
-def test_of_a_lazy_penalty_the_newest_value_counts_without_the_interval_that_multiplies_it(tmp_path):
+def test_of_a_lazy_penalty_the_newest_value_counts_spread_over_its_interval(tmp_path):
     def costs(name: str, *options: str) -> list[float]:
         recipe = get_recipe("sngan_pgn_cifar")
         _, parsed = recipe.parse([*R1, *options])
@@ -89,7 +89,7 @@ def test_of_a_lazy_penalty_the_newest_value_counts_without_the_interval_that_mul
 
     each, lazy = costs("each"), ("--penalty_interval", "4")
     multiplied, plain = costs("multiplied", *lazy, "--penalty_multiply_by_interval", "true"), costs("plain", *lazy)
-    assert multiplied[0] == pytest.approx(each[0]) and plain[0] == each[0]
+    assert multiplied[0] == pytest.approx(each[0]) and plain[0] == pytest.approx(each[0] / 4)
     for held in (multiplied, plain):
         assert len(set(held[:4])) == len(set(held[4:])) == 1 and held[4] != held[0]
 
@@ -119,6 +119,7 @@ def test_several_penalties_keep_their_ratios_and_other_terms_their_weights():
     ("options", "said"),
     [
         (["--penalty", "none"], "there is no penalty"),
+        (["--penalty_target", "0.2"], "holds a strength already"),
         (["--loss", "wasserstein"], "linear"),
         (["--tune_weights", "1"], "two or more"),
         (["--tune_weights", "1,x"], "numbers such as"),
