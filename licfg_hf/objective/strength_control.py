@@ -134,7 +134,7 @@ class StrengthControlledPenalty(AroundTerm):
     def _move_to(self, device: torch.device) -> None:
         for name, number in self._state.items():
             if number.device != device:
-                self._state[name] = number.to(device, precise(device))
+                self._state[name] = number.to(precise(device)).to(device)  # in this order: no float64 arrives there
 
     def state_dict(self) -> dict[str, Any]:
         return {"penalty": super().state_dict(), **{name: number.clone() for name, number in self._state.items()}}
