@@ -94,7 +94,7 @@ class PatchCritic(nn.Module):
         images = torch.cat([sample, next_sample], dim=1)
         late = 1 + timestep[:, None, None]
         tokens = self.block(self.embed(images).flatten(2).mT)
-        return [self.patches(images) * late[..., None], self.logit(tokens) * late]
+        return [self.patches(images) * late[..., None], (self.logit(tokens) * late).mT]
 
 
 def patch_critic() -> nn.Module:
