@@ -208,7 +208,7 @@ def table(cells: Sequence[Cell]) -> str:
     """The results as Markdown: each grid, what was recommended, and how other targets would do."""
     parts = ["# Does rho find the weight?"]
     for cell in cells:
-        weight, reason = cell.recommended(TARGET)
+        _, reason = cell.recommended(TARGET)
         rhos = {row.weight: row.rho for row in cell.probed}
         shown = ", ".join(f"{one:g}" for one in cell.alike)
         lines = [
@@ -221,10 +221,9 @@ def table(cells: Sequence[Cell]) -> str:
             f"| {one:g} | {rhos.get(one, math.nan):.3f} | {', '.join(f'{value:.2f}' for value in values)} |"
             for one, values in cell.distances.items()
         ]
-        chosen = "none" if weight is None else f"{weight:.3g}"
         lines.append(
-            f"\nBest: {cell.best:g}; cannot be told from it: {shown}. Recommended: {chosen} "
-            f"({cell.verdict(TARGET)}). {reason}."
+            f"\nBest: {cell.best:g}; cannot be told from it: {shown}. The recommended weight: {cell.verdict(TARGET)} "
+            f"({reason})."
         )
         parts.append("\n".join(lines))
     parts.append("\n".join(["## Other targets", "", *_targets(cells)]))
