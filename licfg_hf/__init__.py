@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the public names; in a running program each is imported on 
     from .models import DCGANDiscriminator as DCGANDiscriminator, DCGANGenerator as DCGANGenerator
     from .models import DDGANDiscriminator as DDGANDiscriminator, DDGANGenerator as DDGANGenerator
     from .models import DiffusionDiscriminator as DiffusionDiscriminator
+    from .models import LGANDiscriminator as LGANDiscriminator, LGANGenerator as LGANGenerator
     from .models import ProjectedDiscriminator as ProjectedDiscriminator, SNGANDiscriminator as SNGANDiscriminator
     from .models import Discriminator as Discriminator, DiscriminatorOutput as DiscriminatorOutput
     from .models import Generator as Generator, GeneratorOutput as GeneratorOutput, SNGANGenerator as SNGANGenerator
