@@ -64,10 +64,11 @@ def weights_of(pipeline):
 
 
 def marked(recipe, preset):
-    """Networks for 128 px and more take minutes and up to 10 GB here: they are rehearsed by hand."""
+    """DDGAN's networks and those for 128 px and more take minutes and up to 10 GB here: they are rehearsed by hand."""
     values = get_recipe(recipe).presets[preset]
     size = DataConfig(data=values["data"], image_size=values.get("image_size")).resolved().image_size
-    return pytest.param(recipe, preset, marks=pytest.mark.large if size >= 128 else pytest.mark.slow)
+    is_large = size >= 128 or "ddgan" in recipe
+    return pytest.param(recipe, preset, marks=pytest.mark.large if is_large else pytest.mark.slow)
 
 
 @pytest.mark.parametrize(("recipe", "preset"), [marked(*names) for names in PRESETS], ids=map("-".join, PRESETS))
