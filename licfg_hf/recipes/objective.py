@@ -13,9 +13,9 @@ from ..objective.classification import AuxiliaryClassification
 from ..objective.consistency import BalancedConsistencyRegularization, ConsistencyRegularization
 from ..objective.losses import AdversarialLoss, get_loss
 from ..objective.penalties import Method, Points
-from ..objective.strength import require_measurable
 from ..ranges import MANY, require_set, require_whole
 from ..training import LazyPenalty
+from ..training.checks import require_measurable_strength
 from .terms import SHORT_NAMES, TermConfig
 
 _TAGS = {"eps_centered": "eps-licfg"}
@@ -108,8 +108,7 @@ class ObjectiveConfig:
         require_set(self)
         try:
             loss, terms = self.build()
-            if any(term.weighs_the_loss for term in terms):
-                require_measurable(loss)
+            require_measurable_strength(loss, terms)
             self.normalizers()
             self.differentiable_augmentation()
         except ValueError as error:

@@ -113,11 +113,8 @@ class Difference:
     reason: str = ""
 
     def __str__(self) -> str:
-        takes = f"{self.name} is {_shown((self.here,))}" if self.name in self._options() else self.name
+        takes = self.name if self.here is _FACT else f"{self.name} is {_shown((self.here,))}"
         return f"{takes}; published: {self.setting.in_words()}" + (f". {self.reason}" if self.reason else "")
-
-    def _options(self) -> set[str]:
-        return set() if self.here is _FACT else {self.name}
 
 
 _FACT = object()  # what a difference takes here where that is no option's value
