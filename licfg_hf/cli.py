@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .command_line import OptionParser, one_line_errors, require_no_more
 from .errors import InputError
-from .files import require_writable, user_path
+from .files import user_path
 from .machine import best_device
 from .named import IMPORT_HELP, import_first, imports_in
 from .ranges import require_whole
@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 
 
 def _sample(arguments: argparse.Namespace) -> None:
-    from .images import PICTURE_FORMATS, save_image
+    from .images import require_picture, save_image
 
     require_whole(1, 10_000 if arguments.picture == "grid" else 1000, **{"--count": arguments.count})
     require_whole(0, 2**63 - 1, **{"--seed": arguments.seed})
     output = _unused("samples.png") if arguments.output is None else user_path(arguments.output)
-    require_writable(output, "--output", folder=False)
-    if output.suffix.lower() not in PICTURE_FORMATS:
-        raise InputError(f"--output {output} is not the name of a picture: end it in {', '.join(PICTURE_FORMATS)}")
+    require_picture(output, "--output")
     replaced = ", replacing the earlier file" if output.exists() else ""
     pipeline, folder = _load_pipeline(arguments)
     pipeline.to(best_device())

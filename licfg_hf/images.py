@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from .files import writing
+from .errors import InputError
+from .files import require_writable, writing
 
 MOST_COLUMNS = 20  # of classes in a grid
 PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tiff": "TIFF"}
@@ -52,6 +53,13 @@ def image_grid(images: torch.Tensor, columns: int, smallest: int = 32) -> Image.
     for index, picture in enumerate(pictures):
         grid.paste(picture, ((index % columns) * (width + 1), (index // columns) * (height + 1)))
     return grid
+
+
+def require_picture(path: Path, option: str) -> None:
+    """Refuses a file of an option that cannot be written, or whose name ends in none of ``PICTURE_FORMATS``."""
+    require_writable(path, option, folder=False)
+    if path.suffix.lower() not in PICTURE_FORMATS:
+        raise InputError(f"{option} {path} is not the name of a picture: end it in {', '.join(PICTURE_FORMATS)}")
 
 
 def save_image(image: Image.Image, path: Path) -> None:

@@ -14,7 +14,7 @@ from jsonargparse import Namespace
 
 from ..command_line import OptionParser, require_no_more
 from ..errors import InputError
-from ..files import require_writable, user_path
+from ..files import user_path
 from ..ranges import require_whole
 from ..text import counted
 from .recipe import Recipe
@@ -88,14 +88,12 @@ def numbers_in(text: str, option: str) -> list[float]:
 
 def _picture(known: argparse.Namespace) -> Path | None:
     from ..diagnostics.plots import panel_grid
-    from ..images import PICTURE_FORMATS
+    from ..images import require_picture
 
     if known.tune_plot is None:
         return None
     place = user_path(known.tune_plot)
-    require_writable(place, "--tune_plot", folder=False)
-    if place.suffix.lower() not in PICTURE_FORMATS:
-        raise InputError(f"--tune_plot {place} is not the name of a picture: end it in {', '.join(PICTURE_FORMATS)}")
+    require_picture(place, "--tune_plot")
     panel_grid(1, columns=1, size=(1, 1))  # without matplotlib it fails here rather than after the measurement
     return place
 
